@@ -1,0 +1,3 @@
+//! The operator: observes jobs, pods, pools and workers, lets the engine decide, and acts.
+
+pub mod ports;

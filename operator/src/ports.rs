@@ -1,0 +1,167 @@
+//! What the parts of the operator tell each other: plain facts over channels, no behaviour.
+//!
+//! `observe` and `pools` send [`PodEvent`], [`PoolEvent`] and [`Leadership`] to the core (the shell around the engine);
+//! the core publishes [`Backlog`] for the pools and takes [`CoreCommand`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// `namespace/name` of a VideoWorkerPool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolKey {
+    /// Namespace of the pool, of its workers and of its jobs.
+    pub namespace: String,
+    /// Name of the VideoWorkerPool.
+    pub name: String,
+}
+
+/// Who a worker proved to be: TokenReview, then the pod index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerIdentity {
+    /// The pool at the end of the pod's owner chain.
+    pub pool: PoolKey,
+    /// Name of the pod.
+    pub pod_name: String,
+    /// Uid of the pod: the fence's second half.
+    pub pod_uid: String,
+    /// Node of the pod; empty when unknown.
+    pub node_name: String,
+}
+
+/// What the pod index saw of a pool's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodEvent {
+    /// deletionTimestamp or DisruptionTarget: no new leases, nothing lost yet.
+    Draining {
+        /// Uid of the pod.
+        pod_uid: String,
+    },
+    /// The pod object is gone, or its phase is Failed or Succeeded: every call in it has ended.
+    Gone {
+        /// Uid of the pod.
+        pod_uid: String,
+        /// True without deletionTimestamp or DisruptionTarget: proof of an interruption.
+        by_itself: bool,
+    },
+    /// The worker container ended while the pod stays (it will be restarted).
+    ContainerEnded {
+        /// Uid of the pod.
+        pod_uid: String,
+        /// When it ended, Unix milliseconds: an attempt claimed later is not meant.
+        finished_at_ms: i64,
+        /// True without deletionTimestamp or DisruptionTarget: proof of an interruption.
+        by_itself: bool,
+    },
+}
+
+/// What the core must know of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolFacts {
+    /// Acts for jobs that name no pool.
+    pub is_default: bool,
+    /// Creation time, Unix milliseconds: the oldest default pool of a namespace acts.
+    pub created_ms: i64,
+    /// No new claims.
+    pub suspended: bool,
+    /// Of one call.
+    pub timeout_ms: u64,
+    /// Names of the outputs a lease offers URLs for.
+    pub outputs: Vec<String>,
+    /// Overrides `store.presignEndpoint`.
+    pub store_endpoint: Option<String>,
+    /// Calls a second over all workers; `None`: unlimited.
+    pub rate_per_second: Option<f64>,
+    /// Tokens that may gather.
+    pub burst: u32,
+    /// Calls at once over all workers; `None`: as many as slots.
+    pub max_in_flight: Option<u32>,
+    /// Failures until a job is dead-lettered, when it has no number of its own.
+    pub max_failures: u32,
+    /// Interruptions until a job is dead-lettered.
+    pub interruption_limit: u32,
+    /// Backoff base.
+    pub backoff_base_ms: u64,
+    /// Backoff cap.
+    pub backoff_cap_ms: u64,
+    /// How long dead letters stay as custom resources.
+    pub dead_letter_ttl_ms: u64,
+    /// Write `status.progress`.
+    pub report_progress: bool,
+}
+
+/// Pools as the pools controller sees them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PoolEvent {
+    /// New or changed.
+    Changed(PoolKey, Box<PoolFacts>),
+    /// Deleted.
+    Gone(PoolKey),
+    /// The first listing is complete: a pool not named by now does not exist.
+    Synced,
+}
+
+/// Who leads, as this replica knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// Another replica leads, or none.
+    Standby {
+        /// `ip:port` of the leader's dispatch port.
+        leader_address: Option<String>,
+    },
+    /// This replica leads and its lease is renewed in time.
+    Leader,
+    /// This replica led, the lease could not be renewed in time, no other holder was seen: no claims, no expiry, streams stay.
+    Doubtful,
+}
+
+/// Counts of one pool, published by the core for the pools controller and `/metrics`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolBacklog {
+    /// Queued, Backoff (any due time), not suspended.
+    pub queued: u32,
+    /// Queued, or due within 30 s, not suspended: what scaling looks at.
+    pub claimable: u32,
+    /// Running.
+    pub running: u32,
+    /// Non-final and not suspended: while above zero at least one worker stays.
+    pub unfinished: u32,
+    /// Creation time of the oldest claimable job, Unix milliseconds.
+    pub oldest_queued_ms: Option<i64>,
+    /// Mean seconds of a call, once measured.
+    pub call_seconds: Option<f64>,
+    /// What the limiter allows in flight now.
+    pub effective_limit: Option<u32>,
+    /// Connected workers by pod uid.
+    pub workers: BTreeMap<String, WorkerLoad>,
+}
+
+/// What one connected worker carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerLoad {
+    /// Name of the pod.
+    pub pod_name: String,
+    /// Slots it said it has.
+    pub slots: u32,
+    /// Leases held, unacknowledged outcomes included.
+    pub busy: u32,
+    /// No new leases go there (draining or cordoned).
+    pub cordoned: bool,
+}
+
+/// One snapshot of every pool; sent through a `tokio::sync::watch`.
+pub type Backlog = Arc<BTreeMap<PoolKey, PoolBacklog>>;
+
+/// What the rest of the operator asks of the core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoreCommand {
+    /// No new leases to this pod (scale-down picked it); it shows as `cordoned` in the next backlog.
+    Cordon {
+        /// Uid of the pod.
+        pod_uid: String,
+    },
+    /// Leases may go there again.
+    Uncordon {
+        /// Uid of the pod.
+        pod_uid: String,
+    },
+}
