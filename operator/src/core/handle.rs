@@ -1,0 +1,98 @@
+//! How the core is started and what it publishes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+
+use super::seams::{Authenticate, StoreWork};
+use crate::ports::{Backlog, CoreCommand, Leadership, PodEvent, PoolEvent};
+
+/// What the core is made of.
+pub struct CoreConfig {
+    /// Client of the API server.
+    pub client: kube::Client,
+    /// Only jobs of this namespace; `None`: of all.
+    pub namespace: Option<String>,
+    /// Checks workers' tokens.
+    pub authenticate: Arc<dyn Authenticate>,
+    /// Asks the store.
+    pub store: Arc<dyn StoreWork>,
+    /// Ends and drains of pods.
+    pub pods: mpsc::Receiver<PodEvent>,
+    /// Pools.
+    pub pools: mpsc::Receiver<PoolEvent>,
+    /// Who leads.
+    pub leadership: watch::Receiver<Leadership>,
+    /// When the leader lease was last renewed.
+    pub renewed: watch::Receiver<Instant>,
+    /// Requests of the pools controller.
+    pub commands: mpsc::Receiver<CoreCommand>,
+    /// No upload job is deleted earlier after its end.
+    pub upload_ttl_floor_seconds: u32,
+}
+
+/// How many jobs count against the watermark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Non-final jobs.
+    pub live: u64,
+}
+
+/// Counts since start, for `/metrics`. Labels come from enums.
+#[derive(Debug, Default)]
+pub struct CoreCounters {
+    /// Claims written.
+    pub claims: AtomicU64,
+    /// Leases pushed to workers.
+    pub leases: AtomicU64,
+    /// Jobs that ended Succeeded.
+    pub succeeded: AtomicU64,
+    /// Jobs that ended DeadLettered.
+    pub dead_lettered: AtomicU64,
+    /// Jobs that ended Cancelled.
+    pub cancelled: AtomicU64,
+    /// Attempts that ended Failed.
+    pub failed: AtomicU64,
+    /// Attempts that ended Rejected.
+    pub rejected: AtomicU64,
+    /// Attempts that ended Throttled.
+    pub throttled: AtomicU64,
+    /// Attempts that ended Unavailable.
+    pub unavailable: AtomicU64,
+    /// Attempts that ended Misconfigured.
+    pub misconfigured: AtomicU64,
+    /// Attempts that ended Interrupted.
+    pub interrupted: AtomicU64,
+    /// Attempts that were lost or released.
+    pub lost: AtomicU64,
+    /// Status writes that the API server confirmed.
+    pub writes: AtomicU64,
+    /// Status writes answered with 409.
+    pub conflicts: AtomicU64,
+    /// Status writes without a clear answer.
+    pub unknown_writes: AtomicU64,
+    /// Status writes refused for good (4xx).
+    pub refused_writes: AtomicU64,
+    /// VideoJobs deleted after their TTL.
+    pub deletes: AtomicU64,
+    /// Stale outcomes.
+    pub stale_outcomes: AtomicU64,
+    /// Open worker streams.
+    pub streams: AtomicU64,
+    /// Streams refused for a bad token or version, or closed for a flood.
+    pub refused_streams: AtomicU64,
+}
+
+/// What the core publishes.
+pub struct CoreHandle {
+    /// Counts of every pool; changes at most a few times a second.
+    pub backlog: watch::Receiver<Backlog>,
+    /// For `/admission`.
+    pub admission: watch::Receiver<Admission>,
+    /// True once jobs and pools were listed completely.
+    pub synced: watch::Receiver<bool>,
+    /// For `/metrics`.
+    pub counters: Arc<CoreCounters>,
+}
