@@ -1,0 +1,295 @@
+//! A whole Kinora on the local cluster: namespaces, secrets, the reference service and the Helm release.
+//!
+//! Used by the demo and by the test suite; both then talk to it through [`crate::uploads`] and [`crate::jobs`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Api, ListParams};
+use sha2::{Digest, Sha256};
+
+use crate::cluster::Cluster;
+use crate::wait;
+
+/// Where operator and uploader live.
+pub const RELEASE_NAMESPACE: &str = "kinora-system";
+/// Where jobs, the default pool and its workers live.
+pub const JOBS_NAMESPACE: &str = "videos";
+/// Where the reference service lives.
+pub const SERVICE_NAMESPACE: &str = "processing";
+/// Bucket of the local store.
+pub const BUCKET: &str = "kinora";
+const RELEASE: &str = "kinora";
+const KEY_ID: &str = "demo";
+
+/// What differs between the demo and the tests.
+#[derive(Clone, Debug)]
+pub struct StackOptions {
+    /// Registry and tag of the imported images.
+    pub images: Images,
+    /// Operator replicas; two show a fail-over.
+    pub operator_replicas: u32,
+    /// Uploader replicas.
+    pub uploader_replicas: u32,
+    /// TTL of finished upload jobs in seconds; below 900 only with the operator's test flag, which is then set.
+    pub upload_ttl_seconds: u32,
+    /// Seconds of inactivity after which workers are scaled down.
+    pub scale_down_seconds: u32,
+}
+
+/// Registry and tag that every Kinora image shares.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// For example `kinora.local`.
+    pub registry: String,
+    /// Content hash.
+    pub tag: String,
+}
+
+/// An installed Kinora.
+pub struct Stack {
+    /// The cluster it runs on.
+    pub cluster: Cluster,
+    /// Client of the API server, as cluster admin.
+    pub client: kube::Client,
+    /// `<key-id>.<secret>` for the uploader.
+    pub api_key: String,
+    /// Knows the store's in-cluster name, so presigned URLs can be followed from here.
+    pub http: reqwest::Client,
+}
+
+impl Stack {
+    /// Installs, or upgrades, everything and waits until it is ready.
+    ///
+    /// # Errors
+    /// The step that failed, with where to look.
+    pub async fn install(cluster: Cluster, options: &StackOptions) -> Result<Self> {
+        let stack = Self::attach(cluster).await?;
+        stack.namespaces_and_secrets().await?;
+        stack.reference_service(&options.images)?;
+        stack.helm_install(options)?;
+        stack.ready(options).await?;
+        Ok(stack)
+    }
+
+    /// Connects without installing anything.
+    ///
+    /// # Errors
+    /// The API server is not reachable.
+    pub async fn attach(cluster: Cluster) -> Result<Self> {
+        let client = cluster.client().await.context("connect to the local cluster")?;
+        let http = reqwest::Client::builder()
+            .resolve(crate::cluster::STORE_HOST, crate::cluster::STORE_ADDRESS.parse()?)
+            .timeout(Duration::from_mins(2))
+            .build()?;
+        let api_key = format!("{KEY_ID}.{}", demo_secret(&cluster)?);
+        Ok(Self { cluster, client, api_key, http })
+    }
+
+    async fn namespaces_and_secrets(&self) -> Result<()> {
+        let (access_key, secret_key) = self.cluster.store_credentials()?;
+        let (_, secret) = self.api_key.split_once('.').context("api key")?;
+        let api_key = serde_json::json!({
+            "sha256": hex::encode(Sha256::digest(secret)), "tenant": "demo", "scopes": ["kinora:upload", "kinora:tenant"],
+        });
+        let mut documents = Vec::new();
+        for namespace in [RELEASE_NAMESPACE, JOBS_NAMESPACE] {
+            documents.push(serde_json::json!({
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+            }));
+        }
+        documents.push(secret_object("kinora-store", &[("access-key-id", &access_key), ("secret-access-key", &secret_key)]));
+        documents.push(secret_object("kinora-api-keys", &[(KEY_ID, &api_key.to_string())]));
+        self.apply(&documents)
+    }
+
+    /// `kubectl apply` of JSON documents.
+    ///
+    /// # Errors
+    /// What kubectl said.
+    pub fn apply(&self, documents: &[serde_json::Value]) -> Result<()> {
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": documents});
+        self.cluster.kubectl_stdin(&["apply", "-f", "-"], &list.to_string()).map(|_| ())
+    }
+
+    fn reference_service(&self, images: &Images) -> Result<()> {
+        let manifest = include_str!("../deploy/reference-service.yaml")
+            .replace("@REGISTRY@", &images.registry)
+            .replace("@TAG@", &images.tag);
+        self.cluster.kubectl_stdin(&["apply", "-f", "-"], &manifest).context("apply the reference service")?;
+        Ok(())
+    }
+
+    fn helm_install(&self, options: &StackOptions) -> Result<()> {
+        let values = self.cluster.state_dir().join("values.json");
+        std::fs::write(&values, serde_json::to_vec_pretty(&chart_values(options))?)?;
+        let chart = repository_root().join("charts/kinora");
+        self.cluster
+            .helm(&[
+                "upgrade", "--install", RELEASE, &chart.to_string_lossy(), "--namespace", RELEASE_NAMESPACE,
+                "--values", &values.to_string_lossy(), "--wait=legacy", "--timeout", "3m",
+            ])
+            .context("helm install; see `cargo xtask kubectl -n kinora-system get pods,events`")?;
+        Ok(())
+    }
+
+    async fn ready(&self, options: &StackOptions) -> Result<()> {
+        for (namespace, name, replicas) in [
+            (RELEASE_NAMESPACE, "kinora-operator", options.operator_replicas),
+            (RELEASE_NAMESPACE, "kinora-uploader", options.uploader_replicas),
+            (SERVICE_NAMESPACE, "reference-service", 1),
+        ] {
+            let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+            wait::until(&format!("deployment {namespace}/{name} to be available"), Duration::from_mins(2), || async {
+                let found = api.get(name).await?;
+                let status = found.status.unwrap_or_default();
+                let generation = found.metadata.generation;
+                let ready = status.updated_replicas.unwrap_or(0) as u32 == replicas
+                    && status.available_replicas.unwrap_or(0) as u32 == replicas
+                    && status.replicas.unwrap_or(0) as u32 == replicas
+                    && status.observed_generation == generation;
+                Ok(ready.then_some(()))
+            })
+            .await?;
+        }
+        let pools: Api<kinora_crds::VideoWorkerPool> = Api::namespaced(self.client.clone(), JOBS_NAMESPACE);
+        wait::until("the default pool", Duration::from_mins(1), || async { Ok(pools.get_opt("default").await?) }).await?;
+        Ok(())
+    }
+
+    /// Base URL of each ready uploader replica, sorted.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn uploader_replicas(&self) -> Result<Vec<String>> {
+        let pods = self.pods(RELEASE_NAMESPACE, "app.kubernetes.io/component=uploader").await?;
+        let mut urls: Vec<String> = pods
+            .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_ready(pod))
+            .filter_map(|pod| pod.status.as_ref()?.pod_ip.clone())
+            .map(|ip| format!("http://{ip}:8080"))
+            .collect();
+        urls.sort();
+        if urls.is_empty() {
+            bail!("no uploader replica is ready; see `cargo xtask kubectl -n {RELEASE_NAMESPACE} get pods`");
+        }
+        Ok(urls)
+    }
+
+    /// Base URL of the uploader's Service.
+    ///
+    /// # Errors
+    /// There is no such Service.
+    pub async fn uploader(&self) -> Result<String> {
+        Ok(format!("http://{}:8080", self.cluster_ip(RELEASE_NAMESPACE, "kinora-uploader").await?))
+    }
+
+    /// Cluster address of a Service.
+    ///
+    /// # Errors
+    /// There is no such Service, or it has no address.
+    pub async fn cluster_ip(&self, namespace: &str, name: &str) -> Result<String> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let service = api.get(name).await.with_context(|| format!("get service {namespace}/{name}"))?;
+        service.spec.and_then(|spec| spec.cluster_ip).with_context(|| format!("service {namespace}/{name} has no address"))
+    }
+
+    /// Pods of a namespace by label selector.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        Ok(api.list(&ListParams::default().labels(selector)).await?.items)
+    }
+
+    /// Sets the faults of the reference service; `{}` clears them.
+    ///
+    /// # Errors
+    /// The service refused or did not answer.
+    pub async fn faults(&self, faults: &serde_json::Value) -> Result<()> {
+        let url = format!("http://{}:8081/faults", self.cluster_ip(SERVICE_NAMESPACE, "reference-service").await?);
+        self.http.put(url).json(faults).send().await?.error_for_status().context("set the faults of the reference service")?;
+        Ok(())
+    }
+
+    /// Calls that the reference service has seen, by idempotency key.
+    ///
+    /// # Errors
+    /// The service did not answer.
+    pub async fn calls(&self) -> Result<serde_json::Value> {
+        let url = format!("http://{}:8081/calls", self.cluster_ip(SERVICE_NAMESPACE, "reference-service").await?);
+        Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)
+    }
+}
+
+/// True when the pod's Ready condition is.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+}
+
+/// Root of the checkout.
+#[must_use]
+pub fn repository_root() -> PathBuf {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or_else(|| here.to_path_buf(), std::path::Path::to_path_buf)
+}
+
+/// The chart's values for the local cluster.
+fn chart_values(options: &StackOptions) -> serde_json::Value {
+    let short_ttl = options.upload_ttl_seconds < 900;
+    serde_json::json!({
+        "image": {"registry": options.images.registry, "tag": options.images.tag, "pullPolicy": "IfNotPresent"},
+        "operator": {"replicas": options.operator_replicas},
+        "uploader": {"replicas": options.uploader_replicas},
+        "store": {"endpoint": format!("http://{}:8333", crate::cluster::STORE_HOST), "bucket": BUCKET, "region": "us-east-1"},
+        "jobs": {"namespace": JOBS_NAMESPACE},
+        "insecure": short_ttl,
+        "uploadTtlFloorSeconds": options.upload_ttl_seconds.min(900),
+        "profiles": {"default": {"maxBytes": 300_000_000, "ttlSecondsAfterFinished": options.upload_ttl_seconds}},
+        "pool": {"spec": {
+            "default": true,
+            "service": {
+                "protocol": "Grpc",
+                "endpoint": format!("http://reference-service.{SERVICE_NAMESPACE}.svc:50051"),
+                "outputs": ["video", "thumbnail"],
+                "timeoutSeconds": 120,
+            },
+            "expectedSeconds": 10,
+            "retry": {"baseSeconds": 1, "maxSeconds": 2, "maxFailures": 5},
+            "slotsPerWorker": 1,
+            "scaling": {
+                "mode": "Internal", "minReplicas": 0, "maxReplicas": 3,
+                "scaleDownStabilizationSeconds": options.scale_down_seconds, "drainSeconds": 60,
+            },
+        }},
+    })
+}
+
+fn secret_object(name: &str, entries: &[(&str, &str)]) -> serde_json::Value {
+    let data: BTreeMap<_, _> = entries.iter().copied().collect();
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": name, "namespace": RELEASE_NAMESPACE}, "stringData": data,
+    })
+}
+
+/// The secret of the demo's API key, made once per cluster and kept beside its other credentials.
+fn demo_secret(cluster: &Cluster) -> Result<String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = cluster.state_dir().join("demo-api-key");
+    if let Ok(secret) = std::fs::read_to_string(&path) {
+        return Ok(secret);
+    }
+    let secret = hex::encode(rand::random::<[u8; 24]>());
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    std::io::Write::write_all(&mut file, secret.as_bytes())?;
+    Ok(secret)
+}

@@ -1,0 +1,85 @@
+//! The life of a job's object: cancel, suspend, TTL, and how many writes it costs.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::{Case, Context, JOB, case};
+use crate::stack::BUCKET;
+use crate::{jobs, uploads, wait};
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case!("a-finished-job-is-deleted-after-its-record-exists", deleted_after_record),
+        case!("a-cancelled-job-ends-at-once-and-frees-its-worker", cancelled),
+        case!("a-successful-job-costs-four-api-writes", four_writes),
+    ]
+}
+
+async fn deleted_after_record(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    let base = stack.uploader().await?;
+    let upload = uploads::post(stack, &base, context.bikes()?).await?;
+    jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
+    let patch = json!({"spec": {"ttlSecondsAfterFinished": 1}});
+    let api = jobs::api(stack);
+    api.patch(&upload.job(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    wait::until("the job to be deleted", Duration::from_mins(1), || async {
+        Ok(api.get_opt(&upload.job()).await?.is_none().then_some(()))
+    })
+    .await?;
+    let store = stack.cluster.store(BUCKET).await?;
+    let id = kinora_storage::keys::UploadId::parse(&upload.id)?;
+    ensure!(store.get(&id.record()).await?.is_some(), "the job went before its record was there");
+    let video = uploads::video(stack, &base, &upload.id).await?;
+    ensure!(video["state"] == "succeeded" && video["outputs"].as_array().is_some_and(|all| all.len() == 2), "{video}");
+    Ok(())
+}
+
+async fn cancelled(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    stack.faults(&json!({"latencyMs": 60_000})).await?;
+    let upload = uploads::post(stack, &stack.uploader().await?, context.bikes()?).await?;
+    jobs::until_called(stack, &upload.job(), JOB).await?;
+    let patch = json!({"spec": {"cancelRequested": true}});
+    jobs::api(stack).patch(&upload.job(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    let job = jobs::until_state(stack, &upload.job(), "Cancelled", Duration::from_secs(20)).await?;
+    ensure!(jobs::reason(&job) == "Cancelled", "reason {}", jobs::reason(&job));
+    stack.faults(&json!({})).await?;
+    let next = uploads::post(stack, &stack.uploader().await?, context.bikes()?).await?;
+    jobs::until_state(stack, &next.job(), "Succeeded", JOB).await?;
+    Ok(())
+}
+
+async fn four_writes(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    let base = stack.uploader().await?;
+    let mut names = Vec::new();
+    for _ in 0..5 {
+        names.push(uploads::post(stack, &base, context.bikes()?).await?.job());
+    }
+    let api = jobs::api(stack);
+    for name in &names {
+        jobs::until_state(stack, name, "Succeeded", JOB).await?;
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&json!({"spec": {"ttlSecondsAfterFinished": 1}}))).await?;
+    }
+    for name in &names {
+        wait::until(&format!("{name} to be deleted"), Duration::from_mins(1), || async {
+            Ok(api.get_opt(name).await?.is_none().then_some(()))
+        })
+        .await?;
+    }
+    for name in &names {
+        let writes = wait::until(&format!("the audit log to hold the delete of {name}"), Duration::from_secs(20), || async {
+            let writes = crate::audit::writes_of_job(&stack.cluster, name)?;
+            Ok(writes.iter().any(|write| write.verb == "delete").then_some(writes))
+        })
+        .await?;
+        // The test's own patch of the TTL is not Kinora's.
+        let ours: Vec<String> = writes.iter().filter(|write| write.by_kinora).map(ToString::to_string).collect();
+        ensure!(ours.len() == 4, "{name} cost {} writes: {}", ours.len(), ours.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The e2e suite: each case drives the installed Kinora on the real cluster and waits for conditions.
+//!
+//! Cases run one after another, because faults of the reference service are global; each starts with faults cleared.
+
+mod crds;
+mod edges;
+mod failures;
+mod lifecycle;
+mod outages;
+mod policy;
+mod uploading;
+mod workers;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+
+use crate::stack::{Stack, repository_root};
+
+/// Long enough for one job with a cold worker on a busy machine.
+pub const JOB: Duration = Duration::from_mins(3);
+
+type Run = for<'a> fn(&'a Context) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// One case: a sentence and what proves it.
+pub struct Case {
+    /// What must hold, as a sentence in kebab case.
+    pub name: &'static str,
+    run: Run,
+}
+
+/// What every case gets.
+pub struct Context {
+    /// The installed Kinora.
+    pub stack: Stack,
+    /// A static ffmpeg.
+    pub ffmpeg: PathBuf,
+    /// Where cases put what they download.
+    pub scratch: PathBuf,
+}
+
+impl Context {
+    /// The 1 MB sample.
+    ///
+    /// # Errors
+    /// The checkout is incomplete.
+    pub fn bunny(&self) -> Result<Bytes> {
+        sample("bigbuckbunny.mp4")
+    }
+
+    /// The 500 kB sample.
+    ///
+    /// # Errors
+    /// The checkout is incomplete.
+    pub fn bikes(&self) -> Result<Bytes> {
+        sample("bikes.mp4")
+    }
+
+    /// Base URLs of two uploader replicas.
+    ///
+    /// # Errors
+    /// Fewer than two are ready.
+    pub async fn two_replicas(&self) -> Result<(String, String)> {
+        let replicas = self.stack.uploader_replicas().await?;
+        let second = replicas.get(1).context("two uploader replicas are needed")?;
+        Ok((replicas[0].clone(), second.clone()))
+    }
+}
+
+/// Bytes of a sample video.
+///
+/// # Errors
+/// The checkout is incomplete.
+pub fn sample(name: &str) -> Result<Bytes> {
+    let path = repository_root().join("e2e/samples").join(name);
+    Ok(std::fs::read(&path).with_context(|| format!("read {}", path.display()))?.into())
+}
+
+/// A playable MP4 of at least `bytes` bytes: the sample with a `free` box behind it, which players skip.
+///
+/// # Errors
+/// The checkout is incomplete.
+pub fn padded_sample(name: &str, bytes: usize) -> Result<Bytes> {
+    let mut video = sample(name)?.to_vec();
+    let padding = bytes.saturating_sub(video.len()).max(8);
+    video.extend_from_slice(&u32::try_from(padding)?.to_be_bytes());
+    video.extend_from_slice(b"free");
+    video.resize(video.len() + padding - 8, 0x5a);
+    Ok(video.into())
+}
+
+/// Every case, in the order in which they run.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    [crds::cases(), policy::cases(), uploading::cases(), workers::cases(), failures::cases(), lifecycle::cases(), outages::cases(), edges::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Counts of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Cases that held.
+    pub passed: u32,
+    /// Cases that did not.
+    pub failed: u32,
+}
+
+/// Runs the cases whose name contains `filter`; prints a line each and the usual summary.
+pub async fn run(context: &Context, filter: &str) -> Counts {
+    let chosen: Vec<Case> = cases().into_iter().filter(|case| case.name.contains(filter)).collect();
+    let mut counts = Counts::default();
+    let started = Instant::now();
+    println!("running {} tests", chosen.len());
+    for case in &chosen {
+        let began = Instant::now();
+        let verdict = one(context, case).await;
+        let seconds = began.elapsed().as_secs_f64();
+        match verdict {
+            Ok(()) => {
+                counts.passed += 1;
+                println!("test {} ... ok ({seconds:.1} s)", case.name);
+            }
+            Err(error) => {
+                counts.failed += 1;
+                println!("test {} ... FAILED ({seconds:.1} s)\n    {error:#}", case.name);
+                println!("    state: {}", crate::diagnose::save(&context.stack, case.name).await.display());
+            }
+        }
+    }
+    let word = if counts.failed == 0 { "ok" } else { "FAILED" };
+    let seconds = started.elapsed().as_secs_f64();
+    println!("test result: {word}. {} passed; {} failed; finished in {seconds:.1}s", counts.passed, counts.failed);
+    counts
+}
+
+async fn one(context: &Context, case: &Case) -> Result<()> {
+    context.stack.faults(&serde_json::json!({})).await?;
+    (case.run)(context).await
+}
+
+/// Makes a [`Case`] of an async function that takes `&Context`.
+macro_rules! case {
+    ($name:literal, $run:path) => {
+        $crate::suite::Case { name: $name, run: |context| Box::pin($run(context)) }
+    };
+}
+pub(crate) use case;
