@@ -1,0 +1,209 @@
+//! Credentials from files, as a mounted Secret shows them, read again when they change. Never logged.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+
+use crate::error::{StoreError, StoreErrorKind};
+
+const KEY_ID: &str = "access-key-id";
+const SECRET: &str = "secret-access-key";
+const TOKEN: &str = "session-token";
+
+/// Modification times of the three files; equal stamps mean nothing was rotated.
+type Stamp = [Option<SystemTime>; 3];
+
+/// A directory of credential files.
+pub(crate) struct FileCredentials {
+    dir: PathBuf,
+    held: Mutex<Option<(Stamp, Credentials)>>,
+}
+
+impl std::fmt::Debug for FileCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileCredentials")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileCredentials {
+    pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            held: Mutex::new(None),
+        }
+    }
+
+    /// The current credentials. A rotation that leaves a file missing or empty for a moment keeps the former ones.
+    pub(crate) fn load(&self) -> Result<Credentials, StoreError> {
+        let mut held = self
+            .held
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stamp = self.stamp();
+        if let Some((seen, credentials)) = held.as_ref()
+            && *seen == stamp
+        {
+            return Ok(credentials.clone());
+        }
+        match self.read_steadily() {
+            Ok((stamp, credentials)) => {
+                if held.is_some() {
+                    tracing::info!(dir = %self.dir.display(), "store credentials changed and were read again");
+                }
+                *held = Some((stamp, credentials.clone()));
+                Ok(credentials)
+            }
+            Err(error) => match held.as_ref() {
+                Some((_, former)) => {
+                    tracing::warn!(%error, "store credentials changed but cannot be read; keeping the former ones");
+                    Ok(former.clone())
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Reads all files between two equal stamps, so that an id never meets the secret of another.
+    fn read_steadily(&self) -> Result<(Stamp, Credentials), StoreError> {
+        let mut before = self.stamp();
+        for _ in 0..5 {
+            let credentials = self.read()?;
+            let after = self.stamp();
+            if after == before {
+                return Ok((after, credentials));
+            }
+            before = after;
+        }
+        Err(self.error("the files keep changing"))
+    }
+
+    fn read(&self) -> Result<Credentials, StoreError> {
+        let required = |name: &str| match read_trimmed(&self.dir.join(name)) {
+            Ok(text) if text.is_empty() => Err(self.error(&format!("file {name} is empty"))),
+            Ok(text) => Ok(text),
+            Err(cause) => Err(self.error(&format!("file {name}: {cause}"))),
+        };
+        let (id, secret) = (required(KEY_ID)?, required(SECRET)?);
+        let token = read_trimmed(&self.dir.join(TOKEN))
+            .ok()
+            .filter(|token| !token.is_empty());
+        Ok(Credentials::new(id, secret, token, None, "kinora-files"))
+    }
+
+    fn stamp(&self) -> Stamp {
+        [KEY_ID, SECRET, TOKEN].map(|name| {
+            self.dir
+                .join(name)
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .ok()
+        })
+    }
+
+    fn error(&self, what: &str) -> StoreError {
+        StoreError::new(
+            StoreErrorKind::Credentials,
+            format!("read store credentials in {}", self.dir.display()),
+            format!(
+                "{what}; check --store-credentials-dir: it needs the files {KEY_ID} and {SECRET}"
+            ),
+        )
+    }
+}
+
+fn read_trimmed(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path).map(|text| text.trim().to_owned())
+}
+
+impl ProvideCredentials for FileCredentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(self.load().map_err(CredentialsError::provider_error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn write(dir: &Path, name: &str, text: &str, second: u64) {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+    }
+
+    fn loaded(files: &FileCredentials) -> (String, String, Option<String>) {
+        let c = files.load().unwrap();
+        (
+            c.access_key_id().into(),
+            c.secret_access_key().into(),
+            c.session_token().map(str::to_owned),
+        )
+    }
+
+    /// covers: F16
+    #[test]
+    fn a_rotation_is_seen_at_the_next_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = FileCredentials::new(dir.path());
+        write(dir.path(), KEY_ID, "id1\n", 1);
+        write(dir.path(), SECRET, " s1 \n", 1);
+        assert_eq!(loaded(&files), ("id1".into(), "s1".into(), None));
+        write(dir.path(), KEY_ID, "id2", 2);
+        write(dir.path(), SECRET, "s2", 2);
+        write(dir.path(), TOKEN, "t2", 2);
+        assert_eq!(
+            loaded(&files),
+            ("id2".into(), "s2".into(), Some("t2".into()))
+        );
+    }
+
+    #[test]
+    fn a_half_written_rotation_keeps_the_former_credentials() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = FileCredentials::new(dir.path());
+        write(dir.path(), KEY_ID, "id1", 1);
+        write(dir.path(), SECRET, "s1", 1);
+        assert_eq!(loaded(&files).0, "id1");
+        write(dir.path(), SECRET, "", 2);
+        assert_eq!(loaded(&files).1, "s1");
+    }
+
+    #[test]
+    fn a_missing_file_is_named_with_the_flag() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = FileCredentials::new(dir.path()).load().unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Credentials);
+        let text = error.to_string();
+        assert!(
+            text.contains("access-key-id") && text.contains("--store-credentials-dir"),
+            "{text}"
+        );
+    }
+
+    /// covers: T27
+    #[test]
+    fn debug_and_errors_hold_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), KEY_ID, "id1", 1);
+        write(dir.path(), SECRET, "hush-hush", 1);
+        let files = FileCredentials::new(dir.path());
+        files.load().unwrap();
+        assert!(!format!("{files:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,263 @@
+//! Multipart uploads: bytes that stay invisible until Complete.
+
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+
+use crate::checksum::crc64_base64;
+use crate::clock::timestamp;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::objects::{hashed, unsigned};
+use crate::retry;
+use crate::store::Store;
+use crate::types::{CompleteOutcome, Metadata, MultipartId, Part, PartRef};
+
+/// Rounds of abort-and-list before giving up: a part in flight may land after an abort.
+const ABORT_ROUNDS: u32 = 10;
+
+impl Store {
+    /// Begins a multipart upload whose object will carry a full-object CRC64NVME.
+    ///
+    /// Tried once: a repeat after an unclear answer would leave a second, empty upload behind.
+    ///
+    /// # Errors
+    /// What [`StoreErrorKind`] names.
+    pub async fn create_multipart(
+        &self,
+        key: &str,
+        metadata: &Metadata,
+        content_type: Option<&str>,
+    ) -> Result<MultipartId, StoreError> {
+        let action = format!("create multipart {key}");
+        let call = async {
+            let request = self
+                .client()
+                .create_multipart_upload()
+                .bucket(self.bucket())
+                .key(key);
+            let request = request
+                .set_content_type(content_type.map(str::to_owned))
+                .set_metadata(hashed(metadata));
+            let request = request
+                .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+                .checksum_type(ChecksumType::FullObject);
+            request
+                .send()
+                .await
+                .map_err(|error| self.classify(&action, error))
+        };
+        let answer = self.once(&action, self.short(), call).await?;
+        let none = || {
+            StoreError::new(
+                StoreErrorKind::Invalid,
+                &action,
+                "the store gave no upload id",
+            )
+        };
+        answer
+            .upload_id()
+            .map(|id| MultipartId(id.to_owned()))
+            .ok_or_else(none)
+    }
+
+    /// Uploads part `number` (from 1) and returns its ETag; the store verifies the bytes against their CRC64NVME.
+    /// The same part may be uploaded again at any time before Complete.
+    ///
+    /// # Errors
+    /// `NoSuchUpload` if it was completed or aborted, `BadDigest` if the bytes did not arrive as sent.
+    pub async fn upload_part(
+        &self,
+        key: &str,
+        id: &MultipartId,
+        number: i32,
+        body: Bytes,
+    ) -> Result<String, StoreError> {
+        let crc = crc64_base64(&body);
+        self.upload_part_with_crc(key, id, number, body, &crc).await
+    }
+
+    /// As [`Store::upload_part`] with a checksum that the caller has already computed (base64).
+    ///
+    /// # Errors
+    /// As [`Store::upload_part`].
+    pub async fn upload_part_with_crc(
+        &self,
+        key: &str,
+        id: &MultipartId,
+        number: i32,
+        body: Bytes,
+        crc64nvme: &str,
+    ) -> Result<String, StoreError> {
+        let action = format!("upload part {number} of {key}");
+        let call = || async {
+            let request = self
+                .client()
+                .upload_part()
+                .bucket(self.bucket())
+                .key(key)
+                .upload_id(&id.0)
+                .part_number(number);
+            let request = request
+                .body(ByteStream::from(body.clone()))
+                .checksum_crc64_nvme(crc64nvme);
+            // Hashing every byte for the signature costs more than sending it; the signed CRC header protects it.
+            let sent = request.customize().disable_payload_signing().send().await;
+            sent.map_err(|error| self.classify(&action, error))
+        };
+        let answer = self.retrying(&action, self.long(), call).await?;
+        Ok(answer.e_tag().unwrap_or_default().to_owned())
+    }
+
+    /// All parts, as the store lists them: an overwritten part may be there twice (see [`crate::parts::pick_parts`]).
+    /// None if the store knows no such upload.
+    ///
+    /// # Errors
+    /// What [`StoreErrorKind`] names.
+    pub async fn list_parts(
+        &self,
+        key: &str,
+        id: &MultipartId,
+    ) -> Result<Option<Vec<Part>>, StoreError> {
+        let action = format!("list parts of {key}");
+        let mut parts = Vec::new();
+        let mut marker: Option<String> = None;
+        loop {
+            let call = || async {
+                let request = self
+                    .client()
+                    .list_parts()
+                    .bucket(self.bucket())
+                    .key(key)
+                    .upload_id(&id.0);
+                let sent = request.set_part_number_marker(marker.clone()).send().await;
+                sent.map_err(|error| self.classify(&action, error))
+            };
+            let page = match self.retrying(&action, self.short(), call).await {
+                Ok(page) => page,
+                Err(error) if error.kind == StoreErrorKind::NoSuchUpload => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            parts.extend(page.parts().iter().filter_map(part));
+            let next = page.next_part_number_marker().map(str::to_owned);
+            // A marker that does not move would loop for ever.
+            if page.is_truncated() != Some(true) || next.is_none() || next == marker {
+                return Ok(Some(parts));
+            }
+            marker = next;
+        }
+    }
+
+    /// Makes the object visible; unconditional, because key and upload id are unique. `crc64nvme` (base64) is that of
+    /// the whole file; without it the parts' own checksums are all that was verified.
+    ///
+    /// An error inside a 200 answer is an error here too.
+    ///
+    /// # Errors
+    /// With [`StoreError::is_unknown_outcome`]: it may be done already, or be done minutes later. HEAD tells.
+    pub async fn complete(
+        &self,
+        key: &str,
+        id: &MultipartId,
+        parts: &[PartRef],
+        crc64nvme: Option<&str>,
+    ) -> Result<CompleteOutcome, StoreError> {
+        let action = format!("complete {key}");
+        let named = parts.iter().map(|part| {
+            CompletedPart::builder()
+                .part_number(part.number)
+                .e_tag(&part.etag)
+                .build()
+        });
+        let list = CompletedMultipartUpload::builder()
+            .set_parts(Some(named.collect()))
+            .build();
+        let call = async {
+            let request = self
+                .client()
+                .complete_multipart_upload()
+                .bucket(self.bucket())
+                .key(key)
+                .upload_id(&id.0);
+            let request = request
+                .multipart_upload(list)
+                .set_checksum_crc64_nvme(crc64nvme.map(str::to_owned));
+            let request = request.set_checksum_type(crc64nvme.map(|_| ChecksumType::FullObject));
+            request
+                .send()
+                .await
+                .map_err(|error| self.classify(&action, error))
+        };
+        match self.once(&action, self.long(), call).await {
+            Ok(done) => Ok(CompleteOutcome::Completed {
+                etag: done.e_tag().unwrap_or_default().to_owned(),
+                crc64nvme: done.checksum_crc64_nvme().map(str::to_owned),
+            }),
+            Err(error) if error.kind == StoreErrorKind::NoSuchUpload => {
+                Ok(CompleteOutcome::NoSuchUpload)
+            }
+            Err(error) if error.kind == StoreErrorKind::InvalidPart => {
+                Ok(CompleteOutcome::InvalidPart)
+            }
+            Err(error) if error.kind == StoreErrorKind::BadDigest => {
+                Ok(CompleteOutcome::ChecksumMismatch)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops an unfinished upload and its parts, again and again until the store knows it no more, because a part in
+    /// flight survives an abort. Never call it once the object or a record exists: one store deletes the data then.
+    ///
+    /// # Errors
+    /// `Conflict` if parts keep arriving; abort later again.
+    pub async fn abort(&self, key: &str, id: &MultipartId) -> Result<(), StoreError> {
+        let action = format!("abort multipart {key}");
+        for round in 0..ABORT_ROUNDS {
+            let call = || async {
+                let request = self
+                    .client()
+                    .abort_multipart_upload()
+                    .bucket(self.bucket())
+                    .key(key)
+                    .upload_id(&id.0);
+                request
+                    .send()
+                    .await
+                    .map_err(|error| self.classify(&action, error))
+            };
+            match self.retrying(&action, self.short(), call).await {
+                Ok(_) => {}
+                Err(error)
+                    if matches!(
+                        error.kind,
+                        StoreErrorKind::NoSuchUpload | StoreErrorKind::NotFound
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+            if self.list_parts(key, id).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(
+                retry::delay(round + 1, rand::random()).max(Duration::from_millis(50)),
+            )
+            .await;
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Conflict,
+            action,
+            "the store still lists the upload: abort it again later",
+        ))
+    }
+}
+
+fn part(listed: &aws_sdk_s3::types::Part) -> Option<Part> {
+    Some(Part {
+        number: listed.part_number()?,
+        size: unsigned(listed.size()),
+        etag: listed.e_tag().unwrap_or_default().to_owned(),
+        last_modified: listed.last_modified().and_then(timestamp),
+        crc64nvme: listed.checksum_crc64_nvme().map(str::to_owned),
+    })
+}

@@ -1,0 +1,211 @@
+//! The handle everybody holds, and how one call is made: a time limit for each attempt, a class for each failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::{Client, Config};
+
+use crate::args::StoreArgs;
+use crate::client;
+use crate::clock::StoreClock;
+use crate::error::{StoreError, StoreErrorKind, Target};
+use crate::retry::{self, RetryBudget};
+
+/// The bucket of this cell. Clones are cheap and share connections, clock and retry budget.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+    presign: Arc<Client>,
+}
+
+struct Inner {
+    client: Client,
+    config: Config,
+    target: Target,
+    clock: StoreClock,
+    budget: RetryBudget,
+    short: Duration,
+    tls: bool,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Target { endpoint, bucket } = &self.inner.target;
+        f.debug_struct("Store")
+            .field("endpoint", endpoint)
+            .field("bucket", bucket)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Reads flags and credentials and asks the store once, so that a wrong endpoint, bucket or key is found here.
+    ///
+    /// # Errors
+    /// With a message that names the flag to check; `is_retryable` if waiting may help.
+    pub async fn connect(args: &StoreArgs) -> Result<Self, StoreError> {
+        let store = Self::new(args)?;
+        // No object of this name exists; the answer tells bucket and credentials apart, which HEAD cannot.
+        match store.ask_once().await {
+            Ok(()) => Ok(store),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(store),
+            Err(mut error) => {
+                error.action = format!("connect to the store at {}", args.store_endpoint);
+                Err(error)
+            }
+        }
+    }
+
+    /// As `connect` without asking the store.
+    ///
+    /// # Errors
+    /// If a flag or a credential file is wrong.
+    pub fn new(args: &StoreArgs) -> Result<Self, StoreError> {
+        let clock = StoreClock::new();
+        let config = client::base(args, &clock)?;
+        let presign_url = args
+            .store_presign_endpoint
+            .as_deref()
+            .unwrap_or(&args.store_endpoint);
+        let presign = client::presigning(&config, presign_url)?;
+        let target = Target {
+            endpoint: args.store_endpoint.clone(),
+            bucket: args.store_bucket.clone(),
+        };
+        let inner = Inner {
+            client: Client::from_conf(config.clone()),
+            config,
+            target,
+            clock,
+            budget: RetryBudget::new(),
+            short: Duration::from_secs(args.store_timeout_seconds),
+            tls: args.store_endpoint.starts_with("https:"),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            presign: Arc::new(presign),
+        })
+    }
+
+    /// The same store, presigning for another endpoint (a pool's `service.storeEndpoint`).
+    ///
+    /// # Errors
+    /// `Invalid` if the URL is more than scheme and host.
+    pub fn with_presign_endpoint(&self, url: &str) -> Result<Self, StoreError> {
+        let presign = client::presigning(&self.inner.config, url)?;
+        Ok(Self {
+            inner: Arc::clone(&self.inner),
+            presign: Arc::new(presign),
+        })
+    }
+
+    /// Name of the bucket.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        &self.inner.target.bucket
+    }
+
+    /// URL of the store for own calls.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.inner.target.endpoint
+    }
+
+    /// Store minus local clock in whole seconds, by the `Date` of the last answer; None before the first.
+    #[must_use]
+    pub fn store_time(&self) -> Option<i64> {
+        self.inner.clock.skew_seconds()
+    }
+
+    /// What the store's clock shows now, as far as its last answer tells; the local clock before the first.
+    #[must_use]
+    pub fn now(&self) -> jiff::Timestamp {
+        let skew = jiff::SignedDuration::from_secs(self.store_time().unwrap_or(0));
+        let local = jiff::Timestamp::now();
+        local.checked_add(skew).unwrap_or(local)
+    }
+
+    async fn ask_once(&self) -> Result<(), StoreError> {
+        self.get_bounded(&format!("{}absent", crate::keys::SELF_TEST), 1024)
+            .await
+            .map(|_| ())
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    pub(crate) fn presign_client(&self) -> &Client {
+        &self.presign
+    }
+
+    /// Over TLS no payload is hashed for its signature; the CRC protects it.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.inner.tls
+    }
+
+    /// Limit of a call that carries little.
+    pub(crate) fn short(&self) -> Duration {
+        self.inner.short
+    }
+
+    /// Limit of a call that carries a part, or makes the store assemble an object.
+    pub(crate) fn long(&self) -> Duration {
+        self.inner.short * 2
+    }
+
+    pub(crate) fn classify<E>(&self, action: &str, error: SdkError<E>) -> StoreError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        self.inner.target.classify(action, error)
+    }
+
+    /// One attempt under a time limit.
+    pub(crate) async fn once<T>(
+        &self,
+        action: &str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = match tokio::time::timeout(limit, call).await {
+            Ok(done) => done,
+            Err(_) => Err(self.inner.target.timed_out(action, limit.as_secs_f64())),
+        };
+        if done.is_ok() {
+            self.inner.budget.earn();
+        }
+        done
+    }
+
+    /// Several attempts of an idempotent, unconditional call, each under the limit.
+    pub(crate) async fn retrying<T, F>(
+        &self,
+        action: &str,
+        limit: Duration,
+        call: impl Fn() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut retry = 0;
+        loop {
+            let error = match self.once(action, limit, call()).await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            retry += 1;
+            if retry >= retry::ATTEMPTS || !error.is_retryable() || !self.inner.budget.spend() {
+                return Err(error);
+            }
+            tracing::debug!(
+                action,
+                kind = error.kind.label(),
+                retry,
+                "retrying a call to the store"
+            );
+            tokio::time::sleep(retry::delay(retry, rand::random())).await;
+        }
+    }
+}
