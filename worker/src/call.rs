@@ -1,0 +1,129 @@
+//! One lease's call as a task: connect, ask for leave, send, follow, report. I/O; every ending becomes one event.
+
+use std::time::Duration;
+
+use kinora_protocol::dispatch::Lease;
+use kinora_protocol::processing::Progress;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::config::ServiceTarget;
+use crate::machine::{AttemptKey, Event};
+use crate::report::Report;
+use crate::service;
+
+/// Longer timeouts are cut to this, so that no arithmetic on time can overflow.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A running call, as the driver holds it. Dropping it ends the call.
+#[derive(Debug)]
+pub struct Call {
+    begin: Option<oneshot::Sender<()>>,
+    stop: CancellationToken,
+}
+
+impl Call {
+    /// Starts the task. `received` is when the lease came: its timeout counts from there.
+    #[must_use]
+    pub fn spawn(
+        service: ServiceTarget,
+        key: AttemptKey,
+        lease: Lease,
+        received: Instant,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let (begin, begun) = oneshot::channel();
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        tokio::spawn(async move {
+            let work = tokio::spawn(follow(
+                service,
+                key.clone(),
+                lease,
+                received,
+                begun,
+                events.clone(),
+            ));
+            let abort = work.abort_handle();
+            let event = tokio::select! {
+                biased;
+                () = token.cancelled() => {
+                    abort.abort();
+                    Event::CallStopped(key)
+                }
+                ended = work => Event::CallEnded(key, ended.unwrap_or_else(|_| {
+                    // A panic of ours must not leave a slot taken for ever.
+                    Report::found(Code::Internal, "the worker's call task failed")
+                })),
+            };
+            let _ = events.send(event).await;
+        });
+        Self {
+            begin: Some(begin),
+            stop,
+        }
+    }
+
+    /// Lets the request go out.
+    pub fn begin(&mut self) {
+        if let Some(begin) = self.begin.take() {
+            let _ = begin.send(());
+        }
+    }
+
+    /// Ends the call; the stream to the service is reset.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn follow(
+    service: ServiceTarget,
+    key: AttemptKey,
+    lease: Lease,
+    received: Instant,
+    begun: oneshot::Receiver<()>,
+    events: mpsc::Sender<Event>,
+) -> Report {
+    let limit = Duration::from_millis(lease.timeout_ms).min(MAX_TIMEOUT);
+    let deadline = received + limit;
+    let work = async {
+        let prepared = match service::prepare(&service, lease).await {
+            Ok(prepared) => prepared,
+            Err(report) => return report,
+        };
+        let _ = events.send(Event::CallReady(key.clone())).await;
+        if begun.await.is_err() {
+            return Report::found(Code::Internal, "the worker gave the call up");
+        }
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        prepared
+            .run(remaining, |progress| {
+                report_progress(&events, &key, progress);
+            })
+            .await
+    };
+    timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        Report::found(
+            Code::DeadlineExceeded,
+            &format!("the call did not end within {} s", limit.as_secs_f64()),
+        )
+    })
+}
+
+/// Progress is worth nothing once newer progress exists: a full queue drops it instead of slowing the stream down.
+fn report_progress(events: &mpsc::Sender<Event>, key: &AttemptKey, progress: Progress) {
+    let _ = events.try_send(Event::CallProgress {
+        key: key.clone(),
+        percent: progress.percent,
+        step: progress.step,
+    });
+}

@@ -1,0 +1,106 @@
+//! The call to the processing service, gRPC form (`kinora.processing.v1`). I/O; the verdict on the answer is `answer`'s.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinora_protocol::dispatch::Lease;
+use kinora_protocol::processing::processing_client::ProcessingClient;
+use kinora_protocol::processing::{Output, ProcessRequest, Progress};
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+
+use crate::answer::Answer;
+use crate::config::ServiceTarget;
+use crate::dial::{self, DialError};
+use crate::report::Report;
+
+/// Largest message taken from a service.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// How much later than ours the deadline is that the service is told: ours must be the one that is reported.
+const DEADLINE_MARGIN: Duration = Duration::from_secs(5);
+
+/// A connected service with the request for one lease, not sent yet.
+#[derive(Debug)]
+pub struct PreparedCall {
+    client: ProcessingClient<Channel>,
+    request: Request<ProcessRequest>,
+}
+
+/// Connects for one lease. Nothing of the lease leaves this process here.
+///
+/// # Errors
+/// The report of a service that cannot be reached, or whose credentials cannot be read.
+pub async fn prepare(target: &ServiceTarget, lease: Lease) -> Result<PreparedCall, Report> {
+    let mut request = request_of(lease);
+    if let Some(file) = &target.token_file {
+        let bearer = dial::bearer(file)
+            .await
+            .map_err(|error| report_of(&error))?;
+        request.metadata_mut().insert("authorization", bearer);
+    }
+    let channel = dial::service(target)
+        .await
+        .map_err(|error| report_of(&error))?;
+    Ok(PreparedCall {
+        client: ProcessingClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES),
+        request,
+    })
+}
+
+impl PreparedCall {
+    /// Sends the request and follows the answer to its end.
+    pub async fn run(
+        mut self,
+        remaining: Duration,
+        mut on_progress: impl FnMut(Progress),
+    ) -> Report {
+        self.request.set_timeout(remaining + DEADLINE_MARGIN);
+        let mut updates = match self.client.process(self.request).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return Report::of_status(&status, Timestamp::now()),
+        };
+        let mut answer = Answer::default();
+        loop {
+            match updates.message().await {
+                Ok(Some(update)) => match answer.update(update) {
+                    Ok(Some(progress)) => on_progress(progress),
+                    Ok(None) => {}
+                    Err(broken) => return broken,
+                },
+                Ok(None) => return answer.finish(),
+                Err(status) => return Report::of_status(&status, Timestamp::now()),
+            }
+        }
+    }
+}
+
+fn request_of(lease: Lease) -> Request<ProcessRequest> {
+    Request::new(ProcessRequest {
+        idempotency_key: lease.idempotency_key,
+        attempt: lease.attempt.map_or(0, |attempt| attempt.attempt),
+        source_url: lease.source_url,
+        outputs: lease
+            .outputs
+            .into_iter()
+            .map(|output| Output {
+                name: output.name,
+                put_url: output.put_url,
+                headers: output.headers,
+            })
+            .collect(),
+        profile: lease.profile,
+        parameters: lease.parameters,
+        traceparent: lease.traceparent,
+    })
+}
+
+fn report_of(error: &DialError) -> Report {
+    let code = match error {
+        DialError::Timeout { .. } | DialError::Connect { .. } => Code::Unavailable,
+        // Credentials that are missing here are the pool's configuration, as are those the service refuses.
+        DialError::Tls { .. } | DialError::File { .. } | DialError::Token { .. } => {
+            Code::Unauthenticated
+        }
+    };
+    Report::found(code, &error.to_string())
+}
