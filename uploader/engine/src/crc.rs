@@ -1,0 +1,95 @@
+//! CRC64NVME of growing and joined byte ranges.
+
+use crc_fast::CrcAlgorithm::Crc64Nvme;
+
+/// CRC64NVME of `bytes`.
+#[must_use]
+pub fn of(bytes: &[u8]) -> u64 {
+    crc_fast::checksum(Crc64Nvme, bytes)
+}
+
+/// The CRC of a range followed by another of `len` bytes, from the CRCs of both.
+#[must_use]
+pub fn join(first: u64, second: u64, len: u64) -> u64 {
+    if len == 0 {
+        first
+    } else {
+        crc_fast::checksum_combine(Crc64Nvme, first, second, len)
+    }
+}
+
+/// A running CRC over bytes as they come.
+pub struct Running {
+    digest: crc_fast::Digest,
+    len: u64,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self {
+            digest: crc_fast::Digest::new(Crc64Nvme),
+            len: 0,
+        }
+    }
+}
+
+impl Running {
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        self.len += bytes.len() as u64;
+    }
+
+    /// The CRC of all bytes so far.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        if self.len == 0 {
+            0
+        } else {
+            self.digest.finalize()
+        }
+    }
+
+    /// How many bytes were taken in.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was taken in yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_and_running_values_equal_the_value_of_the_whole() {
+        let whole = b"a video in three pieces";
+        for cut in 0..=whole.len() {
+            let (a, b) = whole.split_at(cut);
+            assert_eq!(
+                join(of(a), of(b), b.len() as u64),
+                of(whole),
+                "cut at {cut}"
+            );
+            let mut running = Running::default();
+            running.update(a);
+            running.update(b);
+            assert_eq!(running.value(), of(whole), "running, cut at {cut}");
+        }
+        assert_eq!(Running::default().value(), of(b""), "nothing");
+    }
+}

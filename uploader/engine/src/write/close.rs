@@ -1,0 +1,148 @@
+//! The end of a writer: drain what is in flight, store the slice, swap to what is durable. Only
+//! contiguous stored parts and then the slice count; what could not be stored is sent again.
+
+use crate::call::{Call, Context, Expect, PutAnswer};
+use crate::cas::Cas;
+use crate::crc;
+use crate::document::{MAX_SLICES, Phase, Slice, State};
+
+use super::{At, Cause, Writer};
+
+impl Writer {
+    pub(super) fn close(&mut self, cause: Cause, crc: u64, ctx: Context<'_>) -> Vec<Call> {
+        self.request_crc = crc;
+        match self.at {
+            At::Filling => {
+                self.at = At::Draining(cause);
+                self.drained(ctx)
+            }
+            At::MakingMultipart | At::SavingMultipart(_) | At::Reopening(_) => {
+                self.closing = Some(cause);
+                Vec::new()
+            }
+            // It is closing already, or at its end.
+            At::Draining(_) | At::Slicing(..) | At::Closing(_) | At::Closed(_) | At::Ended(_) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// Once no part is in flight: the slice, or the swap at once.
+    pub(super) fn drained(&mut self, ctx: Context<'_>) -> Vec<Call> {
+        let At::Draining(cause) = self.at else {
+            return Vec::new();
+        };
+        if !self.in_flight.is_empty() {
+            return Vec::new();
+        }
+        if cause == Cause::NotVideo {
+            let (cas, call) = Cas::begin(
+                self.doc.dead("NotVideo", ctx.nonce),
+                Expect::Match(self.etag.clone()),
+            );
+            self.at = At::Closing(cas);
+            return vec![call];
+        }
+        if self.trouble.is_some() || self.pos == self.cut {
+            return self.swap_closed(cause, None, ctx);
+        }
+        let part = self.doc.grid().part_of(self.cut);
+        let old: Vec<Slice> = self
+            .doc
+            .tail
+            .iter()
+            .filter(|s| s.part == part)
+            .cloned()
+            .collect();
+        let merge = if old.len() >= MAX_SLICES {
+            old
+        } else {
+            Vec::new()
+        };
+        let from = merge.first().map_or(self.cut, |slice| slice.from);
+        let slice = Slice {
+            part,
+            epoch: self.doc.epoch,
+            from,
+            to: self.pos,
+        };
+        self.at = At::Slicing(cause, slice.clone());
+        vec![Call::PutSlice { slice, merge }]
+    }
+
+    pub(super) fn sliced(
+        &mut self,
+        cause: Cause,
+        slice: Slice,
+        put: &PutAnswer,
+        ctx: Context<'_>,
+    ) -> Vec<Call> {
+        match put {
+            PutAnswer::Written(_) => self.swap_closed(cause, Some(slice), ctx),
+            PutAnswer::Lost | PutAnswer::Unknown => {
+                self.trouble = Some(format!(
+                    "store the tail of upload {}: no clear answer",
+                    self.doc.id
+                ));
+                self.swap_closed(cause, None, ctx)
+            }
+        }
+    }
+
+    pub(super) fn swap_closed(
+        &mut self,
+        cause: Cause,
+        slice: Option<Slice>,
+        ctx: Context<'_>,
+    ) -> Vec<Call> {
+        let mut next = self.closed_document(slice, ctx.nonce);
+        // Only a close that took everything it got may say that all is there.
+        if next.is_full() && cause != Cause::NotVideo {
+            next.phase = Phase::Finishing;
+        }
+        let (cas, call) = Cas::begin(next, Expect::Match(self.etag.clone()));
+        self.at = At::Closing(cas);
+        vec![call]
+    }
+
+    /// The document with what is durable now: contiguous parts, then the slice.
+    fn closed_document(&self, slice: Option<Slice>, nonce: &str) -> State {
+        let grid = self.doc.grid();
+        let mut next = State {
+            phase: Phase::Closed,
+            nonce: nonce.into(),
+            ..self.doc.clone()
+        };
+        let first = grid.part_of(self.doc.offset);
+        let run = (first..)
+            .take_while(|part| self.stored.contains_key(part))
+            .count();
+        let parts_to = grid.start(first.saturating_add(u32::try_from(run).unwrap_or(u32::MAX)));
+        if run > 0 && parts_to > next.offset {
+            next.offset = parts_to;
+            next.spent.append(&mut next.tail);
+        }
+        if let Some(slice) = slice {
+            if next
+                .tail
+                .first()
+                .is_some_and(|first| first.from == slice.from)
+            {
+                next.spent.append(&mut next.tail);
+            }
+            next.offset = slice.to;
+            next.tail.push(slice);
+        }
+        next.crc = self.crc_at(next.offset);
+        next
+    }
+
+    fn crc_at(&self, offset: u64) -> Option<u64> {
+        if offset == self.doc.offset {
+            return self.doc.crc;
+        }
+        let all_that_came = offset == self.pos;
+        let base = self.base_crc.filter(|_| all_that_came)?;
+        Some(crc::join(base, self.request_crc, offset - self.base_offset))
+    }
+}

@@ -1,0 +1,364 @@
+//! The writer: from the swap to `open` until the swap to `closed` or `finishing`. It counts the
+//! bytes that come in, says which parts are to be stored, and at the close which slice. The bytes
+//! themselves stay with the caller, who keeps `[ram_from, pos)` in memory.
+
+mod close;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::call::{Answer, Call, Context, Expect};
+use crate::cas::{Cas, Swap};
+use crate::document::{Phase, Slice, State};
+
+/// So many parts of one upload are on their way at once.
+pub const IN_FLIGHT: usize = 2;
+
+/// Why a writer closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The body is at its end.
+    End,
+    /// Nothing came for a second; the body may go on later.
+    Idle,
+    /// The client is gone.
+    Client,
+    /// Another request wants the upload, or this process ends.
+    Asked,
+    /// The first bytes are no video.
+    NotVideo,
+}
+
+/// What the writer can hear.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// So many bytes more are in memory; never more than `room` said.
+    Bytes(u64),
+    /// The answer of a call.
+    Answer(Answer),
+    /// Close; `crc` is that of all bytes since this writer began.
+    Close(Cause, u64),
+    /// Bytes came back after an idle close.
+    Resume,
+    /// The first bytes were seen to be a video.
+    Sniffed,
+}
+
+/// Where the writer stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Status {
+    /// Takes bytes, as many as `room` says.
+    Filling,
+    /// Waits for parts, for the slice, or for a swap.
+    Busy,
+    /// Closed at `doc.offset`; after `Idle` it may be resumed.
+    Closed {
+        /// Set when parts or the slice could not be stored: fewer bytes count than came.
+        trouble: Option<String>,
+    },
+    /// All bytes are durable and the state says `finishing`.
+    Whole,
+    /// Dead, as the first bytes were no video.
+    Dead,
+    /// Another request took the upload: nothing may be acknowledged.
+    Superseded,
+    /// The store gave no clear answer: nothing may be acknowledged.
+    Fault(String),
+}
+
+#[derive(Clone, Debug)]
+enum At {
+    Filling,
+    MakingMultipart,
+    SavingMultipart(Cas),
+    Draining(Cause),
+    Slicing(Cause, Slice),
+    Closing(Cas),
+    Reopening(Cas),
+    Closed(Option<String>),
+    Ended(Status),
+}
+
+/// One writer.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    doc: State,
+    etag: String,
+    base_offset: u64,
+    base_crc: Option<u64>,
+    /// Bytes received.
+    pos: u64,
+    /// Bytes handed to UploadPart calls.
+    cut: u64,
+    ready: Vec<u32>,
+    in_flight: BTreeSet<u32>,
+    stored: BTreeMap<u32, String>,
+    trouble: Option<String>,
+    request_crc: u64,
+    /// A close that came while a swap was under way.
+    closing: Option<Cause>,
+    at: At,
+}
+
+impl Writer {
+    /// A writer that has just swapped `doc` (stored under `etag`) to `open`.
+    #[must_use]
+    pub fn new(doc: State, etag: String) -> Self {
+        Self {
+            base_offset: doc.offset,
+            base_crc: doc.crc,
+            pos: doc.offset,
+            cut: doc.offset,
+            doc,
+            etag,
+            ready: Vec::new(),
+            in_flight: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            trouble: None,
+            request_crc: 0,
+            closing: None,
+            at: At::Filling,
+        }
+    }
+
+    /// The document as last swapped, and its ETag.
+    #[must_use]
+    pub fn document(&self) -> (&State, &str) {
+        (&self.doc, &self.etag)
+    }
+
+    /// ETags of the parts this writer stored.
+    #[must_use]
+    pub fn stored(&self) -> &BTreeMap<u32, String> {
+        &self.stored
+    }
+
+    /// Bytes received so far, absolute.
+    #[must_use]
+    pub fn pos(&self) -> u64 {
+        self.pos
+    }
+
+    /// First byte the caller still has to keep in memory beside parts in flight.
+    #[must_use]
+    pub fn ram_from(&self) -> u64 {
+        self.cut
+    }
+
+    /// How many bytes may be fed now: up to the end of the part, none while too much is in flight.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        match self.at {
+            At::Filling if self.in_flight.len() < IN_FLIGHT && self.trouble.is_none() => self
+                .doc
+                .grid()
+                .end(self.doc.grid().part_of(self.pos))
+                .saturating_sub(self.pos),
+            _ => 0,
+        }
+    }
+
+    /// Where the writer stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match &self.at {
+            At::Filling => match &self.trouble {
+                Some(_) => Status::Busy,
+                None => Status::Filling,
+            },
+            At::Closed(trouble) => Status::Closed {
+                trouble: trouble.clone(),
+            },
+            At::Ended(status) => status.clone(),
+            At::MakingMultipart
+            | At::SavingMultipart(_)
+            | At::Draining(_)
+            | At::Slicing(..)
+            | At::Closing(_)
+            | At::Reopening(_) => Status::Busy,
+        }
+    }
+
+    /// Whether a part or the slice failed: the caller should close.
+    #[must_use]
+    pub fn in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Takes an event; the calls may be executed at the same time.
+    pub fn step(&mut self, event: Event, ctx: Context<'_>) -> Vec<Call> {
+        match event {
+            Event::Bytes(n) => self.bytes(n),
+            Event::Sniffed => {
+                self.doc.sniffed = true;
+                Vec::new()
+            }
+            Event::Resume => self.resume(ctx),
+            Event::Close(cause, crc) => self.close(cause, crc, ctx),
+            Event::Answer(answer) => {
+                let calls = self.answer(answer, ctx);
+                match (&self.at, self.closing.take()) {
+                    (At::Filling, Some(cause)) => {
+                        [calls, self.close(cause, self.request_crc, ctx)].concat()
+                    }
+                    (_, closing) => {
+                        self.closing = closing;
+                        calls
+                    }
+                }
+            }
+        }
+    }
+
+    fn bytes(&mut self, n: u64) -> Vec<Call> {
+        self.pos += n;
+        let grid = self.doc.grid();
+        let part = grid.part_of(self.pos.saturating_sub(1));
+        // A short last part is the finisher's alone: a zombie's late flush must never shrink one.
+        let full = n > 0 && self.pos == grid.start(part) + grid.part_size;
+        if !full || grid.is_small() {
+            return Vec::new();
+        }
+        self.ready.push(part);
+        if self.doc.multipart.is_some() {
+            return self.upload_ready();
+        }
+        self.at = At::MakingMultipart;
+        vec![Call::CreateMultipart]
+    }
+
+    fn upload_ready(&mut self) -> Vec<Call> {
+        let Some(multipart) = self.doc.multipart.clone() else {
+            return Vec::new();
+        };
+        let grid = self.doc.grid();
+        let mut calls = Vec::new();
+        for part in std::mem::take(&mut self.ready) {
+            let slices = self
+                .doc
+                .tail
+                .iter()
+                .filter(|s| s.part == part)
+                .cloned()
+                .collect();
+            self.in_flight.insert(part);
+            self.cut = grid.end(part);
+            calls.push(Call::UploadPart {
+                multipart: multipart.clone(),
+                part,
+                from: grid.start(part),
+                to: grid.end(part),
+                slices,
+            });
+        }
+        calls
+    }
+
+    fn answer(&mut self, answer: Answer, ctx: Context<'_>) -> Vec<Call> {
+        match (std::mem::replace(&mut self.at, At::Filling), answer) {
+            (At::Filling, answer @ (Answer::Part { .. } | Answer::Failed(_))) => {
+                self.part(answer);
+                Vec::new()
+            }
+            (At::Draining(cause), answer @ (Answer::Part { .. } | Answer::Failed(_))) => {
+                self.part(answer);
+                self.at = At::Draining(cause);
+                self.drained(ctx)
+            }
+            (At::MakingMultipart, Answer::Multipart(id)) => {
+                let next = State {
+                    multipart: Some(id),
+                    nonce: ctx.nonce.into(),
+                    ..self.doc.clone()
+                };
+                let (cas, call) = Cas::begin(next, Expect::Match(self.etag.clone()));
+                self.at = At::SavingMultipart(cas);
+                vec![call]
+            }
+            (At::MakingMultipart, Answer::Failed(why)) => {
+                self.trouble = Some(why);
+                self.ready.clear();
+                Vec::new()
+            }
+            (At::SavingMultipart(cas), answer) => self.swap(cas, answer, At::SavingMultipart),
+            (At::Closing(cas), answer) => self.swap(cas, answer, At::Closing),
+            (At::Reopening(cas), answer) => self.swap(cas, answer, At::Reopening),
+            (At::Slicing(cause, slice), Answer::Put(put)) => self.sliced(cause, slice, &put, ctx),
+            (At::Slicing(cause, _), Answer::Failed(why)) => {
+                self.trouble = Some(why);
+                self.swap_closed(cause, None, ctx)
+            }
+            (at, answer) => {
+                self.at = At::Ended(Status::Fault(format!(
+                    "write an upload: {answer:?} at {at:?}"
+                )));
+                Vec::new()
+            }
+        }
+    }
+
+    fn part(&mut self, answer: Answer) {
+        match answer {
+            Answer::Part { part, etag } => {
+                self.in_flight.remove(&part);
+                self.stored.insert(part, etag);
+            }
+            Answer::Failed(why) => {
+                // Which part it was does not matter: only contiguous stored ones count.
+                self.trouble = Some(why);
+                self.in_flight.pop_last();
+            }
+            _ => {}
+        }
+    }
+
+    fn swap(&mut self, mut cas: Cas, answer: Answer, back: fn(Cas) -> At) -> Vec<Call> {
+        match cas.step(answer) {
+            Swap::Call(call) => {
+                self.at = back(cas);
+                vec![call]
+            }
+            Swap::Won(doc, etag) => {
+                self.doc = *doc;
+                self.etag = etag;
+                self.won()
+            }
+            Swap::Lost(_) => {
+                self.at = At::Ended(Status::Superseded);
+                Vec::new()
+            }
+            Swap::Fault(why) => {
+                self.at = At::Ended(Status::Fault(why));
+                Vec::new()
+            }
+        }
+    }
+
+    fn won(&mut self) -> Vec<Call> {
+        match self.doc.phase {
+            Phase::Open => {
+                self.at = At::Filling;
+                self.upload_ready()
+            }
+            Phase::Closed => {
+                self.pos = self.doc.offset;
+                self.cut = self.doc.offset;
+                self.at = At::Closed(self.trouble.take());
+                Vec::new()
+            }
+            Phase::Finishing => {
+                self.at = At::Ended(Status::Whole);
+                Vec::new()
+            }
+            Phase::Dead => {
+                self.at = At::Ended(Status::Dead);
+                Vec::new()
+            }
+        }
+    }
+
+    fn resume(&mut self, ctx: Context<'_>) -> Vec<Call> {
+        let (cas, call) = Cas::begin(self.doc.opened(ctx.nonce), Expect::Match(self.etag.clone()));
+        self.at = At::Reopening(cas);
+        vec![call]
+    }
+}
