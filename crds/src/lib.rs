@@ -4,6 +4,7 @@
 //! [`definitions`] gives the CustomResourceDefinitions; `crdgen` writes them to `generated/`. The types read whatever
 //! an API server sends (unknown fields are ignored) and write only what is set.
 
+pub mod cel_cases;
 pub mod conditions;
 pub mod job;
 pub mod names;

@@ -55,6 +55,7 @@ pub(super) fn video_job() -> Vec<Addition> {
         "activeDeadlineSeconds",
     ];
     let mut additions = vec![
+        metadata(),
         name_rule(),
         default(STATUS, json!({"observedGeneration": -1, "state": "Queued"})),
         rules(SPEC, immutable.into_iter().map(immutable_rule).collect()),
@@ -80,6 +81,7 @@ pub(super) fn video_worker_pool() -> Vec<Addition> {
     const REPLICAS: i32 = crate::pool::defaults::REPLICAS;
     let env = "/properties/spec/properties/template/properties/env/items/properties/valueFrom";
     let mut additions = vec![
+        metadata(),
         name_rule(),
         default(STATUS, json!({"observedGeneration": -1})),
         default("/properties/spec/properties/replicas", json!(REPLICAS)),
@@ -148,6 +150,17 @@ fn string_values(at: &str, max: u32) -> Vec<Addition> {
         keyword: "maxLength",
         value: json!(max),
     }]
+}
+
+/// A fieldPath must lie in the schema; of metadata the API server lets a schema mention the names, and nothing else.
+fn metadata() -> Addition {
+    let metadata =
+        json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}});
+    Addition {
+        at: "/properties".to_owned(),
+        keyword: "metadata",
+        value: metadata,
+    }
 }
 
 fn name_rule() -> Addition {
