@@ -95,7 +95,8 @@ pub struct SecretKeyRef {
 pub struct Limits {
     /// Calls started per second; may be a fraction. No limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.001, max = 100_000.0))]
+    // Exclusive above 0: the API server compares a whole number with the whole part of a minimum such as 0.001.
+    #[schemars(range(min = 0.0, max = 100_000.0), extend("exclusiveMinimum" = true))]
     pub rate_per_second: Option<f64>,
     /// Calls that may start at once after a pause; 1 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +127,7 @@ pub struct Adaptive {
 pub struct Breaker {
     /// Share of failed calls that opens it, above 0 and at most 1; 0.5 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.01, max = 1.0))]
+    #[schemars(range(min = 0.0, max = 1.0), extend("exclusiveMinimum" = true))]
     pub failure_ratio: Option<f64>,
     /// Calls it must have seen before it opens; 20 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

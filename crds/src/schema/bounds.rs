@@ -13,11 +13,12 @@ const QUANTITY: &str =
 
 /// Removes everything that judges values and leaves the structure.
 pub(super) fn open(schema: &mut Value) {
-    const JUDGES: [&str; 12] = [
+    const JUDGES: [&str; 13] = [
         "x-kubernetes-validations",
         "pattern",
         "enum",
         "minimum",
+        "exclusiveMinimum",
         "maximum",
         "minLength",
         "maxLength",
