@@ -1,0 +1,154 @@
+//! What the engine asks of the shell. Everything with a token is answered by an [`Event::Answer`](crate::Event::Answer).
+
+use crate::ids::{AttemptId, PoolName, Rv, SessionId, Token, Uid};
+use crate::job::Status;
+use crate::outcome::Class;
+
+/// Why a status is written: for events, counters, and the parts of a status that only the shell holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// First status of a declared job, or a change of its spec was seen.
+    Observed,
+    /// No such pool, or there is one again.
+    Blocked,
+    /// Held or let go by its author.
+    Suspension,
+    /// Claimed for a worker.
+    Claimed,
+    /// Claimed again right after a loss.
+    Reclaimed(Class),
+    /// Cancelled by its author.
+    Cancelled,
+    /// A deadline of the spec is past.
+    Expired,
+    /// The source was missing at the second look.
+    SourceGone,
+    /// The attempt ended.
+    Ended(Class),
+}
+
+/// A message for a worker, without what only the shell holds (URLs, texts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToWorker {
+    /// Do this.
+    Lease(AttemptId),
+    /// Echo of a heartbeat.
+    Beat(u64),
+    /// The report is stored (`true`), or is about somebody else's attempt (`false`).
+    Ack(AttemptId, bool),
+    /// Stop.
+    Cancel(AttemptId),
+}
+
+/// Why a stream is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// A newer stream of the same worker took its place.
+    Replaced,
+    /// Silent for too long.
+    Silent,
+    /// Somebody else leads.
+    NotLeader,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write this status with a compare-and-swap on `rv`.
+    Write {
+        /// The job.
+        job: Uid,
+        /// For the answer.
+        token: Token,
+        /// What it was decided from.
+        rv: Rv,
+        /// The status at `rv`.
+        before: Box<Status>,
+        /// The status to store.
+        after: Box<Status>,
+        /// Why.
+        cause: Cause,
+    },
+    /// Read the job from etcd (a quorum read), until there is an answer.
+    Read {
+        /// The job.
+        job: Uid,
+        /// For the answer.
+        token: Token,
+    },
+    /// Sign the URLs of a lease and keep them for [`ToWorker::Lease`].
+    Prepare {
+        /// For the answer.
+        token: Token,
+        /// The attempt.
+        attempt: AttemptId,
+        /// Pod uid.
+        worker: Uid,
+        /// Pool.
+        pool: PoolName,
+    },
+    /// Look for the outputs of an attempt that is said to have succeeded.
+    CheckOutputs {
+        /// For the answer.
+        token: Token,
+        /// The attempt.
+        attempt: AttemptId,
+        /// Pod uid.
+        worker: Uid,
+        /// Pool.
+        pool: PoolName,
+    },
+    /// Look for the source.
+    CheckSource {
+        /// For the answer.
+        token: Token,
+        /// The job.
+        job: Uid,
+    },
+    /// Read the final record.
+    ReadRecord {
+        /// For the answer.
+        token: Token,
+        /// The job.
+        job: Uid,
+    },
+    /// Write the final record.
+    WriteRecord {
+        /// For the answer.
+        token: Token,
+        /// The job.
+        job: Uid,
+    },
+    /// Remove the `active/` entry and losing outputs.
+    Clean {
+        /// For the answer.
+        token: Token,
+        /// The job.
+        job: Uid,
+    },
+    /// Delete the VideoJob, with uid and resourceVersion as preconditions.
+    Delete {
+        /// For the answer.
+        token: Token,
+        /// The job.
+        job: Uid,
+        /// What it was decided from.
+        rv: Rv,
+    },
+    /// Send a message down a stream.
+    Send {
+        /// The stream.
+        session: SessionId,
+        /// `ToWorker.seq`.
+        seq: u64,
+        /// The message.
+        message: ToWorker,
+    },
+    /// End a stream.
+    Close {
+        /// The stream.
+        session: SessionId,
+        /// Why.
+        why: CloseReason,
+    },
+}

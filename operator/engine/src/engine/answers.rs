@@ -1,0 +1,295 @@
+//! Answers to what the engine asked for. An answer to a request that is no longer wanted only brings facts.
+
+use std::time::Duration;
+
+use rand::RngCore;
+
+use super::Engine;
+use super::live::{Op, Pending, What};
+use super::review::STORE_HOLD;
+use crate::action::{Action, Cause, ToWorker};
+use crate::archive::Archive;
+use crate::backoff;
+use crate::event::Answer;
+use crate::ids::{AttemptId, Token, Uid};
+use crate::job::Job;
+use crate::job::decide::{Look, Loss};
+use crate::job::fence::{self, Fence};
+use crate::outcome::{Class, classify};
+use crate::time::Now;
+
+/// A write that was not sent, or a lease not signed, is tried again after this.
+const SHORT_HOLD: Duration = Duration::from_millis(500);
+/// A document in the store that cannot be dealt with is looked at again after this.
+const UNUSABLE_HOLD: Duration = Duration::from_secs(60);
+/// Refused writes: first and longest wait.
+const REFUSED_BASE: Duration = Duration::from_secs(10);
+const REFUSED_CAP: Duration = Duration::from_secs(300);
+
+impl Engine {
+    pub(super) fn on_answer(
+        &mut self,
+        uid: Uid,
+        token: Token,
+        answer: Answer,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        if matches!(answer, Answer::Written(_)) {
+            self.health.wrote(now.mono);
+        }
+        let awaited = self
+            .live
+            .get_mut(&uid)
+            .and_then(|live| live.op.take_if(|op| op.token == token));
+        let Some(op) = awaited else {
+            if let Answer::Written(job) | Answer::Found(job) = answer {
+                self.on_job(*job, now, rng);
+            }
+            return;
+        };
+        match op.what {
+            What::Write(pending) => self.on_write(uid, token, pending, answer, now, rng),
+            What::Refresh => self.on_read(uid, answer, now),
+            What::Prepare {
+                attempt,
+                worker,
+                pool,
+            } => {
+                let attempt = AttemptId { job: uid, attempt };
+                self.on_prepared(attempt, worker, &answer, now);
+                self.dirty.insert(pool);
+            }
+            What::CheckOutputs => {
+                if let Some(report) = &mut self.live(uid).report {
+                    report.outputs = answer.look();
+                }
+            }
+            What::CheckSource => {
+                let live = self.live(uid);
+                match &mut live.report {
+                    Some(report) => report.source = answer.look(),
+                    None => live.source = answer.look(),
+                }
+            }
+            What::ReadRecord => self.on_record(uid, &answer, now),
+            What::WriteRecord => self.on_archive(uid, answer.look(), Archive::ToClean, now),
+            What::Clean => self.on_archive(uid, answer.look(), Archive::Done, now),
+            What::Delete => self.on_delete(uid, &answer, now),
+        }
+        self.review(uid, now, rng);
+    }
+
+    fn on_write(
+        &mut self,
+        uid: Uid,
+        token: Token,
+        pending: Pending,
+        answer: Answer,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        let attempt = AttemptId {
+            job: uid,
+            attempt: pending.after.attempt,
+        };
+        match answer {
+            Answer::Written(job) => self.on_stored(uid, &pending, *job, now),
+            // What is stored is what was meant: it was written, whatever the answer was.
+            Answer::Found(job) if job.status == *pending.after => {
+                self.on_stored(uid, &pending, *job, now);
+            }
+            Answer::Found(job) => {
+                self.on_not_stored(&pending, attempt);
+                self.absorb(*job, now);
+                self.answer_questions(uid);
+            }
+            Answer::Gone => {
+                self.on_not_stored(&pending, attempt);
+                self.on_deleted(uid, now);
+            }
+            Answer::NotSent => {
+                self.on_not_stored(&pending, attempt);
+                self.hold(uid, now.mono + SHORT_HOLD);
+            }
+            Answer::Refused => {
+                self.on_not_stored(&pending, attempt);
+                let live = self.live(uid);
+                live.refused = live.refused.saturating_add(1);
+                let nth = live.refused;
+                let wait = backoff::delay(nth, REFUSED_BASE, REFUSED_CAP, Some(REFUSED_BASE), rng);
+                self.hold(uid, now.mono + wait);
+            }
+            Answer::Unknown | Answer::Yes | Answer::No | Answer::Away | Answer::Record(_) => {
+                // Nobody knows. What is stored decides; permit and token stay taken until then.
+                self.live(uid).op = Some(Op {
+                    token,
+                    what: What::Write(pending),
+                });
+                self.out.push(Action::Read { job: uid, token });
+            }
+        }
+    }
+
+    fn on_stored(&mut self, uid: Uid, pending: &Pending, job: Job, now: Now) {
+        let call = self
+            .live
+            .get(&uid)
+            .and_then(|live| live.pushed)
+            .map(|pushed| now.mono.since(pushed));
+        let pool = self.index.job(uid).and_then(Job::claimed_pool);
+        self.absorb(job, now);
+        let live = self.live(uid);
+        live.refused = 0;
+        live.source = Look::Unasked;
+        if let Some(claim) = pending.claim {
+            let attempt = AttemptId {
+                job: uid,
+                attempt: pending.after.attempt,
+            };
+            self.settle_claim(claim, attempt, true);
+        }
+        if let (Cause::Ended(class), Some(pool)) = (pending.cause, pool) {
+            let judged = matches!(class, Class::Succeeded | Class::Rejected | Class::Failed);
+            if let (true, Some(pool)) = (judged, self.pools.get_mut(&pool)) {
+                pool.note(uid, class == Class::Succeeded, call, now.mono);
+            }
+        }
+        if pending.after.phase.is_final()
+            && let Some(entry) = self.index.entry(uid)
+            && entry.archive == Archive::Unknown
+        {
+            // Our own finish: nobody else can have written its record.
+            self.index.set_archive(uid, Archive::ToWrite);
+        }
+        self.dirty.extend(pool);
+        self.answer_questions(uid);
+    }
+
+    fn on_not_stored(&mut self, pending: &Pending, attempt: AttemptId) {
+        if let Some(claim) = pending.claim {
+            self.settle_claim(claim, attempt, false);
+        }
+    }
+
+    fn on_read(&mut self, uid: Uid, answer: Answer, now: Now) {
+        if let Answer::Found(job) = answer {
+            self.absorb(*job, now);
+            self.answer_questions(uid);
+        } else if answer == Answer::Gone {
+            self.on_deleted(uid, now);
+        }
+    }
+
+    /// The facts are as fresh as etcd: reports that could not be judged before are judged now.
+    fn answer_questions(&mut self, uid: Uid) {
+        let questions = self
+            .live
+            .get_mut(&uid)
+            .map(|live| std::mem::take(&mut live.questions))
+            .unwrap_or_default();
+        for question in questions {
+            let report = question.report;
+            let Some(job) = self.index.job(uid) else {
+                return;
+            };
+            let class = classify(report.fact, report.retry_after);
+            let attempt = AttemptId {
+                job: uid,
+                attempt: report.attempt,
+            };
+            match fence::judge(job, report.attempt, report.worker, class) {
+                Fence::Current => self.live(uid).report = Some(report),
+                Fence::Accepted => self.acknowledge(report.worker, attempt, true),
+                Fence::Stale | Fence::FactsAreOld => {
+                    self.acknowledge(report.worker, attempt, false);
+                }
+            }
+        }
+    }
+
+    /// The lease's URLs are signed: push it, if its worker is still there.
+    fn on_prepared(&mut self, attempt: AttemptId, worker: Uid, answer: &Answer, now: Now) {
+        let current = self
+            .index
+            .job(attempt.job)
+            .is_some_and(|job| job.runs(attempt.attempt, worker));
+        if !current {
+            return;
+        }
+        let sent = match answer.look() {
+            Look::There => self.send(worker, ToWorker::Lease(attempt)),
+            Look::Missing => {
+                self.live(attempt.job).foreign = true;
+                None
+            }
+            Look::Away | Look::Unasked => None,
+        };
+        if let Some(seq) = sent {
+            self.workers.update(worker, |w| {
+                if let Some(lease) = w.leases.get_mut(&attempt) {
+                    lease.since_seq = Some(seq);
+                }
+            });
+            self.live(attempt.job).pushed = Some(now.mono);
+            return;
+        }
+        self.workers.forget(worker, attempt);
+        let pool = self.index.job(attempt.job).and_then(Job::claimed_pool);
+        if let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool)) {
+            pool.give_back_token();
+        }
+        self.live(attempt.job).loss = Some(Loss {
+            attempt: attempt.attempt,
+            class: Class::Lost,
+            call_may_run: false,
+        });
+    }
+
+    fn on_record(&mut self, uid: Uid, answer: &Answer, now: Now) {
+        let Some(entry) = self.index.entry(uid) else {
+            return;
+        };
+        let (is_final, archive) = (entry.job.status.phase.is_final(), entry.archive);
+        let covered = match (answer, answer.look()) {
+            (Answer::Record(redrives), _) => *redrives >= entry.job.status.redrives,
+            (_, Look::Missing) => false,
+            (_, Look::There | Look::Away | Look::Unasked) => {
+                return self.hold(uid, now.mono + STORE_HOLD);
+            }
+        };
+        match (is_final, covered) {
+            (false, false) => self.index.set_cleared(uid),
+            // It has come and gone before: never to be run again.
+            (false, true) => {
+                if let Some(job) = self.index.job(uid).cloned() {
+                    self.ask(&job, What::Delete);
+                }
+            }
+            (true, false) => self.index.set_archive(uid, Archive::ToWrite),
+            (true, true) if archive == Archive::Done => {
+                self.index.set_archive(uid, Archive::Confirmed);
+            }
+            (true, true) => self.index.set_archive(uid, Archive::ToClean),
+        }
+    }
+
+    fn on_archive(&mut self, uid: Uid, look: Look, reached: Archive, now: Now) {
+        match look {
+            Look::There => self.index.set_archive(uid, reached),
+            Look::Missing => self.hold(uid, now.mono + UNUSABLE_HOLD),
+            Look::Away | Look::Unasked => self.hold(uid, now.mono + STORE_HOLD),
+        }
+    }
+
+    /// Deleted, or not: the preconditions may have met a newer object, which is then looked at again from the start.
+    fn on_delete(&mut self, uid: Uid, answer: &Answer, now: Now) {
+        if matches!(answer, Answer::Yes | Answer::Gone) {
+            return self.on_deleted(uid, now);
+        }
+        self.index.set_archive(uid, Archive::Done);
+        if let Some(job) = self.index.job(uid).cloned() {
+            self.ask(&job, What::Refresh);
+        }
+    }
+}

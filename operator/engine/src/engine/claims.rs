@@ -1,0 +1,114 @@
+//! The serial pass: every claim of this leader is granted here, one after the other, within the limits of its pool.
+
+use super::Engine;
+use crate::action::Cause;
+use crate::event::Lead;
+use crate::ids::{AttemptId, PoolName, Uid};
+use crate::schedule::CLAIM_CONCURRENCY;
+use crate::time::Now;
+use crate::workers::ADOPTION_HOLD;
+
+impl Engine {
+    /// Grants what can be granted in the pools that something changed in.
+    pub(super) fn grant(&mut self, now: Now) {
+        let dirty = std::mem::take(&mut self.dirty);
+        if self.lead != Lead::Leader {
+            return;
+        }
+        let mut full = false;
+        for pool in dirty {
+            while !full && self.grant_one(pool, now) {}
+            full = self.claims >= CLAIM_CONCURRENCY;
+            if full && self.index.first(pool).is_some() {
+                // Goes on when a claim is settled.
+                self.dirty.insert(pool);
+            }
+        }
+    }
+
+    fn grant_one(&mut self, name: PoolName, now: Now) -> bool {
+        if self.claims >= CLAIM_CONCURRENCY {
+            return false;
+        }
+        let Some(uid) = self.index.first(name) else {
+            return false;
+        };
+        let Some(worker) = self.workers.idlest(name) else {
+            return false;
+        };
+        let running = self
+            .index
+            .tally(name)
+            .running
+            .saturating_sub(self.proven_ends(name));
+        let Some(pool) = self.pools.get_mut(&name) else {
+            return false;
+        };
+        if !pool.has_permit(running) || !pool.reserve(now.mono) {
+            return false;
+        }
+        self.claim(uid, worker, name, now);
+        true
+    }
+
+    /// Jobs still stored as running whose call is known to be over.
+    fn proven_ends(&self, pool: PoolName) -> u32 {
+        let ended = self.lost.iter().filter(|(uid, lost)| {
+            !lost.call_may_run
+                && self
+                    .index
+                    .job(**uid)
+                    .is_some_and(|job| job.claimed_pool() == Some(pool))
+        });
+        u32::try_from(ended.count()).unwrap_or(u32::MAX)
+    }
+
+    fn claim(&mut self, uid: Uid, worker: Uid, pool: PoolName, now: Now) {
+        let Some(job) = self.index.job(uid).cloned() else {
+            return;
+        };
+        let (after, cause) = match self.lost.remove(&uid) {
+            Some(lost) => (
+                job.reclaimed(&lost.status, worker, pool.name, now.wall),
+                Cause::Reclaimed(lost.class),
+            ),
+            None => (job.claimed(worker, pool.name, now.wall), Cause::Claimed),
+        };
+        let attempt = AttemptId {
+            job: uid,
+            attempt: after.attempt,
+        };
+        self.claims = self.claims.saturating_add(1);
+        self.workers
+            .expect(worker, attempt, false, now.mono + ADOPTION_HOLD);
+        self.index.set_alarm(uid, None);
+        self.write(&job, Box::new(after), cause, Some((worker, pool)));
+    }
+
+    /// The claim's write is settled. Not stored: slot, permit and token go back.
+    pub(super) fn settle_claim(
+        &mut self,
+        (worker, pool): (Uid, PoolName),
+        attempt: AttemptId,
+        stored: bool,
+    ) {
+        self.claims = self.claims.saturating_sub(1);
+        if let Some(known) = self.pools.get_mut(&pool) {
+            known.settle();
+            if !stored {
+                known.give_back_token();
+            }
+        }
+        if !stored {
+            let unsent = self
+                .workers
+                .get(worker)
+                .and_then(|w| w.leases.get(&attempt))
+                .is_some_and(|lease| lease.since_seq.is_none());
+            if unsent {
+                self.workers.forget(worker, attempt);
+            }
+        }
+        self.dirty.insert(pool);
+    }
+}

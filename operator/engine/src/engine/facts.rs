@@ -1,0 +1,206 @@
+//! New facts about a job: into the index, and what a change of the stored attempt means for workers and limits.
+
+use rand::RngCore;
+
+use super::Engine;
+use super::live::Live;
+use crate::action::ToWorker;
+use crate::event::Lead;
+use crate::ids::{AttemptId, Uid};
+use crate::job::fence::{self, Fence};
+use crate::job::{Job, Phase, Status};
+use crate::outcome::classify;
+use crate::policy::PoolPolicy;
+use crate::time::Now;
+use crate::workers::ADOPTION_HOLD;
+
+impl Engine {
+    pub(super) fn on_job(&mut self, job: Job, now: Now, rng: &mut dyn RngCore) {
+        let uid = job.uid;
+        if self.absorb(job, now) {
+            if let Some(live) = self.live.get_mut(&uid) {
+                live.hold = None;
+            }
+            self.review(uid, now, rng);
+        }
+    }
+
+    /// Takes newer facts and lets workers and limits follow. False: nothing new.
+    pub(super) fn absorb(&mut self, job: Job, now: Now) -> bool {
+        let uid = job.uid;
+        let before = self.index.job(uid).map(|known| known.status.clone());
+        if !self.index.put(job) {
+            return false;
+        }
+        if self.lead == Lead::Standby {
+            return true;
+        }
+        self.lost.remove(&uid);
+        let Some(job) = self.index.job(uid).cloned() else {
+            return true;
+        };
+        if let Some(before) = before {
+            self.attempt_left(&job, &before);
+        }
+        self.attempt_entered(&job, now);
+        true
+    }
+
+    /// Was the old status running an attempt that the new one does not run? Then its worker learns what became of it.
+    fn attempt_left(&mut self, job: &Job, before: &Status) {
+        let (Phase::Running, Some(worker)) = (before.phase, before.worker) else {
+            return;
+        };
+        if job.runs(before.attempt, worker) {
+            return;
+        }
+        let attempt = AttemptId {
+            job: job.uid,
+            attempt: before.attempt,
+        };
+        let report = self
+            .live
+            .get_mut(&job.uid)
+            .and_then(|live| live.report.take())
+            .filter(|r| r.attempt == before.attempt && !r.by_operator);
+        if let Some(live) = self.live.get_mut(&job.uid) {
+            live.loss = None;
+            live.attempt = 0;
+            live.deadline = None;
+            live.pushed = None;
+        }
+        self.note_ghost(job, before, attempt);
+        match report {
+            Some(report) => {
+                let class = classify(report.fact, report.retry_after);
+                let verdict = fence::judge(job, attempt.attempt, report.worker, class);
+                self.acknowledge(report.worker, attempt, verdict == Fence::Accepted);
+            }
+            None => self.withdraw(worker, attempt),
+        }
+    }
+
+    fn note_ghost(&mut self, job: &Job, before: &Status, attempt: AttemptId) {
+        let (Some(pool), Some(started)) = (job.claimed_pool(), before.started) else {
+            return;
+        };
+        let Some(pool) = self.pools.get_mut(&pool) else {
+            return;
+        };
+        let limit = pool.policy.as_ref().map_or_else(
+            || PoolPolicy::default().attempt_limit(),
+            PoolPolicy::attempt_limit,
+        );
+        let until = (started + limit).ceil_second();
+        if job.status.ghosts.contains(&until) && !before.ghosts.contains(&until) {
+            pool.ghosts.add(attempt, until);
+        }
+    }
+
+    /// The attempt is over and its worker does not know: a lease that was never sent is dropped, any other is cancelled and
+    /// keeps its slot until the worker confirms.
+    pub(super) fn withdraw(&mut self, worker: Uid, attempt: AttemptId) {
+        let Some(lease) = self
+            .workers
+            .get(worker)
+            .and_then(|w| w.leases.get(&attempt).copied())
+        else {
+            self.call_is_over(worker, attempt);
+            return;
+        };
+        if lease.since_seq.is_none() {
+            self.workers.forget(worker, attempt);
+            self.call_is_over(worker, attempt);
+            return;
+        }
+        self.workers.update(worker, |w| {
+            if let Some(lease) = w.leases.get_mut(&attempt) {
+                lease.ended = true;
+            }
+        });
+        self.send(worker, ToWorker::Cancel(attempt));
+    }
+
+    /// A running attempt, ours or not: its worker is expected to have it, and its time is limited.
+    pub(super) fn attempt_entered(&mut self, job: &Job, now: Now) {
+        if let Some(pool) = job.claimed_pool() {
+            let pool = self.pools.entry(pool).or_default();
+            pool.ghosts.sync(job.uid, &job.status.ghosts, now.wall);
+        }
+        let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
+            return;
+        };
+        let attempt = AttemptId {
+            job: job.uid,
+            attempt: job.status.attempt,
+        };
+        self.workers
+            .expect(worker, attempt, true, now.mono + ADOPTION_HOLD);
+        let limit = job
+            .claimed_pool()
+            .and_then(|pool| self.pools.get(&pool))
+            .and_then(|pool| pool.policy.as_ref())
+            .map_or_else(
+                || PoolPolicy::default().attempt_limit(),
+                PoolPolicy::attempt_limit,
+            );
+        let live = self.live(job.uid);
+        if live.deadline.is_none() || live.attempt != job.status.attempt {
+            // Only what is left of it, should another leader have claimed; never more than all of it, whatever the wall says.
+            let spent = job
+                .status
+                .started
+                .map(|started| now.wall - started)
+                .unwrap_or_default();
+            live.attempt = job.status.attempt;
+            live.deadline = Some(now.mono + limit.saturating_sub(spent));
+        }
+        let deadline = self.live.get(&job.uid).and_then(|live| live.deadline);
+        self.index.set_bell(job.uid, deadline);
+    }
+
+    /// Deleted by somebody: whoever works on it is told to stop; a call that may run keeps its permit.
+    pub(super) fn on_deleted(&mut self, uid: Uid, now: Now) {
+        self.lost.remove(&uid);
+        let live = self.live.remove(&uid);
+        let Some(job) = self.index.remove(uid) else {
+            return;
+        };
+        if let Some(live) = live {
+            self.abandon(uid, live);
+        }
+        let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
+            return;
+        };
+        let attempt = AttemptId {
+            job: uid,
+            attempt: job.status.attempt,
+        };
+        if let (Some(pool), Some(started)) = (job.claimed_pool(), job.status.started)
+            && let Some(pool) = self.pools.get_mut(&pool)
+        {
+            let limit = pool.policy.as_ref().map_or_else(
+                || PoolPolicy::default().attempt_limit(),
+                PoolPolicy::attempt_limit,
+            );
+            let until = (started + limit).ceil_second();
+            if until > now.wall {
+                pool.ghosts.add(attempt, until);
+            }
+        }
+        self.withdraw(worker, attempt);
+    }
+
+    fn abandon(&mut self, uid: Uid, live: Live) {
+        let Some(op) = live.op else { return };
+        if let super::live::What::Write(pending) = op.what
+            && let Some(claim) = pending.claim
+        {
+            let attempt = AttemptId {
+                job: uid,
+                attempt: pending.after.attempt,
+            };
+            self.settle_claim(claim, attempt, false);
+        }
+    }
+}

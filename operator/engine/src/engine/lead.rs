@@ -1,0 +1,163 @@
+//! Leadership, time, and pools: what makes many jobs be looked at again.
+
+use std::time::Duration;
+
+use rand::RngCore;
+
+use super::Engine;
+use crate::action::{Action, CloseReason};
+use crate::event::Lead;
+use crate::ids::{PoolName, Uid};
+use crate::outcome::Class;
+use crate::policy::PoolPolicy;
+use crate::time::{Mono, Now};
+
+/// After a fault of our own a running attempt gets at least this much longer.
+const EXCUSED: Duration = Duration::from_secs(12);
+
+impl Engine {
+    pub(super) fn on_lead(&mut self, lead: Lead, now: Now, rng: &mut dyn RngCore) {
+        let before = std::mem::replace(&mut self.lead, lead);
+        match (before, lead) {
+            (Lead::Standby, Lead::Leader) => self.take_over(now, rng),
+            (Lead::Doubtful, Lead::Leader) => {
+                self.health.reset(now.mono);
+                self.excuse(now.mono);
+                self.review_all(now, rng);
+            }
+            (Lead::Leader | Lead::Doubtful, Lead::Standby) => self.step_down(),
+            (Lead::Standby, Lead::Doubtful | Lead::Standby)
+            | (Lead::Leader, Lead::Leader | Lead::Doubtful)
+            | (Lead::Doubtful, Lead::Doubtful) => {}
+        }
+    }
+
+    /// Nothing of a former time as leader counts: no token, no worker, no request under way.
+    fn take_over(&mut self, now: Now, rng: &mut dyn RngCore) {
+        self.health.reset(now.mono);
+        for pool in self.pools.values_mut() {
+            pool.begin(now.mono);
+        }
+        for uid in self.index.uids() {
+            if let Some(job) = self.index.job(uid).cloned() {
+                self.attempt_entered(&job, now);
+            }
+        }
+        self.review_all(now, rng);
+    }
+
+    fn step_down(&mut self) {
+        for session in self.workers.disband() {
+            let why = CloseReason::NotLeader;
+            self.out.push(Action::Close { session, why });
+        }
+        self.live.clear();
+        self.lost.clear();
+        self.strangers.clear();
+        self.dirty.clear();
+        self.claims = 0;
+        for pool in self.pools.values_mut() {
+            pool.reserved = 0;
+        }
+    }
+
+    fn review_all(&mut self, now: Now, rng: &mut dyn RngCore) {
+        for uid in self.index.uids() {
+            self.review(uid, now, rng);
+        }
+    }
+
+    pub(super) fn on_tick(&mut self, now: Now, rng: &mut dyn RngCore) {
+        if self.health.tick(now.mono) {
+            self.excuse(now.mono);
+        }
+        if self.lead == Lead::Leader {
+            self.give_up_the_silent(now, rng);
+        }
+        for (name, pool) in &mut self.pools {
+            let before = pool.ghosts.count();
+            pool.ghosts.expire(now.wall);
+            if pool.ghosts.count() != before {
+                self.dirty.insert(*name);
+            }
+        }
+        while let Some(uid) = self.index.take_due(now.mono, now.wall) {
+            self.review(uid, now, rng);
+        }
+        // Rate tokens come with time.
+        self.dirty.extend(self.index.ready_pools());
+    }
+
+    /// It was our own fault: every wait starts again, nobody expires.
+    fn excuse(&mut self, now: Mono) {
+        self.workers.excuse(now);
+        for (uid, live) in &mut self.live {
+            if let Some(deadline) = &mut live.deadline {
+                *deadline = (*deadline).max(now + EXCUSED);
+                self.index.set_bell(*uid, Some(*deadline));
+            }
+        }
+    }
+
+    fn give_up_the_silent(&mut self, now: Now, rng: &mut dyn RngCore) {
+        for (worker, session) in self.workers.silent(now.mono) {
+            let why = CloseReason::Silent;
+            self.out.push(Action::Close { session, why });
+            self.workers.closed(session, now.mono);
+            self.workers
+                .update(worker, |w| w.absent_until = Some(now.mono));
+        }
+        for worker in self.workers.given_up(now.mono) {
+            self.give_up(worker, now, rng);
+        }
+    }
+
+    /// Its attempts are lost; what it may still be calling keeps slot and permit until it says otherwise.
+    fn give_up(&mut self, worker: Uid, now: Now, rng: &mut dyn RngCore) {
+        let leases = self
+            .workers
+            .update(worker, |w| {
+                w.absent_until = None;
+                w.leases.keys().copied().collect::<Vec<_>>()
+            })
+            .unwrap_or_default();
+        if leases.is_empty() {
+            self.workers.remove(worker);
+        }
+        for attempt in leases {
+            self.lose(worker, attempt, Class::Lost, true, now, rng);
+        }
+    }
+
+    pub(super) fn on_pool(
+        &mut self,
+        name: PoolName,
+        policy: Option<PoolPolicy>,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        let pool = self.pools.entry(name).or_default();
+        if pool.policy == policy {
+            return;
+        }
+        if pool.policy.is_none() {
+            pool.bucket.drain(now.mono);
+        }
+        pool.policy = policy;
+        self.dirty.insert(name);
+        for uid in self.index.uids() {
+            let concerned = self
+                .index
+                .job(uid)
+                .is_some_and(|job| job.spec.namespace == name.namespace);
+            if concerned {
+                self.review(uid, now, rng);
+            }
+        }
+    }
+
+    pub(super) fn on_pools_synced(&mut self, now: Now, rng: &mut dyn RngCore) {
+        self.pools_known = true;
+        self.review_all(now, rng);
+    }
+}

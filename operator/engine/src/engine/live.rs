@@ -1,0 +1,90 @@
+//! What the engine holds in memory about a job beside its facts: the one request under way, what was reported, what to wait for.
+
+use crate::action::Cause;
+use crate::ids::{PoolName, Token, Uid};
+use crate::job::Status;
+use crate::job::decide::{Look, Loss, Report};
+use crate::time::Mono;
+
+/// A request under way. There is at most one a job.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Op {
+    pub(super) token: Token,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum What {
+    Write(Pending),
+    Refresh,
+    Prepare {
+        attempt: u32,
+        worker: Uid,
+        pool: PoolName,
+    },
+    CheckOutputs,
+    CheckSource,
+    ReadRecord,
+    WriteRecord,
+    Clean,
+    Delete,
+}
+
+impl What {
+    /// Whether its effect must be known before anything else is decided about the job.
+    pub(super) fn binds(&self) -> bool {
+        match self {
+            What::Write(_) | What::Refresh | What::Delete => true,
+            What::Prepare { .. }
+            | What::CheckOutputs
+            | What::CheckSource
+            | What::ReadRecord
+            | What::WriteRecord
+            | What::Clean => false,
+        }
+    }
+}
+
+/// A write whose answer is awaited.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pending {
+    pub(super) after: Box<Status>,
+    pub(super) cause: Cause,
+    pub(super) claim: Option<(Uid, PoolName)>,
+}
+
+/// A report whose fence could not be judged by the facts at hand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Question {
+    pub(super) report: Report,
+}
+
+/// No worker makes us remember more of them for one job.
+pub(super) const MAX_QUESTIONS: usize = 8;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Live {
+    pub(super) op: Option<Op>,
+    pub(super) report: Option<Report>,
+    pub(super) loss: Option<Loss>,
+    pub(super) source: Look,
+    pub(super) foreign: bool,
+    /// Nothing is tried before.
+    pub(super) hold: Option<Mono>,
+    /// Refusals in a row.
+    pub(super) refused: u32,
+    /// Attempt that `deadline` and `claimed_at` are about.
+    pub(super) attempt: u32,
+    /// When the operator ends the attempt itself.
+    pub(super) deadline: Option<Mono>,
+    /// When its lease was pushed.
+    pub(super) pushed: Option<Mono>,
+    pub(super) questions: Vec<Question>,
+}
+
+impl Live {
+    /// Nothing worth remembering.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Live::default()
+    }
+}

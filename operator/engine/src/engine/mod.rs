@@ -1,0 +1,192 @@
+//! The wiring: events to facts, facts to decisions, decisions to actions.
+//!
+//! Every handler ends in `review`, which asks [`crate::job::decide`] what is next about a job; a claim is granted only by the
+//! serial pass at the end of a step.
+
+mod answers;
+mod claims;
+mod facts;
+mod lead;
+mod live;
+mod pods;
+mod review;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngCore;
+
+use crate::action::{Action, ToWorker};
+use crate::event::{Event, Lead};
+use crate::health::Health;
+use crate::ids::{AttemptId, PoolName, SessionId, Symbol, Token, Uid};
+use crate::index::Index;
+use crate::job::Status;
+use crate::outcome::Class;
+use crate::schedule::Pool;
+use crate::time::{Mono, Now};
+use crate::workers::Workers;
+
+use live::Live;
+pub use view::PoolView;
+
+/// A lost attempt that may be claimed again in the write that says so.
+#[derive(Clone, Debug, PartialEq)]
+struct Lost {
+    status: Box<Status>,
+    class: Class,
+    call_may_run: bool,
+}
+
+/// All that one replica knows and has decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Engine {
+    lead: Lead,
+    index: Index,
+    jobs_known: bool,
+    pools_known: bool,
+    pools: BTreeMap<PoolName, Pool>,
+    workers: Workers,
+    health: Health,
+    live: BTreeMap<Uid, Live>,
+    lost: BTreeMap<Uid, Lost>,
+    strangers: BTreeMap<AttemptId, Mono>,
+    dirty: BTreeSet<PoolName>,
+    claims: u32,
+    last_token: u64,
+    illegal: u64,
+    out: Vec<Action>,
+}
+
+impl Engine {
+    /// An engine that knows nothing and leads nobody.
+    #[must_use]
+    pub fn new() -> Engine {
+        Engine::default()
+    }
+
+    /// Takes one event and answers with what is to be done. `rng` is drawn from for backoffs only.
+    pub fn step(&mut self, event: Event, now: Now, rng: &mut dyn RngCore) -> Vec<Action> {
+        self.observe(event, now, rng);
+        self.grant(now);
+        self.store_losses();
+        std::mem::take(&mut self.out)
+    }
+
+    fn observe(&mut self, event: Event, now: Now, rng: &mut dyn RngCore) {
+        match event {
+            Event::Job(job) => self.on_job(*job, now, rng),
+            Event::JobDeleted(uid) => self.on_deleted(uid, now),
+            Event::JobsSynced => self.jobs_known = true,
+            Event::Pool(name, policy) => self.on_pool(name, Some(*policy), now, rng),
+            Event::PoolGone(name) => self.on_pool(name, None, now, rng),
+            Event::PoolsSynced => self.on_pools_synced(now, rng),
+            Event::Lead(lead) => self.on_lead(lead, now, rng),
+            Event::Alive => self.health.wrote(now.mono),
+            Event::Tick => self.on_tick(now, rng),
+            Event::Hello {
+                session,
+                worker,
+                pool,
+                slots,
+                instance,
+                held,
+                unacked,
+            } => {
+                let hello = streams::Hello {
+                    pool,
+                    slots,
+                    instance,
+                    held,
+                    unacked,
+                };
+                self.on_hello(session, worker, &hello, now, rng);
+            }
+            Event::Heartbeat {
+                session,
+                seq,
+                received,
+                held,
+                unacked,
+            } => self.on_heartbeat(session, (seq, received), &held, &unacked, now, rng),
+            Event::Outcome {
+                session,
+                attempt,
+                fact,
+                retry_after,
+            } => self.on_outcome(session, attempt, (fact, retry_after), now, rng),
+            Event::Draining(session) => self.on_draining(session),
+            Event::Closed(session) => self.on_closed(session, now),
+            Event::PodDraining(worker) => self.on_pod_draining(worker),
+            Event::PodGone { worker, by_itself } => self.on_pod_gone(worker, by_itself, now, rng),
+            Event::ContainerEnded {
+                worker,
+                finished,
+                by_itself,
+            } => self.on_container_ended(worker, finished, by_itself, now, rng),
+            Event::Cordon { worker, on } => self.on_cordon(worker, on),
+            Event::Answer { job, token, answer } => self.on_answer(job, token, answer, now, rng),
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.last_token = self.last_token.saturating_add(1);
+        Token(self.last_token)
+    }
+
+    fn live(&mut self, job: Uid) -> &mut Live {
+        self.live.entry(job).or_default()
+    }
+
+    fn send(&mut self, worker: Uid, message: ToWorker) -> Option<u64> {
+        let (session, seq) = self.workers.take_seq(worker)?;
+        self.out.push(Action::Send {
+            session,
+            seq,
+            message,
+        });
+        Some(seq)
+    }
+
+    /// Tells a worker that its report is settled, which frees its slot.
+    fn acknowledge(&mut self, worker: Uid, attempt: AttemptId, accepted: bool) {
+        if let Some(seq) = self.send(worker, ToWorker::Ack(attempt, accepted)) {
+            self.workers.acknowledged(worker, attempt, seq);
+            self.call_is_over(worker, attempt);
+        }
+    }
+
+    /// No call of this attempt runs any more: its ghost, if it left one, gives its permit back.
+    fn call_is_over(&mut self, worker: Uid, attempt: AttemptId) {
+        let pool = self.workers.get(worker).and_then(|w| w.pool);
+        for (name, known) in &mut self.pools {
+            if known.ghosts.clear(attempt) {
+                self.dirty.insert(*name);
+            }
+        }
+        self.dirty.extend(pool);
+    }
+
+    fn worker_of(&self, session: SessionId) -> Option<Uid> {
+        self.workers.of_session(session)
+    }
+
+    /// The pool a waiting job would be claimed from.
+    fn resolve(&self, namespace: Symbol, named: Option<Symbol>) -> Option<PoolName> {
+        if let Some(name) = named {
+            let name = PoolName { namespace, name };
+            let exists = self.pools.get(&name).is_some_and(|p| p.policy.is_some());
+            return exists.then_some(name);
+        }
+        self.pools
+            .iter()
+            .filter(|(name, _)| name.namespace == namespace)
+            .filter_map(|(name, pool)| pool.policy.as_ref().map(|policy| (name, policy)))
+            .filter(|(_, policy)| policy.is_default)
+            .min_by_key(|(name, policy)| (policy.created, **name))
+            .map(|(name, _)| *name)
+    }
+}

@@ -1,0 +1,75 @@
+//! What the API server says of the workers' pods, and what the pools controller asks.
+
+use rand::RngCore;
+
+use super::Engine;
+use crate::action::{Action, CloseReason};
+use crate::ids::{AttemptId, Uid};
+use crate::time::{Now, Wall};
+
+impl Engine {
+    pub(super) fn on_pod_draining(&mut self, worker: Uid) {
+        self.workers.update(worker, |w| w.doomed = true);
+    }
+
+    /// No process of this pod is left.
+    pub(super) fn on_pod_gone(
+        &mut self,
+        worker: Uid,
+        by_itself: bool,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        let by_itself = by_itself && !self.workers.get(worker).is_some_and(|w| w.doomed);
+        let pool = self.workers.get(worker).and_then(|w| w.pool);
+        let (leases, session) = self.workers.remove(worker);
+        if let Some(session) = session {
+            let why = CloseReason::Replaced;
+            self.out.push(Action::Close { session, why });
+        }
+        for attempt in leases {
+            self.died(worker, attempt, by_itself, now, rng);
+        }
+        self.dirty.extend(pool);
+    }
+
+    /// The container that ran until `finished` is over; what was claimed later is its successor's.
+    pub(super) fn on_container_ended(
+        &mut self,
+        worker: Uid,
+        finished: Wall,
+        by_itself: bool,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        let Some(known) = self.workers.get(worker) else {
+            return;
+        };
+        let before_the_end = |attempt: &AttemptId| {
+            let job = self.index.job(attempt.job);
+            job.is_some_and(|job| {
+                // Both are cut to the second: within the same one nobody can tell.
+                job.runs(attempt.attempt, worker)
+                    && job.status.started.is_some_and(|at| at < finished)
+            })
+        };
+        let ended: Vec<AttemptId> = known
+            .leases
+            .iter()
+            .filter(|(attempt, lease)| lease.since_seq.is_some() && before_the_end(attempt))
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        for attempt in ended {
+            self.workers.forget(worker, attempt);
+            self.died(worker, attempt, by_itself, now, rng);
+        }
+    }
+
+    pub(super) fn on_cordon(&mut self, worker: Uid, on: bool) {
+        self.workers.update(worker, |w| w.cordoned = on);
+        if !on {
+            self.dirty
+                .extend(self.workers.get(worker).and_then(|w| w.pool));
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! What is next about one job: gathers what is known beside its facts, asks the job's machine, and starts what it says.
+
+use std::time::Duration;
+
+use rand::RngCore;
+
+use super::live::{Op, Pending, What};
+use super::{Engine, Lost};
+use crate::action::{Action, Cause};
+use crate::event::Lead;
+use crate::ids::{AttemptId, PoolName, Uid};
+use crate::job::decide::{self, Beside, Look, Next, Report};
+use crate::job::{Job, Phase, Status, machine};
+use crate::outcome::{Class, Fact, grpc};
+use crate::time::{Mono, Now};
+
+/// How long to leave the store alone that could not be asked.
+pub(super) const STORE_HOLD: Duration = Duration::from_secs(5);
+
+impl Engine {
+    pub(super) fn review(&mut self, uid: Uid, now: Now, rng: &mut dyn RngCore) {
+        let Some(job) = self.index.job(uid).cloned() else {
+            return;
+        };
+        let pool = self.pool_of(&job);
+        self.index.count(uid, pool);
+        if !self.may_decide(&job) || self.is_busy(&job) || self.is_held(uid, now.mono) {
+            return;
+        }
+        if self.prepare_if_claimed(&job) {
+            return;
+        }
+        self.end_if_overdue(&job, now);
+        let next = {
+            let beside = self.beside(&job, pool, now);
+            decide::next(&job, &beside, now.wall, rng)
+        };
+        self.start(&job, pool, next, now);
+        if self.live.get(&uid).is_some_and(super::Live::is_empty) {
+            self.live.remove(&uid);
+        }
+    }
+
+    /// The pool whose settings count: the claimed one from the claim on, else the one it would be claimed from.
+    fn pool_of(&self, job: &Job) -> Option<PoolName> {
+        match job.status.phase {
+            Phase::Running | Phase::Succeeded | Phase::DeadLettered | Phase::Cancelled => {
+                job.claimed_pool()
+            }
+            Phase::Queued | Phase::Backoff | Phase::Suspended => {
+                self.resolve(job.spec.namespace, job.spec.pool)
+            }
+        }
+    }
+
+    /// A doubtful leader still takes results, and decides nothing else.
+    fn may_decide(&self, job: &Job) -> bool {
+        match self.lead {
+            Lead::Standby => false,
+            Lead::Leader => true,
+            Lead::Doubtful => {
+                job.status.phase == Phase::Running
+                    && self
+                        .live
+                        .get(&job.uid)
+                        .is_some_and(|l| l.report.is_some_and(|r| !r.by_operator))
+            }
+        }
+    }
+
+    /// Whether a request under way forbids a new decision. A cancel does not wait for a look into the store.
+    fn is_busy(&mut self, job: &Job) -> bool {
+        let Some(live) = self.live.get_mut(&job.uid) else {
+            return false;
+        };
+        let Some(op) = &live.op else {
+            return false;
+        };
+        let pressing = job.spec.cancel && !job.status.phase.is_final();
+        if op.what.binds() || !pressing {
+            return true;
+        }
+        live.op = None;
+        false
+    }
+
+    fn is_held(&mut self, uid: Uid, now: Mono) -> bool {
+        let Some(until) = self.live.get(&uid).and_then(|live| live.hold) else {
+            return false;
+        };
+        if until > now {
+            self.index.set_bell(uid, Some(until));
+            return true;
+        }
+        self.live(uid).hold = None;
+        let deadline = self.live(uid).deadline;
+        self.index.set_bell(uid, deadline);
+        false
+    }
+
+    /// The claim is stored and its lease was not sent yet: sign its URLs.
+    fn prepare_if_claimed(&mut self, job: &Job) -> bool {
+        let (Phase::Running, Some(worker), Some(pool)) =
+            (job.status.phase, job.status.worker, job.claimed_pool())
+        else {
+            return false;
+        };
+        let attempt = AttemptId {
+            job: job.uid,
+            attempt: job.status.attempt,
+        };
+        let unsent = self
+            .workers
+            .get(worker)
+            .and_then(|w| w.leases.get(&attempt))
+            .is_some_and(|lease| lease.since_seq.is_none());
+        let ended = job.spec.cancel
+            || self
+                .live
+                .get(&job.uid)
+                .is_some_and(|l| l.foreign || l.loss.is_some());
+        if !unsent || ended {
+            return false;
+        }
+        let token = self.token();
+        self.live(job.uid).op = Some(Op {
+            token,
+            what: What::Prepare {
+                attempt: attempt.attempt,
+                worker,
+                pool,
+            },
+        });
+        self.out.push(Action::Prepare {
+            token,
+            attempt,
+            worker,
+            pool,
+        });
+        true
+    }
+
+    /// Timeout and grace are past and nobody reported: the operator says so itself.
+    fn end_if_overdue(&mut self, job: &Job, now: Now) {
+        let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
+            return;
+        };
+        let attempt = job.status.attempt;
+        let Some(live) = self.live.get_mut(&job.uid) else {
+            return;
+        };
+        let overdue = live.deadline.is_some_and(|at| at <= now.mono);
+        if overdue && live.report.is_none() && live.loss.is_none() {
+            live.report = Some(Report {
+                attempt,
+                worker,
+                fact: Fact::Grpc(grpc::DEADLINE_EXCEEDED),
+                retry_after: None,
+                by_operator: true,
+                outputs: Look::Unasked,
+                source: Look::Unasked,
+            });
+        }
+    }
+
+    fn beside<'a>(&'a self, job: &Job, pool: Option<PoolName>, now: Now) -> Beside<'a> {
+        let known = pool.and_then(|name| self.pools.get(&name));
+        let live = self.live.get(&job.uid);
+        let entry = self.index.entry(job.uid);
+        Beside {
+            policy: known.and_then(|p| p.policy.as_ref()),
+            pools_known: self.pools_known,
+            report: live.and_then(|l| l.report),
+            loss: live.and_then(|l| l.loss),
+            credible: known.is_some_and(super::Pool::is_credible),
+            others_succeed: known.is_some_and(|p| p.others_succeed(job.uid, now.mono)),
+            source: live.map(|l| l.source).unwrap_or_default(),
+            foreign: live.is_some_and(|l| l.foreign),
+            cleared: entry.is_some_and(|e| e.cleared),
+            archive: entry.map(|e| e.archive).unwrap_or_default(),
+        }
+    }
+
+    fn start(&mut self, job: &Job, pool: Option<PoolName>, next: Next, now: Now) {
+        let uid = job.uid;
+        match next {
+            Next::Write(after, cause) => self.write(job, after, cause, None),
+            Next::Requeue(status, class) => self.requeue(job, status, class),
+            Next::CheckOutputs => self.ask(job, What::CheckOutputs),
+            Next::CheckSource => self.ask(job, What::CheckSource),
+            Next::ReadRecord => self.ask(job, What::ReadRecord),
+            Next::WriteRecord => self.ask(job, What::WriteRecord),
+            Next::Clean => self.ask(job, What::Clean),
+            Next::Delete => self.ask(job, What::Delete),
+            Next::Ready(alarm) => {
+                self.index.set_alarm(uid, alarm);
+                if let Some(pool) = pool {
+                    self.index.queue(uid, pool);
+                    self.dirty.insert(pool);
+                }
+            }
+            Next::Wait(alarm) => {
+                self.index.unqueue(uid);
+                self.index.set_alarm(uid, alarm);
+            }
+            Next::AskAgain => self.hold(uid, now.mono + STORE_HOLD),
+        }
+    }
+
+    /// Nothing about this job before then; looks that found the store away are asked again.
+    pub(super) fn hold(&mut self, uid: Uid, until: Mono) {
+        let live = self.live(uid);
+        live.hold = Some(until);
+        if live.source == Look::Away {
+            live.source = Look::Unasked;
+        }
+        if let Some(report) = &mut live.report {
+            if report.outputs == Look::Away {
+                report.outputs = Look::Unasked;
+            }
+            if report.source == Look::Away {
+                report.source = Look::Unasked;
+            }
+        }
+        self.index.unqueue(uid);
+        self.index.set_bell(uid, Some(until));
+    }
+
+    fn requeue(&mut self, job: &Job, status: Box<Status>, class: Class) {
+        let call_may_run = self
+            .live
+            .get(&job.uid)
+            .and_then(|l| l.loss)
+            .is_none_or(|loss| loss.call_may_run);
+        if let Some(pool) = self.resolve(job.spec.namespace, job.spec.pool) {
+            self.index.queue(job.uid, pool);
+            self.dirty.insert(pool);
+        }
+        self.lost.insert(
+            job.uid,
+            Lost {
+                status,
+                class,
+                call_may_run,
+            },
+        );
+    }
+
+    /// Losses that no slot was free for are stored as they are.
+    pub(super) fn store_losses(&mut self) {
+        for (uid, lost) in std::mem::take(&mut self.lost) {
+            let Some(job) = self.index.job(uid).cloned() else {
+                continue;
+            };
+            self.index.unqueue(uid);
+            self.write(&job, lost.status, Cause::Ended(lost.class), None);
+        }
+    }
+
+    pub(super) fn write(
+        &mut self,
+        job: &Job,
+        after: Box<Status>,
+        cause: Cause,
+        claim: Option<(Uid, PoolName)>,
+    ) {
+        self.index.unqueue(job.uid);
+        if !machine::is_legal(&job.status, &after) || *after == job.status {
+            // A fault of ours: never let it out.
+            self.illegal = self.illegal.saturating_add(1);
+            debug_assert!(false, "illegal {:?} after {:?}", after, job.status);
+            return;
+        }
+        let token = self.token();
+        self.out.push(Action::Write {
+            job: job.uid,
+            token,
+            rv: job.rv,
+            before: Box::new(job.status.clone()),
+            after: after.clone(),
+            cause,
+        });
+        self.live(job.uid).op = Some(Op {
+            token,
+            what: What::Write(Pending {
+                after,
+                cause,
+                claim,
+            }),
+        });
+    }
+
+    pub(super) fn ask(&mut self, job: &Job, what: What) {
+        let (token, uid) = (self.token(), job.uid);
+        self.index.unqueue(uid);
+        let attempt = AttemptId {
+            job: uid,
+            attempt: job.status.attempt,
+        };
+        let action = match &what {
+            What::CheckOutputs => Action::CheckOutputs {
+                token,
+                attempt,
+                worker: job.status.worker.unwrap_or_default(),
+                pool: job.claimed_pool().unwrap_or_default(),
+            },
+            What::CheckSource => Action::CheckSource { token, job: uid },
+            What::ReadRecord => Action::ReadRecord { token, job: uid },
+            What::WriteRecord => Action::WriteRecord { token, job: uid },
+            What::Clean => Action::Clean { token, job: uid },
+            What::Delete => Action::Delete {
+                token,
+                job: uid,
+                rv: job.rv,
+            },
+            What::Refresh | What::Write(_) | What::Prepare { .. } => {
+                Action::Read { job: uid, token }
+            }
+        };
+        self.out.push(action);
+        self.live(uid).op = Some(Op { token, what });
+    }
+}

@@ -1,0 +1,257 @@
+//! What workers say on their streams.
+
+use std::time::Duration;
+
+use rand::RngCore;
+
+use super::Engine;
+use super::live::{MAX_QUESTIONS, Question, What};
+use crate::action::{Action, CloseReason, ToWorker};
+use crate::event::Lead;
+use crate::ids::{AttemptId, PoolName, SessionId, Uid};
+use crate::job::decide::{Look, Loss, Report};
+use crate::job::fence::{self, Fence};
+use crate::outcome::{Class, Fact, classify};
+use crate::time::Now;
+use crate::workers::Said;
+
+/// An attempt of a job that the complete index has not known for this long is nobody's.
+const STRANGER_GRACE: Duration = Duration::from_secs(30);
+/// More of them are not remembered.
+const MAX_STRANGERS: usize = 10_000;
+
+/// A Hello without its stream.
+pub(super) struct Hello {
+    pub(super) pool: PoolName,
+    pub(super) slots: u32,
+    pub(super) instance: Uid,
+    pub(super) held: Vec<AttemptId>,
+    pub(super) unacked: Vec<AttemptId>,
+}
+
+impl Engine {
+    pub(super) fn on_hello(
+        &mut self,
+        session: SessionId,
+        worker: Uid,
+        hello: &Hello,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        if self.lead == Lead::Standby {
+            let why = CloseReason::NotLeader;
+            self.out.push(Action::Close { session, why });
+            return;
+        }
+        let said = Said {
+            pool: hello.pool,
+            slots: hello.slots.max(1),
+            instance: hello.instance,
+            listed: hello.held.iter().chain(&hello.unacked).copied().collect(),
+        };
+        let greeting = self.workers.hello(session, worker, said, now.mono);
+        if let Some(session) = greeting.replaced {
+            let why = CloseReason::Replaced;
+            self.out.push(Action::Close { session, why });
+        }
+        for attempt in greeting.died {
+            self.died(worker, attempt, true, now, rng);
+        }
+        // Cancels of the former stream may not have arrived.
+        self.workers.update(worker, |w| {
+            for lease in w.leases.values_mut() {
+                lease.ended = false;
+            }
+        });
+        self.examine(worker, &hello.held, now);
+        self.dirty.insert(hello.pool);
+    }
+
+    /// Proof that an attempt ended with the process that held it.
+    pub(super) fn died(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        by_itself: bool,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        self.call_is_over(worker, attempt);
+        let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
+        let class = if by_itself && !doomed {
+            Class::Interrupted
+        } else {
+            Class::Lost
+        };
+        self.lose(worker, attempt, class, false, now, rng);
+    }
+
+    /// The attempt has no holder any more.
+    pub(super) fn lose(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        class: Class,
+        call_may_run: bool,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        let runs = self
+            .index
+            .job(attempt.job)
+            .is_some_and(|job| job.runs(attempt.attempt, worker));
+        if !runs {
+            return;
+        }
+        let live = self.live(attempt.job);
+        if live.report.is_some_and(|r| r.attempt == attempt.attempt) {
+            return;
+        }
+        live.loss = Some(Loss {
+            attempt: attempt.attempt,
+            class,
+            call_may_run,
+        });
+        self.review(attempt.job, now, rng);
+    }
+
+    pub(super) fn on_heartbeat(
+        &mut self,
+        session: SessionId,
+        (seq, received): (u64, u64),
+        held: &[AttemptId],
+        unacked: &[AttemptId],
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        let Some(worker) = self.worker_of(session) else {
+            return;
+        };
+        let listed: Vec<AttemptId> = held.iter().chain(unacked).copied().collect();
+        let gone = self.workers.heartbeat(worker, received, &listed, now.mono);
+        self.send(worker, ToWorker::Beat(seq));
+        for attempt in gone {
+            self.call_is_over(worker, attempt);
+            self.lose(worker, attempt, Class::Lost, false, now, rng);
+        }
+        self.examine(worker, held, now);
+        self.dirty
+            .extend(self.workers.get(worker).and_then(|w| w.pool));
+    }
+
+    /// What a worker holds, held against the facts: it is told to stop what is not its own.
+    fn examine(&mut self, worker: Uid, held: &[AttemptId], now: Now) {
+        for attempt in held {
+            let Some(job) = self.index.job(attempt.job).cloned() else {
+                if self.is_strange(*attempt, now) {
+                    self.stop(worker, *attempt);
+                }
+                continue;
+            };
+            if job.runs(attempt.attempt, worker) {
+                continue;
+            }
+            if attempt.attempt > job.status.attempt {
+                self.refresh(attempt.job);
+            } else {
+                self.stop(worker, *attempt);
+            }
+        }
+    }
+
+    fn stop(&mut self, worker: Uid, attempt: AttemptId) {
+        let told = self
+            .workers
+            .get(worker)
+            .and_then(|w| w.leases.get(&attempt))
+            .is_none_or(|lease| lease.ended);
+        if told {
+            return;
+        }
+        self.workers.update(worker, |w| {
+            if let Some(lease) = w.leases.get_mut(&attempt) {
+                lease.ended = true;
+            }
+        });
+        self.send(worker, ToWorker::Cancel(attempt));
+    }
+
+    /// Whether the complete index has lacked this job for long enough.
+    fn is_strange(&mut self, attempt: AttemptId, now: Now) -> bool {
+        if !self.jobs_known {
+            return false;
+        }
+        if self.strangers.len() >= MAX_STRANGERS && !self.strangers.contains_key(&attempt) {
+            self.strangers.clear();
+        }
+        let since = *self.strangers.entry(attempt).or_insert(now.mono);
+        now.mono.since(since) >= STRANGER_GRACE
+    }
+
+    fn refresh(&mut self, uid: Uid) {
+        let idle = self.live.get(&uid).is_none_or(|live| live.op.is_none());
+        if let (true, Some(job)) = (idle, self.index.job(uid).cloned()) {
+            self.ask(&job, What::Refresh);
+        }
+    }
+
+    pub(super) fn on_outcome(
+        &mut self,
+        session: SessionId,
+        attempt: AttemptId,
+        (fact, retry_after): (Fact, Option<Duration>),
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        let Some(worker) = self.worker_of(session) else {
+            return;
+        };
+        self.workers.heard(worker, now.mono);
+        let Some(job) = self.index.job(attempt.job) else {
+            if self.is_strange(attempt, now) {
+                self.acknowledge(worker, attempt, false);
+            }
+            return;
+        };
+        let report = Report {
+            attempt: attempt.attempt,
+            worker,
+            fact,
+            retry_after,
+            by_operator: false,
+            outputs: Look::Unasked,
+            source: Look::Unasked,
+        };
+        let class = classify(fact, retry_after);
+        match fence::judge(job, attempt.attempt, worker, class) {
+            Fence::Current => {
+                let live = self.live(attempt.job);
+                if live.report.is_none_or(|known| known.by_operator) {
+                    live.report = Some(report);
+                }
+                self.review(attempt.job, now, rng);
+            }
+            Fence::Accepted => self.acknowledge(worker, attempt, true),
+            Fence::Stale | Fence::FactsAreOld => {
+                let questions = &mut self.live(attempt.job).questions;
+                let known = questions
+                    .iter()
+                    .any(|q| q.report.attempt == attempt.attempt && q.report.worker == worker);
+                if !known && questions.len() < MAX_QUESTIONS {
+                    questions.push(Question { report });
+                }
+                self.refresh(attempt.job);
+            }
+        }
+    }
+
+    pub(super) fn on_draining(&mut self, session: SessionId) {
+        if let Some(worker) = self.worker_of(session) {
+            self.workers.update(worker, |w| w.draining = true);
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, session: SessionId, now: Now) {
+        self.workers.closed(session, now.mono);
+    }
+}

@@ -1,0 +1,112 @@
+//! What the rest of the operator may see of the engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Engine;
+use crate::event::Lead;
+use crate::ids::{PoolName, Uid};
+use crate::job::Job;
+use crate::time::Wall;
+use crate::workers::Worker;
+
+/// Backoff jobs that come due this soon count as claimable.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Counts of one pool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolView {
+    /// Queued or in backoff.
+    pub queued: u32,
+    /// Could be claimed now or within 30 s.
+    pub claimable: u32,
+    /// Running.
+    pub running: u32,
+    /// Neither final nor suspended.
+    pub unfinished: u32,
+    /// Creation of the oldest claimable job.
+    pub oldest: Option<Wall>,
+    /// Mean seconds of a call.
+    pub call_seconds: Option<f64>,
+    /// Calls at once that the limiter allows.
+    pub effective_limit: u32,
+}
+
+impl Engine {
+    /// Who leads.
+    #[must_use]
+    pub fn lead(&self) -> Lead {
+        self.lead
+    }
+
+    /// The facts of a job.
+    #[must_use]
+    pub fn job(&self, uid: Uid) -> Option<&Job> {
+        self.index.job(uid)
+    }
+
+    /// How many jobs the index holds.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Non-final jobs.
+    #[must_use]
+    pub fn live_jobs(&self) -> u64 {
+        self.index.live()
+    }
+
+    /// Whether jobs and pools were listed completely.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.jobs_known && self.pools_known
+    }
+
+    /// Writes that the transition table forbade, and that were therefore not made. Anything but zero is a fault of ours.
+    #[must_use]
+    pub fn illegal_writes(&self) -> u64 {
+        self.illegal
+    }
+
+    /// Every worker, by pod uid.
+    pub fn workers(&self) -> impl Iterator<Item = (&Uid, &Worker)> {
+        self.workers.iter()
+    }
+
+    /// Counts of every pool that exists or has jobs.
+    #[must_use]
+    pub fn pools(&self, now: Wall) -> BTreeMap<PoolName, PoolView> {
+        let due = self.index.due_until(now + SOON);
+        let names: BTreeSet<PoolName> = self
+            .pools
+            .keys()
+            .copied()
+            .chain(self.index.counted_pools())
+            .collect();
+        names
+            .into_iter()
+            .map(|name| (name, self.pool_view(name, due.get(&name).copied())))
+            .collect()
+    }
+
+    fn pool_view(&self, name: PoolName, due: Option<u32>) -> PoolView {
+        let tally = self.index.tally(name);
+        let pool = self.pools.get(&name);
+        let slots = self.workers.slots(name);
+        let reserved = pool.map_or(0, |p| p.reserved);
+        PoolView {
+            queued: tally.queued,
+            claimable: self
+                .index
+                .ready_len(name)
+                .saturating_add(due.unwrap_or(0))
+                .saturating_add(reserved),
+            running: tally.running,
+            unfinished: tally.queued.saturating_add(tally.running),
+            oldest: self.index.oldest(name),
+            call_seconds: pool.and_then(super::Pool::call_seconds),
+            effective_limit: pool.map_or(slots, |p| p.effective_limit(slots)),
+        }
+    }
+}

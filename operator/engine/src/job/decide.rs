@@ -1,0 +1,311 @@
+//! What is to be done next about one job: a pure, level-triggered look at its facts and at what is known beside them.
+//!
+//! Asked again after every change; the same facts give the same answer, and nothing is remembered in between.
+
+use std::time::Duration;
+
+use rand::RngCore;
+
+use super::machine::{self, MAX_GHOSTS, SOURCE_RECHECK, Verdict};
+use super::{Job, Phase, Reason, Status};
+use crate::action::Cause;
+use crate::archive::{self, Archive};
+use crate::ids::Uid;
+use crate::outcome::{Class, Fact, classify};
+use crate::policy::PoolPolicy;
+use crate::time::Wall;
+
+/// What a look into the store said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Look {
+    /// Nobody looked yet.
+    #[default]
+    Unasked,
+    /// All there.
+    There,
+    /// Not there.
+    Missing,
+    /// The store could not be asked.
+    Away,
+}
+
+/// An outcome in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Of this attempt.
+    pub attempt: u32,
+    /// From this worker.
+    pub worker: Uid,
+    /// What it said.
+    pub fact: Fact,
+    /// What the service asked for.
+    pub retry_after: Option<Duration>,
+    /// Nobody said so: the operator ended the attempt itself, and its call may still run.
+    pub by_operator: bool,
+    /// Whether the outputs are there.
+    pub outputs: Look,
+    /// Whether the source is there.
+    pub source: Look,
+}
+
+/// Proof, or verdict, that an attempt ended without an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Of this attempt.
+    pub attempt: u32,
+    /// [`Class::Interrupted`] or [`Class::Lost`].
+    pub class: Class,
+    /// Nobody knows whether its call still runs.
+    pub call_may_run: bool,
+}
+
+/// What is known beside the stored facts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// Settings of the job's pool: of the claimed one while it runs, of the one it would be claimed from while it waits.
+    pub policy: Option<&'a PoolPolicy>,
+    /// Pools were listed completely: one that is not known does not exist.
+    pub pools_known: bool,
+    /// Outcome in hand.
+    pub report: Option<Report>,
+    /// Loss in hand.
+    pub loss: Option<Loss>,
+    /// The pool's last outcomes hold a success.
+    pub credible: bool,
+    /// Other jobs of the pool succeeded within the last minute.
+    pub others_succeed: bool,
+    /// Source of a waiting job.
+    pub source: Look,
+    /// The job names a key that its namespace may not use.
+    pub foreign: bool,
+    /// A late job's record was looked for: none.
+    pub cleared: bool,
+    /// Of a final job.
+    pub archive: Archive,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Store this status.
+    Write(Box<Status>, Cause),
+    /// The attempt is lost: claim again from this status in one write if a slot is free, else store it.
+    Requeue(Box<Status>, Class),
+    /// Look for the attempt's outputs.
+    CheckOutputs,
+    /// Look for the source.
+    CheckSource,
+    /// Look for the final record.
+    ReadRecord,
+    /// Write the final record.
+    WriteRecord,
+    /// Remove what the record makes superfluous.
+    Clean,
+    /// Delete the VideoJob.
+    Delete,
+    /// May be claimed; look again at that time.
+    Ready(Option<Wall>),
+    /// Nothing before that time.
+    Wait(Option<Wall>),
+    /// The store was away: ask again later.
+    AskAgain,
+}
+
+/// Decides.
+pub fn next(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> Next {
+    match job.status.phase {
+        Phase::Running => running(job, beside, now, rng),
+        Phase::Queued | Phase::Backoff => waiting(job, beside, now),
+        Phase::Suspended => suspended(job, now),
+        Phase::Succeeded | Phase::DeadLettered | Phase::Cancelled => finished(job, beside, now),
+    }
+}
+
+fn write(status: Status, cause: Cause) -> Next {
+    Next::Write(Box::new(status), cause)
+}
+
+fn is_unobserved(job: &Job) -> bool {
+    job.status.is_written() && job.status.observed != job.generation
+}
+
+fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> Next {
+    let fallback = PoolPolicy::default();
+    let policy = beside.policy.unwrap_or(&fallback);
+    let report = beside.report.filter(|r| r.attempt == job.status.attempt);
+    let loss = beside.loss.filter(|l| l.attempt == job.status.attempt);
+    if job.spec.cancel {
+        let is_over =
+            report.is_some_and(|r| !r.by_operator) || loss.is_some_and(|l| !l.call_may_run);
+        return write(
+            job.cancelled(policy.attempt_limit(), !is_over, now),
+            Cause::Cancelled,
+        );
+    }
+    if beside.foreign {
+        return write(job.refused(now), Cause::SourceGone);
+    }
+    if let Some(report) = report {
+        return reported(job, report, policy, beside, now, rng);
+    }
+    if let Some(loss) = loss {
+        let mut verdict = Verdict::of(loss.class);
+        verdict.call_may_run = loss.call_may_run;
+        let after = job.ended(verdict, policy, now, rng);
+        return match after.phase {
+            Phase::Queued => Next::Requeue(Box::new(after), loss.class),
+            _ => write(after, Cause::Ended(loss.class)),
+        };
+    }
+    if machine::active_deadline_past(&job.spec, &job.status, now) {
+        return write(
+            job.expired(policy.attempt_limit(), true, now),
+            Cause::Expired,
+        );
+    }
+    if is_unobserved(job) {
+        return write(job.observed(now), Cause::Observed);
+    }
+    let left = job
+        .spec
+        .active_deadline
+        .map(|limit| limit.saturating_sub(job.status.active));
+    Next::Wait(
+        job.status
+            .started
+            .zip(left)
+            .map(|(started, left)| started + left),
+    )
+}
+
+fn reported(
+    job: &Job,
+    report: Report,
+    policy: &PoolPolicy,
+    beside: &Beside<'_>,
+    now: Wall,
+    rng: &mut dyn RngCore,
+) -> Next {
+    let mut class = classify(report.fact, report.retry_after);
+    if class == Class::Succeeded {
+        match report.outputs {
+            Look::Unasked => return Next::CheckOutputs,
+            Look::Away => return Next::AskAgain,
+            Look::There => {}
+            // An incomplete answer.
+            Look::Missing => class = Class::Failed,
+        }
+    }
+    let mut verdict = Verdict {
+        retry_after: report.retry_after,
+        credible: beside.credible,
+        alone: beside.others_succeed,
+        call_may_run: report.by_operator,
+        ..Verdict::of(class)
+    };
+    if class == Class::Failed {
+        match report.source {
+            Look::Unasked => return Next::CheckSource,
+            Look::Away if report.by_operator => return Next::AskAgain,
+            Look::Away => verdict.store_away = true,
+            Look::There => {}
+            Look::Missing => verdict.source_missing = true,
+        }
+    }
+    write(job.ended(verdict, policy, now, rng), Cause::Ended(class))
+}
+
+/// Cancel, and the deadlines, of a job that does not run.
+fn ends_early(job: &Job, now: Wall) -> Option<Next> {
+    if job.spec.cancel {
+        return Some(write(
+            job.cancelled(Duration::ZERO, false, now),
+            Cause::Cancelled,
+        ));
+    }
+    let late = machine::start_deadline_past(&job.spec, &job.status, now)
+        || machine::active_deadline_past(&job.spec, &job.status, now);
+    late.then(|| write(job.dead(Reason::DeadlineExceeded, now), Cause::Expired))
+}
+
+fn start_deadline(job: &Job) -> Option<Wall> {
+    job.spec
+        .start_deadline
+        .filter(|_| job.status.attempt == 0)
+        .map(|limit| job.spec.created + limit)
+}
+
+fn waiting(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
+    if job.spec.late && job.status.attempt == 0 && !beside.cleared {
+        return Next::ReadRecord;
+    }
+    if let Some(end) = ends_early(job, now) {
+        return end;
+    }
+    if job.spec.suspend {
+        return write(job.suspended(now), Cause::Suspension);
+    }
+    let blocked = job.status.reason == Reason::PoolNotFound;
+    let Some(policy) = beside.policy else {
+        if beside.pools_known && (!blocked || is_unobserved(job)) {
+            return write(job.blocked(Reason::PoolNotFound, now), Cause::Blocked);
+        }
+        return Next::Wait(start_deadline(job));
+    };
+    if blocked {
+        return write(job.unblocked(now), Cause::Blocked);
+    }
+    let unseen = job.spec.declared && !job.status.is_written();
+    if unseen || is_unobserved(job) {
+        return write(job.observed(now), Cause::Observed);
+    }
+    if let Some(due) = job.status.next_attempt.filter(|due| *due > now) {
+        let first = start_deadline(job).map_or(due, |deadline| deadline.min(due));
+        return Next::Wait(Some(first));
+    }
+    if job.status.reason == Reason::SourceUnavailable {
+        match beside.source {
+            Look::Unasked => return Next::CheckSource,
+            Look::Away => return Next::AskAgain,
+            Look::There => {}
+            Look::Missing => {
+                let after = job.source_still_missing(policy, SOURCE_RECHECK, now);
+                return write(after, Cause::SourceGone);
+            }
+        }
+    }
+    let ghosts = job.status.ghosts.iter().filter(|until| **until > now);
+    if ghosts.clone().count() >= MAX_GHOSTS {
+        return Next::Wait(ghosts.min().copied());
+    }
+    Next::Ready(start_deadline(job))
+}
+
+fn suspended(job: &Job, now: Wall) -> Next {
+    if let Some(end) = ends_early(job, now) {
+        return end;
+    }
+    if !job.spec.suspend {
+        return write(job.resumed(now), Cause::Suspension);
+    }
+    if is_unobserved(job) {
+        return write(job.observed(now), Cause::Observed);
+    }
+    Next::Wait(start_deadline(job))
+}
+
+fn finished(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
+    if is_unobserved(job) {
+        return write(job.observed(now), Cause::Observed);
+    }
+    match beside.archive {
+        Archive::Unknown => Next::ReadRecord,
+        Archive::ToWrite => Next::WriteRecord,
+        Archive::ToClean => Next::Clean,
+        Archive::Confirmed => Next::Delete,
+        Archive::Done => match archive::expiry(&job.spec, &job.status, beside.policy) {
+            Some(at) if at <= now => Next::ReadRecord,
+            at => Next::Wait(at),
+        },
+    }
+}

@@ -1,0 +1,134 @@
+//! Limits of one pool: rate tokens, permits, ghosts.
+//!
+//! Only the serial pass of the engine takes from them, so that they hold over all workers.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{AttemptId, Uid};
+use crate::policy::PoolPolicy;
+use crate::time::{Mono, Wall};
+
+/// A token bucket. Starts empty: a new leader cannot know what the old one spent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bucket {
+    tokens: f64,
+    at: Mono,
+}
+
+impl Bucket {
+    /// Empty from now on.
+    pub fn drain(&mut self, now: Mono) {
+        self.tokens = 0.0;
+        self.at = now;
+    }
+
+    /// Takes one token if there is one. An unlimited pool always has one.
+    pub fn take(&mut self, policy: &PoolPolicy, now: Mono) -> bool {
+        let Some(rate) = policy.rate_per_second else {
+            return true;
+        };
+        let elapsed = now.since(self.at).as_secs_f64();
+        self.at = self.at.max(now);
+        self.tokens = (self.tokens + elapsed * rate.max(0.0)).min(capacity(policy));
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+
+    /// Gives back a token that was not spent.
+    pub fn give_back(&mut self, policy: &PoolPolicy) {
+        if policy.rate_per_second.is_some() {
+            self.tokens = (self.tokens + 1.0).min(capacity(policy));
+        }
+    }
+}
+
+fn capacity(policy: &PoolPolicy) -> f64 {
+    f64::from(policy.burst.max(1))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ghost {
+    until: Wall,
+    attempt: Option<AttemptId>,
+    cleared: bool,
+}
+
+/// Calls of ended attempts that may still run: each keeps a permit until its worker confirms, or its time is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ghosts {
+    by_job: BTreeMap<Uid, Vec<Ghost>>,
+}
+
+impl Ghosts {
+    /// Takes over what is stored in a job's status. Those known already, cleared ones too, are not counted twice.
+    pub fn sync(&mut self, job: Uid, stored: &[Wall], now: Wall) {
+        let future: Vec<Wall> = stored.iter().copied().filter(|u| *u > now).collect();
+        if future.is_empty() {
+            return;
+        }
+        let known = self.by_job.entry(job).or_default();
+        for until in &future {
+            let wanted = future.iter().filter(|u| *u == until).count();
+            let have = known.iter().filter(|g| g.until == *until).count();
+            if have < wanted {
+                known.push(Ghost {
+                    until: *until,
+                    attempt: None,
+                    cleared: false,
+                });
+            }
+        }
+    }
+
+    /// An attempt of ours ended without proof; its call may run until then.
+    pub fn add(&mut self, attempt: AttemptId, until: Wall) {
+        let known = self.by_job.entry(attempt.job).or_default();
+        if let Some(ghost) = known
+            .iter_mut()
+            .find(|g| g.until == until && g.attempt.is_none())
+        {
+            ghost.attempt = Some(attempt);
+            return;
+        }
+        known.push(Ghost {
+            until,
+            attempt: Some(attempt),
+            cleared: false,
+        });
+    }
+
+    /// Its worker confirmed that the call is over. False: it left no ghost.
+    pub fn clear(&mut self, attempt: AttemptId) -> bool {
+        let mut found = false;
+        for ghost in self.by_job.get_mut(&attempt.job).into_iter().flatten() {
+            if ghost.attempt == Some(attempt) && !ghost.cleared {
+                ghost.cleared = true;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Forgets what is over.
+    pub fn expire(&mut self, now: Wall) {
+        self.by_job.retain(|_, ghosts| {
+            ghosts.retain(|g| g.until > now);
+            !ghosts.is_empty()
+        });
+    }
+
+    /// Permits taken by ghosts.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        let open = self
+            .by_job
+            .values()
+            .flatten()
+            .filter(|g| !g.cleared)
+            .count();
+        u32::try_from(open).unwrap_or(u32::MAX)
+    }
+}
