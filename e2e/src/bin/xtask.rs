@@ -1,2 +1,5 @@
-//! To come.
-fn main() {}
+//! `cargo xtask`: see `cargo xtask --help`.
+
+fn main() -> std::process::ExitCode {
+    kinora_e2e::cli::main()
+}

@@ -1,0 +1,166 @@
+//! Which images there are, and how they get into a cluster: built from scratch here, imported into its containerd.
+
+mod archive;
+mod build;
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+pub use archive::{Content, Image};
+
+use crate::cluster::Cluster;
+use crate::progress::Progress;
+use crate::tools::{Tools, repository_root, wheel};
+
+/// Registry part of all our image names; nothing is ever pulled from it.
+pub const REGISTRY: &str = "kinora.local";
+/// Kinora's own images; the binary in each is called like the image.
+const PROGRAMS: &[&str] = &[
+    "kinora-operator",
+    "kinora-uploader",
+    "kinora-worker",
+    REFERENCE_SERVICE,
+];
+const REFERENCE_SERVICE: &str = "kinora-reference-service";
+
+/// Kinora's images, built; all have one tag.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Hash of all that is in them.
+    pub tag: String,
+    /// The images.
+    pub images: Vec<Image>,
+    /// Holds the stripped binaries; they go away with it.
+    _scratch: std::sync::Arc<tempfile::TempDir>,
+}
+
+/// Compiles Kinora and prepares its images; two steps.
+///
+/// # Errors
+/// What the compiler said, or ffmpeg could not be fetched.
+pub fn build(progress: &mut Progress) -> Result<Built> {
+    let scratch = tempfile::Builder::new()
+        .prefix("images-")
+        .tempdir_in(target_folder()?)
+        .context("make a folder for binaries")?;
+    let ffmpeg = progress.step("ffmpeg for the reference service", || {
+        wheel::FFMPEG.binary()
+    })?;
+    let programs = progress.step(
+        "compile operator, uploader, worker, reference service",
+        || {
+            let args: Vec<&str> = PROGRAMS
+                .iter()
+                .flat_map(|name| ["--package", name])
+                .collect();
+            let built = build::binaries(&args)?;
+            let mut stripped = Vec::new();
+            for name in PROGRAMS {
+                let path = built
+                    .get(*name)
+                    .with_context(|| format!("cargo built no {name}"))?;
+                build::stripped(path, &scratch.path().join(name))?;
+                stripped.push((*name, scratch.path().join(name)));
+            }
+            Ok(stripped)
+        },
+    )?;
+    let tag = tag(programs.iter().map(|(_, path)| path).chain([&ffmpeg]))?;
+    let images = programs.iter().map(|(name, path)| {
+        let mut image = Image::of_program(format!("{REGISTRY}/{name}:{tag}"), path, name);
+        if *name == REFERENCE_SERVICE {
+            image.contents.insert(
+                0,
+                Content {
+                    source: ffmpeg.clone(),
+                    target: "bin/ffmpeg".to_owned(),
+                },
+            );
+        }
+        image
+    });
+    Ok(Built {
+        images: images.collect(),
+        tag,
+        _scratch: scratch.into(),
+    })
+}
+
+/// Imports the images into a cluster, each only if it is not there; one step, and a line per image.
+///
+/// # Errors
+/// An archive cannot be written, or what `ctr` said.
+pub fn load(cluster: &Cluster, built: &Built, progress: &mut Progress) -> Result<()> {
+    let lines = progress.step(
+        &format!("import the images into cluster {}", cluster.name()),
+        || {
+            let mut lines = Vec::new();
+            for image in &built.images {
+                lines.push(load_one(cluster, image)?);
+            }
+            Ok(lines)
+        },
+    )?;
+    lines.iter().for_each(|line| crate::progress::note(line));
+    Ok(())
+}
+
+fn load_one(cluster: &Cluster, image: &Image) -> Result<String> {
+    let folder = tempfile::tempdir_in(target_folder()?).context("make a folder for an archive")?;
+    let archive = image.write_into(folder.path())?;
+    let megabytes = archive.metadata()?.len() / 1_000_000;
+    let imported = cluster.import_image(&image.reference, &archive)?;
+    Ok(format!(
+        "{} {megabytes} MB{}",
+        image.reference,
+        if imported { "" } else { ", was there" }
+    ))
+}
+
+/// The images that a cluster needs before it can run any pod.
+///
+/// # Errors
+/// What the compiler said.
+pub fn node_images(tools: &Tools) -> Result<Vec<Image>> {
+    let pause = build::own_binary("pause", include_str!("../bin/pause.rs"))?;
+    Ok(vec![
+        Image::of_program(crate::cluster::PAUSE_IMAGE.to_owned(), &pause, "pause"),
+        Image::of_program(
+            crate::cluster::COREDNS_IMAGE.to_owned(),
+            &tools.coredns,
+            "coredns",
+        ),
+    ])
+}
+
+/// The image of the program that proves a cluster works.
+///
+/// # Errors
+/// What the compiler said.
+pub fn hello() -> Result<Image> {
+    let program = build::own_binary("hello", include_str!("../bin/hello.rs"))?;
+    Ok(Image::of_program(
+        format!("{REGISTRY}/hello:1"),
+        &program,
+        "hello",
+    ))
+}
+
+fn tag<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<String> {
+    let mut hash = Sha256::new();
+    for path in files {
+        let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        hash.update(archive::digest(&mut file)?);
+    }
+    Ok(hex::encode(hash.finalize())[..12].to_owned())
+}
+
+fn target_folder() -> Result<PathBuf> {
+    let folder = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| repository_root().join("target"), PathBuf::from);
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
