@@ -1,0 +1,206 @@
+//! Bytes from and to the store by presigned URLs. I/O. URLs are credentials: they appear in no message and no log.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use futures::StreamExt;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, StatusCode};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::failure::Failure;
+use crate::memory::MadeFile;
+
+const PUT_TRIES: u32 = 3;
+
+/// A client for the store: no redirects, no proxies, a timeout for every wait.
+///
+/// # Errors
+/// A sentence for people, if the CA is no CA.
+pub fn client(ca_pem: Option<&[u8]>) -> Result<Client, String> {
+    let certificates = match ca_pem {
+        None => Vec::new(),
+        Some(pem) => reqwest::Certificate::from_pem_bundle(pem).map_err(|e| e.to_string())?,
+    };
+    Client::builder()
+        // The system's roots are not asked for: the image has none, and building the client would fail.
+        .tls_certs_only(certificates)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(5))
+        .read_timeout(Duration::from_secs(30))
+        .build()
+        .map_err(|e| e.to_string())
+}
+
+/// Streams the source to a file. Returns its size.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn download(
+    client: &Client,
+    url: &str,
+    target: &Path,
+    limit: u64,
+) -> Result<u64, Failure> {
+    const ACTION: &str = "GET source";
+    let response = client
+        .get(url)
+        .send()
+        .await
+        .map_err(|error| trouble(ACTION, error))?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Failure::SourceGone),
+        status => return Err(refused(ACTION, status)),
+    }
+    if response.content_length().is_some_and(|size| size > limit) {
+        return Err(Failure::TooLarge { limit });
+    }
+    let mut file = tokio::fs::File::create(target)
+        .await
+        .map_err(|source| disk("create the source file", source))?;
+    let mut size = 0;
+    let mut body = response.bytes_stream();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| trouble(ACTION, error))?;
+        size += chunk.len() as u64;
+        if size > limit {
+            return Err(Failure::TooLarge { limit });
+        }
+        file.write_all(&chunk)
+            .await
+            .map_err(|source| disk("write the source file", source))?;
+    }
+    file.flush()
+        .await
+        .map_err(|source| disk("write the source file", source))?;
+    Ok(size)
+}
+
+/// PUTs one output. A retry that meets 412 has met its own success, whose answer was lost.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn upload(
+    client: &Client,
+    name: &str,
+    url: &str,
+    signed: &HashMap<String, String>,
+    file: &MadeFile,
+) -> Result<(), Failure> {
+    let action = format!("PUT output {name}");
+    let headers = headers(&action, signed, file)?;
+    let mut last = None;
+    for attempt in 1..=PUT_TRIES {
+        match put_once(client, &action, url, headers.clone(), file).await {
+            Ok(StatusCode::PRECONDITION_FAILED) if attempt > 1 => return Ok(()),
+            Ok(status) if status.is_success() => return Ok(()),
+            Ok(status) if !status.is_server_error() => return Err(refused(&action, status)),
+            Ok(status) => last = Some(refused(&action, status)),
+            Err(failure @ Failure::Transfer { .. }) => last = Some(failure),
+            Err(failure) => return Err(failure),
+        }
+        let pause = rand::random_range(100..400) * u64::from(attempt);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+    Err(last.unwrap_or(Failure::Transfer {
+        action,
+        problem: "never tried".to_owned(),
+    }))
+}
+
+async fn put_once(
+    client: &Client,
+    action: &str,
+    url: &str,
+    headers: HeaderMap,
+    file: &MadeFile,
+) -> Result<StatusCode, Failure> {
+    let body = tokio::fs::File::open(&file.path)
+        .await
+        .map_err(|source| disk("open an output", source))?;
+    let stream = tokio_util::io::ReaderStream::with_capacity(body, 256 * 1024);
+    let response = client
+        .put(url)
+        .headers(headers)
+        .body(reqwest::Body::wrap_stream(stream))
+        .send()
+        .await
+        .map_err(|error| trouble(action, error))?;
+    Ok(response.status())
+}
+
+/// The signed headers as they were given; a length, because stores refuse chunked bodies; a type, if none is signed.
+fn headers(
+    action: &str,
+    signed: &HashMap<String, String>,
+    file: &MadeFile,
+) -> Result<HeaderMap, Failure> {
+    let unusable = |name: &str| Failure::Transfer {
+        action: action.to_owned(),
+        problem: format!("the given header {name} cannot be sent"),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.content_type));
+    for (name, value) in signed {
+        let name_sent: HeaderName = name.parse().map_err(|_| unusable(name))?;
+        headers.insert(name_sent, value.parse().map_err(|_| unusable(name))?);
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(file.size));
+    Ok(headers)
+}
+
+/// Size and SHA-256 (lower-case hex) of a file.
+///
+/// # Errors
+/// If it cannot be read.
+pub async fn digest(path: &Path) -> Result<(u64, String), Failure> {
+    let wrap = |source| disk("read an output", source);
+    let mut file = tokio::fs::File::open(path).await.map_err(wrap)?;
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = file.read(&mut buffer).await.map_err(wrap)?;
+        if read == 0 {
+            return Ok((size, hex::encode(hash.finalize())));
+        }
+        size += read as u64;
+        hash.update(buffer.get(..read).unwrap_or_default());
+    }
+}
+
+fn refused(action: &str, status: StatusCode) -> Failure {
+    if status.is_server_error() {
+        return Failure::Transfer {
+            action: action.to_owned(),
+            problem: format!("the store answered {}", status.as_u16()),
+        };
+    }
+    Failure::Refused {
+        action: action.to_owned(),
+        status: status.as_u16(),
+    }
+}
+
+fn trouble(action: &str, error: reqwest::Error) -> Failure {
+    use std::error::Error;
+    let error = error.without_url();
+    let mut problem = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        problem = format!("{problem}: {next}");
+        cause = next.source();
+    }
+    Failure::Transfer {
+        action: action.to_owned(),
+        problem,
+    }
+}
+
+fn disk(action: &'static str, source: std::io::Error) -> Failure {
+    Failure::Disk { action, source }
+}
