@@ -1,0 +1,128 @@
+//! Proves who a worker is: TokenReview for the dispatch audience, then the pod index, then the pod's owner chain.
+//!
+//! May create TokenReviews and read pods, ReplicaSets and Deployments. Tokens are kept only as hashes.
+
+pub mod chain;
+mod review;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use kinora_crds::VideoWorkerPool;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client};
+use tokio::time::Instant;
+
+use self::review::{Reviewed, Reviews};
+use crate::core::seams::{AuthError, Authenticate};
+use crate::pods::{Owner, PodFacts, Pods, index};
+use crate::ports::{PoolKey, WorkerIdentity};
+
+const GET_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a worker that is faster than the pod or pool watch is waited for.
+const WATCH_LAG: Duration = Duration::from_secs(2);
+/// Owners of ReplicaSets and Deployments that are remembered; a full memory starts afresh.
+const OWNERS_KEPT: usize = 4096;
+
+/// See the module.
+pub struct TokenAuth {
+    client: Client,
+    reviews: Reviews,
+    pods: Pods,
+    pools: Store<VideoWorkerPool>,
+    /// Controlling owner by the uid of the owned object; a uid never gets another controller.
+    owners: Mutex<HashMap<String, Option<Owner>>>,
+}
+
+impl TokenAuth {
+    /// `pods` and `pools` are filled by their own watches.
+    pub fn new(client: Client, pods: Pods, pools: Store<VideoWorkerPool>) -> Self {
+        Self { reviews: Reviews::new(client.clone()), client, pods, pools, owners: Mutex::default() }
+    }
+
+    async fn identify(&self, token: &str) -> Result<WorkerIdentity, AuthError> {
+        let reviewed = self.reviews.review(token).await?;
+        let pod = self.pod(&reviewed).await?;
+        if pod.ended {
+            return Err(AuthError::Refused(format!("pod {} has ended", pod.name)));
+        }
+        let pool = self.pool_of(&pod).await?;
+        Ok(WorkerIdentity { pool, pod_name: pod.name, pod_uid: pod.uid, node_name: pod.node })
+    }
+
+    async fn pod(&self, reviewed: &Reviewed) -> Result<PodFacts, AuthError> {
+        let Reviewed { namespace, pod_name, pod_uid } = reviewed;
+        let found = self.pods.find(namespace, pod_name, pod_uid).await.map_err(unavailable("read the pod"))?;
+        let pod = found.filter(|pod| pod.namespace == *namespace);
+        pod.ok_or_else(|| AuthError::Refused(format!("{namespace}/{pod_name} is no pod of a pool")))
+    }
+
+    async fn pool_of(&self, pod: &PodFacts) -> Result<PoolKey, AuthError> {
+        let refused = |error: chain::ChainError| AuthError::Refused(format!("pod {}: {error}", pod.name));
+        let set = chain::replica_set(pod.owner.as_ref()).map_err(refused)?;
+        let set_owner = self.owner::<ReplicaSet>(&pod.namespace, set).await?;
+        let deployment = chain::deployment(set_owner.as_ref()).map_err(refused)?;
+        let deployment_owner = self.owner::<Deployment>(&pod.namespace, deployment).await?;
+        let judge = || chain::pool(&pod.namespace, deployment_owner.as_ref(), |key| self.stored_uid(key));
+        let deadline = Instant::now() + WATCH_LAG;
+        loop {
+            match judge() {
+                Ok(pool) => return Ok(pool),
+                Err(chain::ChainError::Pool) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
+    }
+
+    fn stored_uid(&self, key: &PoolKey) -> Option<String> {
+        let pool = self.pools.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
+        pool.metadata.uid.clone()
+    }
+
+    /// The controller of the object that `of` names, remembered by uid.
+    async fn owner<K>(&self, namespace: &str, of: &Owner) -> Result<Option<Owner>, AuthError>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let known = self.owners.lock().unwrap_or_else(PoisonError::into_inner).get(&of.uid).cloned();
+        if let Some(owner) = known {
+            return Ok(owner);
+        }
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let read = tokio::time::timeout(GET_TIMEOUT, api.get_metadata_opt(&of.name)).await;
+        let read = read.map_err(|_| AuthError::Unavailable(format!("read {}: no answer in time", of.name)))?;
+        let found = read.map_err(unavailable("read the pod's owners"))?;
+        // A namesake with another uid is not the owner: whatever owned this pod is gone.
+        let found = found.filter(|object| object.metadata.uid.as_deref() == Some(of.uid.as_str()));
+        let Some(object) = found else {
+            return Ok(None);
+        };
+        let owner = index::controller(object.metadata.owner_references.as_deref().unwrap_or_default());
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if owners.len() >= OWNERS_KEPT {
+            owners.clear();
+        }
+        owners.insert(of.uid.clone(), owner.clone());
+        Ok(owner)
+    }
+}
+
+impl Authenticate for TokenAuth {
+    fn authenticate<'a>(&'a self, bearer_token: &'a str) -> BoxFuture<'a, Result<WorkerIdentity, AuthError>> {
+        self.identify(bearer_token).boxed()
+    }
+}
+
+fn unavailable(action: &'static str) -> impl Fn(kube::Error) -> AuthError {
+    move |error| AuthError::Unavailable(format!("{action}: {error}"))
+}

@@ -1,0 +1,149 @@
+//! Asks the API server whose token it is. Good answers are kept for a minute by the token's hash, so a reconnecting fleet
+//! does not become a storm of reviews; refusals and errors are never kept.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
+use kinora_crds::names;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::core::seams::AuthError;
+
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
+const KEPT_FOR: Duration = Duration::from_secs(60);
+const KEPT: usize = 4096;
+/// Longer is no token of a service account.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// The pod that a token is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reviewed {
+    pub(super) namespace: String,
+    pub(super) pod_name: String,
+    pub(super) pod_uid: String,
+}
+
+/// TokenReviews with a short memory.
+pub(super) struct Reviews {
+    api: Api<TokenReview>,
+    kept: Mutex<HashMap<[u8; 32], (Reviewed, Instant)>>,
+}
+
+impl Reviews {
+    pub(super) fn new(client: Client) -> Self {
+        Self { api: Api::all(client), kept: Mutex::default() }
+    }
+
+    pub(super) async fn review(&self, token: &str) -> Result<Reviewed, AuthError> {
+        if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+            return Err(AuthError::Refused("not a service account token".to_owned()));
+        }
+        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        if let Some(reviewed) = self.remembered(&hash, Instant::now()) {
+            return Ok(reviewed);
+        }
+        let reviewed = judge(self.ask(token).await?)?;
+        self.remember(hash, reviewed.clone(), Instant::now());
+        Ok(reviewed)
+    }
+
+    async fn ask(&self, token: &str) -> Result<TokenReviewStatus, AuthError> {
+        let spec = TokenReviewSpec {
+            token: Some(token.to_owned()),
+            audiences: Some(vec![names::DISPATCH_AUDIENCE.to_owned()]),
+        };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let params = PostParams::default();
+        match tokio::time::timeout(REVIEW_TIMEOUT, self.api.create(&params, &review)).await {
+            Err(_) => Err(AuthError::Unavailable("review the token: no answer in time".to_owned())),
+            Ok(Err(error)) => Err(AuthError::Unavailable(format!("review the token: {error}"))),
+            Ok(Ok(review)) => Ok(review.status.unwrap_or_default()),
+        }
+    }
+
+    fn remembered(&self, hash: &[u8; 32], now: Instant) -> Option<Reviewed> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reviewed, until) = kept.get(hash)?;
+        (now < *until).then(|| reviewed.clone())
+    }
+
+    fn remember(&self, hash: [u8; 32], reviewed: Reviewed, now: Instant) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.retain(|_, (_, until)| now < *until);
+        }
+        if kept.len() < KEPT {
+            kept.insert(hash, (reviewed, now + KEPT_FOR));
+        }
+    }
+}
+
+/// The pod in an answer, if it vouches for one, for our audience.
+fn judge(status: TokenReviewStatus) -> Result<Reviewed, AuthError> {
+    let refuse = |why: &str| Err(AuthError::Refused(why.to_owned()));
+    if status.authenticated != Some(true) {
+        return refuse(status.error.as_deref().unwrap_or("the API server does not accept the token"));
+    }
+    // A server that does not know audiences answers without them; its yes is not for us.
+    if !status.audiences.unwrap_or_default().iter().any(|audience| audience == names::DISPATCH_AUDIENCE) {
+        return refuse("the token is not for the audience kinora-dispatch");
+    }
+    let user = status.user.unwrap_or_default();
+    let account = user.username.as_deref().and_then(|name| name.strip_prefix("system:serviceaccount:"));
+    let Some((namespace, _)) = account.and_then(|account| account.split_once(':')) else {
+        return refuse("the token is no service account's");
+    };
+    let extra = user.extra.unwrap_or_default();
+    let first = |key: &str| extra.get(key).and_then(|values| values.first()).cloned();
+    match (first(POD_NAME), first(POD_UID)) {
+        (Some(pod_name), Some(pod_uid)) => Ok(Reviewed { namespace: namespace.to_owned(), pod_name, pod_uid }),
+        _ => refuse("the token is not bound to a pod"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(change: impl Fn(&mut Value)) -> TokenReviewStatus {
+        let mut status = json!({
+            "authenticated": true,
+            "audiences": ["kinora-dispatch"],
+            "user": {
+                "username": "system:serviceaccount:videos:default",
+                "extra": {
+                    "authentication.kubernetes.io/pod-name": ["w-1"],
+                    "authentication.kubernetes.io/pod-uid": ["u1"],
+                },
+            },
+        });
+        change(&mut status);
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn only_a_pod_bound_token_for_our_audience_is_good() {
+        let good = Reviewed { namespace: "videos".to_owned(), pod_name: "w-1".to_owned(), pod_uid: "u1".to_owned() };
+        assert_eq!(judge(status(|_| ())).unwrap(), good);
+        let table: [(&str, fn(&mut Value)); 6] = [
+            ("not authenticated", |s| s["authenticated"] = json!(false)),
+            ("another audience", |s| s["audiences"] = json!(["https://kubernetes.default.svc"])),
+            ("no audience", |s| s["audiences"] = json!([])),
+            ("a person", |s| s["user"]["username"] = json!("admin")),
+            ("a token made by hand, bound to no pod", |s| s["user"]["extra"] = json!({})),
+            ("no user", |s| s["user"] = Value::Null),
+        ];
+        for (name, change) in table {
+            assert!(matches!(judge(status(change)), Err(AuthError::Refused(_))), "{name}");
+        }
+    }
+}

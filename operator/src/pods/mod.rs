@@ -1,0 +1,113 @@
+//! Watches the pods of all pools into the [`PodIndex`] and tells the core what their changes mean. Reads pods only.
+
+pub mod index;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kinora_crds::names;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch_stream};
+use kube::{Api, Client};
+use tokio::sync::{mpsc, watch};
+
+pub use self::index::{Owner, PodFacts, PodIndex};
+use crate::ports::PodEvent;
+
+const GET_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A cheap handle on the index.
+#[derive(Clone)]
+pub struct Pods {
+    client: Client,
+    index: Arc<RwLock<PodIndex>>,
+    changes: watch::Receiver<u64>,
+}
+
+/// The writing end; see [`run`].
+pub struct PodWatch {
+    pods: Pods,
+    changes: watch::Sender<u64>,
+    events: mpsc::Sender<PodEvent>,
+}
+
+/// An empty index and the watch that shall fill it.
+pub fn new(client: Client, events: mpsc::Sender<PodEvent>) -> (Pods, PodWatch) {
+    let (sender, changes) = watch::channel(0);
+    let pods = Pods { client, index: Arc::default(), changes };
+    let watch = PodWatch { pods: pods.clone(), changes: sender, events };
+    (pods, watch)
+}
+
+impl Pods {
+    /// The pod with this uid, if the watch has seen it.
+    pub fn get(&self, uid: &str) -> Option<PodFacts> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    /// The pods labelled as a pool's.
+    pub fn of_pool(&self, namespace: &str, pool: &str) -> Vec<PodFacts> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).of_pool(namespace, pool)
+    }
+
+    /// Changes whenever the index does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Like [`Pods::get`], but a worker may be faster than the watch: then the pod is read once by name.
+    pub async fn find(&self, namespace: &str, name: &str, uid: &str) -> Result<Option<PodFacts>, kube::Error> {
+        if let Some(pod) = self.get(uid) {
+            return Ok(Some(pod));
+        }
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let read = tokio::time::timeout(GET_TIMEOUT, api.get_opt(name));
+        let pod = read.await.map_err(|elapsed| kube::Error::Service(elapsed.into()))??;
+        // Not put into the index: only the watch, which also sees the end, writes there.
+        Ok(pod.as_ref().and_then(index::facts).filter(|pod| pod.uid == uid))
+    }
+}
+
+/// Watches until the process ends. Every replica does: a standby's index is warm.
+pub async fn run(watch: PodWatch) {
+    let config = watcher::Config::default().labels(names::LABEL_POOL).streaming_lists();
+    let stream = watch_stream(Api::<Pod>::all(watch.pods.client.clone()), config)
+        .modify(|pod| pod.metadata.managed_fields = None)
+        .default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    loop {
+        match stream.try_next().await {
+            Ok(Some(event)) => watch.apply(event).await,
+            Ok(None) => return,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "watch pods: trying again");
+            }
+        }
+    }
+}
+
+impl PodWatch {
+    async fn apply(&self, event: Event<Pod>) {
+        let events = {
+            let mut index = self.pods.index.write().unwrap_or_else(PoisonError::into_inner);
+            match event {
+                Event::Init => {
+                    index.begin();
+                    Vec::new()
+                }
+                Event::InitApply(pod) | Event::Apply(pod) => index.apply(&pod),
+                Event::InitDone => index.finish(),
+                Event::Delete(pod) => pod.metadata.uid.map(|uid| index.remove(&uid)).unwrap_or_default(),
+            }
+        };
+        self.changes.send_modify(|count| *count += 1);
+        let send = futures::stream::iter(events).for_each(|event| async {
+            // The core is gone only when the process ends.
+            let _ = self.events.send(event).await;
+        });
+        send.await;
+    }
+}

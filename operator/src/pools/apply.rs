@@ -1,0 +1,157 @@
+//! Does what a plan says, in its order; each request has a timeout, and the first failure ends the pass.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kinora_crds::{VideoWorkerPool, names};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::plan::{MARK, Memory, Plan};
+use super::{Shared, template};
+use crate::pods::index::DELETION_COST;
+use crate::ports::{CoreCommand, PoolKey};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// No answer in time.
+    #[error("{action} of pool {namespace}/{name}: no answer in time", namespace = .pool.namespace, name = .pool.name)]
+    Timeout {
+        /// What was tried.
+        action: &'static str,
+        /// For which pool.
+        pool: PoolKey,
+    },
+    /// The API server refused or failed.
+    #[error("{action} of pool {namespace}/{name}", namespace = .pool.namespace, name = .pool.name)]
+    Api {
+        /// What was tried.
+        action: &'static str,
+        /// For which pool.
+        pool: PoolKey,
+        /// The client's error.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Kubernetes' own types could not be written as JSON.
+    #[error("render pool")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Does it.
+pub(super) async fn apply(shared: &Shared, pool: &PoolKey, plan: Plan, memory: &mut Memory) -> Result<(), ApplyError> {
+    if plan.publish_ca {
+        publish_ca(shared, pool).await?;
+    }
+    if let Some(deployment) = plan.deployment {
+        apply_deployment(shared, pool, &deployment, memory).await?;
+    }
+    command(shared, &plan.moves.cordon, |pod_uid| CoreCommand::Cordon { pod_uid }).await;
+    command(shared, &plan.moves.uncordon, |pod_uid| CoreCommand::Uncordon { pod_uid }).await;
+    for pod in &plan.moves.mark {
+        set_cost(shared, pool, pod, json!(MARK)).await?;
+    }
+    for pod in &plan.moves.unmark {
+        set_cost(shared, pool, pod, Value::Null).await?;
+    }
+    if let Some(replicas) = plan.scale {
+        scale(shared, pool, replicas, memory).await?;
+    }
+    if let Some(status) = plan.status {
+        write_status(shared, pool, &status, memory).await?;
+    }
+    Ok(())
+}
+
+async fn bounded<T>(action: &'static str, pool: &PoolKey, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApplyError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
+        Err(_) => Err(ApplyError::Timeout { action, pool: pool.clone() }),
+        Ok(Err(source)) => Err(ApplyError::Api { action, pool: pool.clone(), source: Box::new(source) }),
+        Ok(Ok(value)) => Ok(value),
+    }
+}
+
+async fn publish_ca(shared: &Shared, pool: &PoolKey) -> Result<(), ApplyError> {
+    let api: Api<ConfigMap> = Api::namespaced(shared.client.clone(), &pool.namespace);
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": names::DISPATCH_CA, "namespace": pool.namespace},
+        "data": {names::DISPATCH_CA_KEY: shared.config.ca_certificate},
+    });
+    let params = PatchParams::apply(names::MANAGER_OPERATOR).force();
+    bounded("publish the dispatch CA", pool, api.patch(names::DISPATCH_CA, &params, &Patch::Apply(&map))).await?;
+    Ok(())
+}
+
+async fn apply_deployment(shared: &Shared, pool: &PoolKey, deployment: &Deployment, memory: &mut Memory) -> Result<(), ApplyError> {
+    let api: Api<Deployment> = Api::namespaced(shared.client.clone(), &pool.namespace);
+    let name = names::worker_deployment_name(&pool.name);
+    let params = PatchParams::apply(names::MANAGER_OPERATOR).force();
+    let stored = bounded("apply the Deployment", pool, api.patch(&name, &params, &Patch::Apply(deployment))).await?;
+    let hash = template::hash_of(deployment).unwrap_or_default().to_owned();
+    memory.applied = Some((hash, stored.metadata.generation.unwrap_or(0)));
+    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    memory.scaled = replicas.map(|replicas| (replicas, Instant::now()));
+    tracing::info!(namespace = pool.namespace, pool = pool.name, replicas, "applied the workers' Deployment");
+    Ok(())
+}
+
+async fn scale(shared: &Shared, pool: &PoolKey, replicas: i32, memory: &mut Memory) -> Result<(), ApplyError> {
+    let api: Api<Deployment> = Api::namespaced(shared.client.clone(), &pool.namespace);
+    let name = names::worker_deployment_name(&pool.name);
+    let params = PatchParams { field_manager: Some(names::MANAGER_OPERATOR.to_owned()), ..PatchParams::default() };
+    let patch = json!({"spec": {"replicas": replicas}});
+    bounded("scale", pool, api.patch_scale(&name, &params, &Patch::Merge(&patch))).await?;
+    // The scale subresource does not tell the generation; a change of replicas raises it by one. A wrong guess costs one
+    // idempotent apply.
+    if let Some((_, generation)) = &mut memory.applied {
+        *generation += 1;
+    }
+    memory.scaled = Some((replicas, Instant::now()));
+    tracing::info!(namespace = pool.namespace, pool = pool.name, replicas, "scaled");
+    Ok(())
+}
+
+async fn command(shared: &Shared, uids: &[String], make: impl Fn(String) -> CoreCommand) {
+    for uid in uids {
+        // The core is gone only when the process ends.
+        let _ = shared.commands.send(make(uid.clone())).await;
+    }
+}
+
+async fn set_cost(shared: &Shared, pool: &PoolKey, pod: &str, cost: Value) -> Result<(), ApplyError> {
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &pool.namespace);
+    let params = PatchParams { field_manager: Some(names::MANAGER_OPERATOR.to_owned()), ..PatchParams::default() };
+    let patch = json!({"metadata": {"annotations": {DELETION_COST: cost}}});
+    match bounded("mark a pod", pool, api.patch_metadata(pod, &params, &Patch::Merge(&patch))).await {
+        Err(ApplyError::Api { source, .. }) if matches!(source.as_ref(), kube::Error::Api(s) if s.is_not_found()) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Writes the status unless somebody wrote the pool meanwhile; then the watch brings the next pass.
+async fn write_status(shared: &Shared, pool: &PoolKey, patch: &Value, memory: &mut Memory) -> Result<(), ApplyError> {
+    let api: Api<VideoWorkerPool> = Api::namespaced(shared.client.clone(), &pool.namespace);
+    let params = PatchParams { field_manager: Some(names::MANAGER_OPERATOR.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(patch);
+    let write = api.patch_status(&pool.name, &params, &patch);
+    match bounded("write the status", pool, write).await {
+        Ok(_) => {
+            memory.status_written = Some(Instant::now());
+            Ok(())
+        }
+        Err(ApplyError::Api { source, .. })
+            if matches!(source.as_ref(), kube::Error::Api(s) if s.is_conflict() || s.is_not_found()) =>
+        {
+            tracing::debug!(namespace = pool.namespace, pool = pool.name, "pool changed meanwhile, deciding again");
+            Ok(())
+        }
+        Err(other) => Err(other),
+    }
+}

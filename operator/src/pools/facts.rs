@@ -1,0 +1,160 @@
+//! What a VideoWorkerPool's spec means to the core, and whether it can be served at all. Pure.
+
+use std::time::Duration;
+
+use kinora_crds::conditions::reason;
+use kinora_crds::{Execution, Protocol, VideoWorkerPool, VideoWorkerPoolSpec};
+use kube::ResourceExt;
+
+use crate::ports::{PoolFacts, PoolKey};
+
+/// Why a pool is not served: reason and message of its Stalled condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Reason, a constant of the API.
+    pub reason: &'static str,
+    /// For people: what is wrong and what to do.
+    pub message: String,
+}
+
+/// Key of a pool.
+pub fn key(pool: &VideoWorkerPool) -> PoolKey {
+    PoolKey { namespace: pool.namespace().unwrap_or_default(), name: pool.name_any() }
+}
+
+/// The core's view of a pool. One that cannot be served takes no claims.
+pub fn facts(pool: &VideoWorkerPool, reserved_secrets: &[String]) -> PoolFacts {
+    let spec = &pool.spec;
+    let created = pool.metadata.creation_timestamp.as_ref();
+    PoolFacts {
+        is_default: spec.is_default(),
+        created_ms: created.map_or(i64::MAX, |time| time.0.as_millisecond()),
+        suspended: spec.is_suspended() || problem(spec, reserved_secrets).is_some(),
+        timeout_ms: millis(spec.call_timeout()),
+        outputs: spec.service.outputs.clone(),
+        store_endpoint: spec.service.store_endpoint.clone(),
+        rate_per_second: spec.rate_per_second(),
+        burst: count(spec.burst()),
+        max_in_flight: Some(count(spec.max_in_flight())),
+        max_failures: count(spec.max_failures()),
+        interruption_limit: count(spec.interruption_limit()),
+        backoff_base_ms: millis(spec.backoff_base()),
+        backoff_cap_ms: millis(spec.backoff_max()),
+        dead_letter_ttl_ms: millis(spec.dead_letter_retention()),
+        report_progress: spec.report_progress.unwrap_or(false),
+    }
+}
+
+/// Why this spec cannot be served, if it cannot.
+pub fn problem(spec: &VideoWorkerPoolSpec, reserved_secrets: &[String]) -> Option<Problem> {
+    let invalid = |message: String| Some(Problem { reason: reason::INVALID_SPEC, message });
+    match spec.execution() {
+        Execution::Leased => {}
+        Execution::PodPerAttempt => {
+            return invalid("execution PodPerAttempt is not supported by this version; use Leased".to_owned());
+        }
+        Execution::Unknown => {
+            return invalid("execution is a word that this version does not know; use Leased".to_owned());
+        }
+    }
+    if spec.protocol() == Protocol::Unknown {
+        return invalid("service.protocol is a word that this version does not know; use Grpc".to_owned());
+    }
+    let named = secrets(spec).into_iter().find(|(_, name)| reserved_secrets.contains(name));
+    named.and_then(|(field, name)| {
+        invalid(format!("{field} names Secret {name}, which is Kinora's own and is never given to workers; name another"))
+    })
+}
+
+/// Every Secret that the spec names, with its field.
+fn secrets(spec: &VideoWorkerPoolSpec) -> Vec<(&'static str, String)> {
+    let mut named = Vec::new();
+    let service = &spec.service;
+    named.extend(service.tls_secret_ref.iter().map(|s| ("service.tlsSecretRef", s.name.clone())));
+    named.extend(service.token_secret_ref.iter().map(|s| ("service.tokenSecretRef", s.name.clone())));
+    if let Some(template) = &spec.template {
+        let env = template.env.iter().filter_map(|env| env.value_from.secret_key_ref.as_ref());
+        named.extend(env.map(|s| ("template.env", s.name.clone())));
+        named.extend(template.image_pull_secrets.iter().map(|s| ("template.imagePullSecrets", s.name.clone())));
+    }
+    named
+}
+
+fn count(value: i32) -> u32 {
+    u32::try_from(value).unwrap_or(0)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pool(spec: &Value) -> VideoWorkerPool {
+        serde_json::from_value(json!({
+            "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoWorkerPool",
+            "metadata": {"name": "default", "namespace": "videos", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pool_that_cannot_be_served_says_which_field_and_takes_no_claims() {
+        let own = ["kinora-store".to_owned()];
+        let with = |extra: &Value| {
+            let mut spec = json!({"service": {"endpoint": "http://svc:50051"}});
+            for (key, value) in extra.as_object().unwrap() {
+                spec[key] = value.clone();
+            }
+            pool(&spec)
+        };
+        let endpoint = "http://svc:50051";
+        let table = [
+            ("a plain pool", json!({}), None),
+            ("pod per attempt", json!({"execution": "PodPerAttempt"}), Some("PodPerAttempt")),
+            ("a newer word", json!({"execution": "Moonshot"}), Some("does not know")),
+            ("a TLS secret", json!({"service": {"endpoint": endpoint, "tlsSecretRef": {"name": "kinora-store"}}}), Some("tlsSecretRef")),
+            ("a token secret", json!({"service": {"endpoint": endpoint, "tokenSecretRef": {"name": "kinora-store"}}}), Some("tokenSecretRef")),
+            ("an environment variable", json!({"template": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "kinora-store"}}}]}}), Some("template.env")),
+            ("a pull secret", json!({"template": {"imagePullSecrets": [{"name": "kinora-store"}]}}), Some("imagePullSecrets")),
+            ("a secret of its own", json!({"template": {"imagePullSecrets": [{"name": "regcred"}]}}), None),
+        ];
+        for (name, extra, want) in table {
+            let pool = with(&extra);
+            let got = problem(&pool.spec, &own);
+            assert_eq!(got.is_some(), want.is_some(), "{name}: {got:?}");
+            assert_eq!(facts(&pool, &own).suspended, want.is_some(), "{name}");
+            if let (Some(problem), Some(word)) = (got, want) {
+                assert!(problem.message.contains(word), "{name}: {}", problem.message);
+            }
+        }
+    }
+
+    #[test]
+    fn absent_fields_mean_the_documented_defaults() {
+        let facts = facts(&pool(&json!({"service": {"endpoint": "http://svc:1", "outputs": ["video"]}})), &[]);
+        let want = PoolFacts {
+            is_default: false,
+            created_ms: 1_767_225_600_000,
+            suspended: false,
+            timeout_ms: 600_000,
+            outputs: vec!["video".to_owned()],
+            store_endpoint: None,
+            rate_per_second: None,
+            burst: 1,
+            max_in_flight: Some(100),
+            max_failures: 5,
+            interruption_limit: 20,
+            backoff_base_ms: 10_000,
+            backoff_cap_ms: 600_000,
+            dead_letter_ttl_ms: 1_209_600_000,
+            report_progress: false,
+        };
+        assert_eq!(facts, want);
+    }
+}

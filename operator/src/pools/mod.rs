@@ -1,0 +1,168 @@
+//! VideoWorkerPools: watches them on every replica, tells the core what they say, and, on the leader, turns them into
+//! worker Deployments that follow the backlog. Per pool: observe, plan, apply.
+
+mod apply;
+pub mod desired;
+pub mod facts;
+mod observe;
+pub mod plan;
+pub mod scaler;
+pub mod status;
+pub mod template;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::jiff::Timestamp;
+use kinora_crds::{Time, VideoWorkerPool};
+use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::reflector::Store;
+use kube::{Client, ResourceExt};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+
+use self::apply::ApplyError;
+use self::plan::{Clock, Memory, Settings};
+use crate::pods::Pods;
+use crate::ports::{Backlog, CoreCommand, Leadership, PoolEvent, PoolKey};
+
+/// What the pools need from the rest of the process.
+#[derive(Clone, Debug)]
+pub struct PoolsConfig {
+    /// Rendering of workers.
+    pub settings: Settings,
+    /// PEM of the CA that workers trust.
+    pub ca_certificate: String,
+}
+
+/// Caches that every replica keeps warm.
+#[derive(Clone)]
+pub struct Caches {
+    /// Pools of all namespaces.
+    pub pools: Store<VideoWorkerPool>,
+    deployments: Store<Deployment>,
+    ca: Store<ConfigMap>,
+}
+
+/// The watches behind the caches; see [`watches`].
+pub struct Watches {
+    tasks: watch::Tasks,
+    queue: mpsc::Receiver<watch::Trigger>,
+    triggers: mpsc::Sender<watch::Trigger>,
+}
+
+/// What a pass uses.
+struct Shared {
+    client: Client,
+    config: PoolsConfig,
+    caches: Caches,
+    pods: Pods,
+    backlog: tokio::sync::watch::Receiver<Backlog>,
+    synced: tokio::sync::watch::Receiver<bool>,
+    leadership: tokio::sync::watch::Receiver<Leadership>,
+    commands: mpsc::Sender<CoreCommand>,
+    memory: Mutex<HashMap<PoolKey, Arc<Mutex<Memory>>>>,
+}
+
+/// What the controller follows and whom it commands.
+pub struct Links {
+    /// Counts of the core.
+    pub backlog: tokio::sync::watch::Receiver<Backlog>,
+    /// The core has listed all jobs.
+    pub synced: tokio::sync::watch::Receiver<bool>,
+    /// Who leads.
+    pub leadership: tokio::sync::watch::Receiver<Leadership>,
+    /// To the core.
+    pub commands: mpsc::Sender<CoreCommand>,
+    /// The pods of all pools.
+    pub pods: Pods,
+}
+
+/// Makes caches and the watches that fill them. `events` tells the core of every pool.
+pub fn watches(client: &Client, reserved_secrets: Vec<String>, events: mpsc::Sender<PoolEvent>) -> (Caches, Watches) {
+    let (triggers, queue) = mpsc::channel(1024);
+    let (caches, tasks) = watch::tasks(client, reserved_secrets, events, triggers.clone());
+    (caches, Watches { tasks, queue, triggers })
+}
+
+/// Runs watches and controller until the process ends.
+pub async fn run(client: Client, config: PoolsConfig, caches: Caches, watches: Watches, links: Links) {
+    let Watches { tasks, queue, triggers } = watches;
+    let pools = caches.pools.clone();
+    let follow = watch::follow(pools.clone(), links.backlog.clone(), links.leadership.clone(), triggers);
+    let shared = Arc::new(Shared {
+        client,
+        config,
+        caches,
+        pods: links.pods,
+        backlog: links.backlog,
+        synced: links.synced,
+        leadership: links.leadership,
+        commands: links.commands,
+        memory: Mutex::default(),
+    });
+    let passes = applier(
+        |pool, shared| Box::pin(reconcile(pool, shared)),
+        after_error,
+        shared,
+        pools,
+        ReceiverStream::new(queue).map(Ok::<_, std::convert::Infallible>),
+        Config::default(),
+    );
+    let passes = passes.for_each(|pass| {
+        if let Err(error) = &pass {
+            watch::log_pass(error);
+        }
+        std::future::ready(())
+    });
+    tokio::join!(tasks.run(), follow, passes);
+}
+
+/// One pass over one pool.
+async fn reconcile(pool: Arc<VideoWorkerPool>, shared: Arc<Shared>) -> Result<Action, ApplyError> {
+    if *shared.leadership.borrow() != Leadership::Leader {
+        // A later term starts afresh: what this one remembered may be long untrue by then.
+        shared.memory.lock().await.clear();
+        return Ok(Action::await_change());
+    }
+    if pool.metadata.deletion_timestamp.is_some() || !shared.caches.wait().await {
+        return Ok(Action::requeue(Duration::from_secs(5)));
+    }
+    let observed = observe::observe(&shared, pool);
+    let memory = shared.memory.lock().await.entry(observed.key.clone()).or_default().clone();
+    let mut memory = memory.lock().await;
+    let now = Clock { mono: Instant::now(), wall: Time(second(Timestamp::now())) };
+    let plan = plan::plan(&observed, &shared.config.settings, &mut memory, &now)?;
+    let again = plan.again;
+    apply::apply(&shared, &observed.key, plan, &mut memory).await?;
+    Ok(Action::requeue(again))
+}
+
+/// Retries with jitter; the API server's own trouble is not made worse in step.
+fn after_error(pool: Arc<VideoWorkerPool>, error: &ApplyError, _: Arc<Shared>) -> Action {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(pool = pool.name_any(), namespace = pool.namespace(), %error, cause, "pool pass failed");
+    Action::requeue(Duration::from_millis(rand::random_range(2_000..8_000)))
+}
+
+/// Stored times have whole seconds; comparing with what was stored must not differ by less.
+fn second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+impl Caches {
+    /// Whether all are filled; waits a little for that.
+    async fn wait(&self) -> bool {
+        let all = async {
+            let filled = tokio::join!(self.pools.wait_until_ready(), self.deployments.wait_until_ready(), self.ca.wait_until_ready());
+            filled.0.is_ok() && filled.1.is_ok() && filled.2.is_ok()
+        };
+        tokio::time::timeout(Duration::from_secs(2), all).await.unwrap_or(false)
+    }
+}

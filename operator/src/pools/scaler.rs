@@ -1,0 +1,195 @@
+//! From a desired number to the number of replicas: up at once, down only after a quiet window and only over idle workers.
+//!
+//! Pure; time is an argument. Level-triggered: what is asked for is asked again until the view shows it. A worker that is to
+//! go is first cordoned (no new leases), then, once idle, marked with a deletion cost, and 2 s later, if still idle, the
+//! number falls by one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Between the mark and the scale patch: a lease that was on its way shows up in this time.
+const SETTLE: Duration = Duration::from_secs(2);
+/// After a scale patch the pods that go must get their deletionTimestamp within this, or they are used again.
+const REMOVAL: Duration = Duration::from_secs(10);
+/// How soon a scale-down in progress is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// One pod of the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Uid of the pod.
+    pub uid: String,
+    /// Name of the pod.
+    pub name: String,
+    /// Leases held, if its stream is up.
+    pub busy: Option<u32>,
+    /// The core sends it no leases.
+    pub cordoned: bool,
+    /// The pod is ready: its process is up.
+    pub ready: bool,
+    /// It is being deleted or has ended.
+    pub leaving: bool,
+    /// It carries our deletion cost.
+    pub marked: bool,
+}
+
+/// What the next step follows from.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Replicas asked for now.
+    pub current: i32,
+    /// Replicas wanted.
+    pub desired: i32,
+    /// How long fewer must have been enough.
+    pub window: Duration,
+    /// The pool's pods.
+    pub workers: Vec<Worker>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// What the Deployment shall ask for.
+    pub target: i32,
+    /// Uids that get no new leases.
+    pub cordon: Vec<String>,
+    /// Uids that get leases again.
+    pub uncordon: Vec<String>,
+    /// Pod names that get the deletion cost.
+    pub mark: Vec<String>,
+    /// Pod names that lose it.
+    pub unmark: Vec<String>,
+    /// When to look again although nothing changed.
+    pub again: Option<Duration>,
+}
+
+/// What a leader remembers of one pool; a new leader starts with nothing, which only delays.
+#[derive(Clone, Debug, Default)]
+pub struct Scaler {
+    /// Since when fewer are enough, and the most that were wanted since.
+    below: Option<(Instant, i32)>,
+    /// Workers that are to go, and since when each was idle under its mark.
+    picked: BTreeMap<String, Option<Instant>>,
+    /// Until when the pods of the last scale-down may take to get their deletionTimestamp.
+    removing: Option<Instant>,
+}
+
+impl Scaler {
+    /// The next moves.
+    pub fn step(&mut self, view: &View, now: Instant) -> Moves {
+        let goal = self.goal(view, now);
+        let mut moves = Moves { target: goal.max(view.current), ..Moves::default() };
+        if goal < view.current {
+            self.drain(view, goal, now, &mut moves);
+        } else {
+            self.picked.clear();
+        }
+        self.give_back(view, now, &mut moves);
+        let waits = self.below.map(|(since, _)| (since + view.window).saturating_duration_since(now).max(LOOK_AGAIN));
+        let busy = !self.picked.is_empty() || self.removing.is_some();
+        moves.again = if busy { Some(LOOK_AGAIN) } else { waits };
+        moves
+    }
+
+    /// The number to go to now: what is wanted when it is more, what was enough for the whole window when it is less.
+    fn goal(&mut self, view: &View, now: Instant) -> i32 {
+        if view.desired >= view.current {
+            self.below = None;
+            return view.desired;
+        }
+        let (since, peak) = self.below.unwrap_or((now, view.desired));
+        let peak = peak.max(view.desired);
+        self.below = Some((since, peak));
+        if now.duration_since(since) < view.window { view.current } else { peak }
+    }
+
+    fn drain(&mut self, view: &View, goal: i32, now: Instant, moves: &mut Moves) {
+        let live: Vec<&Worker> = view.workers.iter().filter(|worker| !worker.leaving).collect();
+        let existing = i32::try_from(live.len()).unwrap_or(i32::MAX);
+        // Replicas that have no pod yet can be taken back without asking anybody.
+        let unborn = view.current.saturating_sub(existing).max(0);
+        let surplus = view.current.saturating_sub(goal);
+        self.pick(&live, surplus.saturating_sub(unborn));
+        let mut idle = 0;
+        for worker in live {
+            let Some(since) = self.picked.get_mut(&worker.uid) else { continue };
+            if !worker.cordoned && worker.busy.is_some() {
+                moves.cordon.push(worker.uid.clone());
+            }
+            *since = if is_idle(worker) && worker.marked { Some(since.unwrap_or(now)) } else { None };
+            if !is_idle(worker) {
+                if worker.marked {
+                    moves.unmark.push(worker.name.clone());
+                }
+            } else if !worker.marked {
+                moves.mark.push(worker.name.clone());
+            } else if since.is_some_and(|since| now.duration_since(since) >= SETTLE) {
+                idle += 1;
+            }
+        }
+        moves.target = view.current - unborn.min(surplus) - idle;
+        if moves.target < view.current {
+            self.removing = Some(now + REMOVAL);
+        }
+        if moves.target <= goal {
+            self.below = None;
+            self.picked.clear();
+        }
+    }
+
+    /// Chooses whom to drain: whoever was chosen stays chosen, then the idlest.
+    fn pick(&mut self, live: &[&Worker], count: i32) {
+        let count = usize::try_from(count).unwrap_or(0);
+        let mut order: Vec<&&Worker> = live.iter().collect();
+        order.sort_by_key(|worker| {
+            let chosen = self.picked.contains_key(&worker.uid);
+            (!chosen, load(worker), worker.uid.clone())
+        });
+        let chosen = order.into_iter().take(count);
+        let old = std::mem::take(&mut self.picked);
+        self.picked = chosen.map(|w| (w.uid.clone(), old.get(&w.uid).copied().flatten())).collect();
+    }
+
+    /// Workers that were to go and now stay get leases again, but not while the ReplicaSet may still be about to delete them.
+    fn give_back(&mut self, view: &View, now: Instant, moves: &mut Moves) {
+        let live = view.workers.iter().filter(|worker| !worker.leaving);
+        let surplus = i32::try_from(live.clone().count()).unwrap_or(i32::MAX) > moves.target;
+        if self.removing.is_some_and(|until| now >= until || (!surplus && moves.target == view.current)) {
+            self.removing = None;
+        }
+        if self.removing.is_some() {
+            return;
+        }
+        for worker in live.filter(|worker| !self.picked.contains_key(&worker.uid)) {
+            if worker.cordoned {
+                moves.uncordon.push(worker.uid.clone());
+            }
+            if worker.marked {
+                moves.unmark.push(worker.name.clone());
+            }
+        }
+    }
+}
+
+/// Nothing held. A pod whose process is up but has no stream may hold leases all the same.
+fn is_idle(worker: &Worker) -> bool {
+    match worker.busy {
+        Some(busy) => busy == 0 && worker.cordoned,
+        None => !worker.ready,
+    }
+}
+
+/// Order of picking: pods that never came up, then by load, then those that cannot be seen.
+fn load(worker: &Worker) -> (u8, u32) {
+    match worker.busy {
+        None if !worker.ready => (0, 0),
+        Some(busy) => (1, busy),
+        None => (2, 0),
+    }
+}
+
+#[cfg(test)]
+#[path = "scaler_tests.rs"]
+mod tests;

@@ -1,0 +1,220 @@
+//! The watches of pools, their Deployments and the published CA, and what of them triggers a pass. Reads only.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kinora_crds::{VideoWorkerPool, names};
+use kube::runtime::controller::ReconcileRequest;
+use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch_stream};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+
+use super::apply::ApplyError;
+use super::{Caches, facts};
+use crate::pods::index::controller;
+use crate::ports::{Backlog, Leadership, PoolEvent, PoolFacts, PoolKey};
+
+/// Asks for a pass over one pool.
+pub(super) type Trigger = ReconcileRequest<VideoWorkerPool>;
+
+/// Backlog changes within this time cause one pass.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(100);
+
+/// The watches, not yet running.
+pub(super) struct Tasks {
+    client: Client,
+    pools: Writer<VideoWorkerPool>,
+    deployments: Writer<Deployment>,
+    ca: Writer<ConfigMap>,
+    teller: Teller,
+    all_pools: Store<VideoWorkerPool>,
+    triggers: mpsc::Sender<Trigger>,
+}
+
+pub(super) fn tasks(
+    client: &Client,
+    reserved_secrets: Vec<String>,
+    events: mpsc::Sender<PoolEvent>,
+    triggers: mpsc::Sender<Trigger>,
+) -> (Caches, Tasks) {
+    let (pools, pools_writer) = reflector::store();
+    let (deployments, deployments_writer) = reflector::store();
+    let (ca, ca_writer) = reflector::store();
+    let tasks = Tasks {
+        client: client.clone(),
+        pools: pools_writer,
+        deployments: deployments_writer,
+        ca: ca_writer,
+        teller: Teller { told: HashMap::new(), listed: None, reserved_secrets, events },
+        all_pools: pools.clone(),
+        triggers,
+    };
+    (Caches { pools, deployments, ca }, tasks)
+}
+
+impl Tasks {
+    pub(super) async fn run(self) {
+        let Self { client, pools, deployments, ca, mut teller, all_pools, triggers } = self;
+        let own = watcher::Config::default().streaming_lists();
+        let workers = own.clone().labels(names::LABEL_POOL);
+        let named = own.clone().fields(&format!("metadata.name={}", names::DISPATCH_CA));
+        let (by_pool, by_deployment, by_ca) = (triggers.clone(), triggers.clone(), triggers);
+        let pools = drive(Api::all(client.clone()), own, pools, async move |event: &Event<VideoWorkerPool>| {
+            teller.tell(event).await;
+            send(&by_pool, named_by(event).map(ObjectRef::from_obj)).await;
+        });
+        let deployments = drive(Api::all(client.clone()), workers, deployments, async move |event: &Event<Deployment>| {
+            send(&by_deployment, named_by(event).and_then(pool_of)).await;
+        });
+        let ca = drive(Api::all(client), named, ca, async move |event: &Event<ConfigMap>| {
+            let namespace = named_by(event).and_then(ResourceExt::namespace);
+            if namespace.is_some() {
+                let pools = all_pools.state_filter(|pool| pool.namespace() == namespace);
+                send(&by_ca, pools.iter().map(|pool| ObjectRef::from_obj(pool.as_ref()))).await;
+            }
+        });
+        tokio::join!(pools, deployments, ca);
+    }
+}
+
+/// Feeds a store from a watch for ever, and shows every event to `seen` after the store has it.
+async fn drive<K>(api: Api<K>, config: watcher::Config, mut writer: Writer<K>, mut seen: impl AsyncFnMut(&Event<K>))
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    let stream = watch_stream(api, config).modify(|object| object.meta_mut().managed_fields = None);
+    let mut stream = std::pin::pin!(stream.default_backoff());
+    loop {
+        match stream.try_next().await {
+            Ok(Some(event)) => {
+                writer.apply_watcher_event(&event);
+                seen(&event).await;
+            }
+            Ok(None) => return,
+            Err(error) => {
+                let kind = std::any::type_name::<K>().rsplit("::").next();
+                tracing::warn!(error = &error as &dyn std::error::Error, kind, "watch: trying again");
+            }
+        }
+    }
+}
+
+fn named_by<K>(event: &Event<K>) -> Option<&K> {
+    match event {
+        Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) => Some(object),
+        Event::Init | Event::InitDone => None,
+    }
+}
+
+fn pool_of(deployment: &Deployment) -> Option<ObjectRef<VideoWorkerPool>> {
+    let owner = controller(deployment.owner_references()).filter(|owner| owner.kind == "VideoWorkerPool")?;
+    Some(ObjectRef::new(&owner.name).within(&deployment.namespace()?))
+}
+
+async fn send(triggers: &mpsc::Sender<Trigger>, pools: impl IntoIterator<Item = ObjectRef<VideoWorkerPool>>) {
+    for pool in pools {
+        // The controller is gone only when the process ends.
+        let _ = triggers.send(ReconcileRequest::from(pool)).await;
+    }
+}
+
+/// Tells the core of pools: of each once per change that matters to it, and of the end of the first listing.
+struct Teller {
+    told: HashMap<PoolKey, PoolFacts>,
+    /// Facts of a listing in progress.
+    listed: Option<HashMap<PoolKey, PoolFacts>>,
+    reserved_secrets: Vec<String>,
+    events: mpsc::Sender<PoolEvent>,
+}
+
+impl Teller {
+    async fn tell(&mut self, event: &Event<VideoWorkerPool>) {
+        for event in self.events_of(event) {
+            let _ = self.events.send(event).await;
+        }
+    }
+
+    fn events_of(&mut self, event: &Event<VideoWorkerPool>) -> Vec<PoolEvent> {
+        match event {
+            Event::Init => {
+                self.listed = Some(HashMap::new());
+                Vec::new()
+            }
+            Event::InitApply(pool) => {
+                let (key, facts) = (facts::key(pool), facts::facts(pool, &self.reserved_secrets));
+                self.listed.get_or_insert_default().insert(key, facts);
+                Vec::new()
+            }
+            Event::InitDone => {
+                let listed = self.listed.take().unwrap_or_default();
+                let gone: Vec<_> = self.told.keys().filter(|key| !listed.contains_key(*key)).cloned().collect();
+                let mut events: Vec<_> = gone.into_iter().filter_map(|key| self.gone(key)).collect();
+                events.extend(listed.into_iter().filter_map(|(key, facts)| self.changed(key, facts)).collect::<Vec<_>>());
+                events.push(PoolEvent::Synced);
+                events
+            }
+            Event::Apply(pool) => {
+                self.changed(facts::key(pool), facts::facts(pool, &self.reserved_secrets)).into_iter().collect()
+            }
+            Event::Delete(pool) => self.gone(facts::key(pool)).into_iter().collect(),
+        }
+    }
+
+    fn changed(&mut self, key: PoolKey, facts: PoolFacts) -> Option<PoolEvent> {
+        if self.told.get(&key) == Some(&facts) {
+            return None;
+        }
+        self.told.insert(key.clone(), facts.clone());
+        Some(PoolEvent::Changed(key, Box::new(facts)))
+    }
+
+    fn gone(&mut self, key: PoolKey) -> Option<PoolEvent> {
+        self.told.remove(&key).map(|_| PoolEvent::Gone(key))
+    }
+}
+
+/// Triggers the pools whose counts changed, and all of them when leadership does.
+pub(super) async fn follow(
+    pools: Store<VideoWorkerPool>,
+    mut backlog: watch::Receiver<Backlog>,
+    mut leadership: watch::Receiver<Leadership>,
+    triggers: mpsc::Sender<Trigger>,
+) {
+    let mut last = Backlog::default();
+    loop {
+        let all = tokio::select! {
+            changed = backlog.changed() => { if changed.is_err() { return } false }
+            changed = leadership.changed() => { if changed.is_err() { return } true }
+        };
+        let now = backlog.borrow_and_update().clone();
+        let due = pools.state_filter(|pool| {
+            let key = facts::key(pool);
+            all || now.get(&key) != last.get(&key)
+        });
+        send(&triggers, due.iter().map(|pool| ObjectRef::from_obj(pool.as_ref()))).await;
+        last = now;
+        tokio::time::sleep(BACKLOG_PAUSE).await;
+    }
+}
+
+/// A pass that failed was logged where it failed; the rest is of the queue.
+pub(super) fn log_pass(error: &kube::runtime::controller::Error<ApplyError, std::convert::Infallible>) {
+    use kube::runtime::controller::Error;
+    match error {
+        Error::ReconcilerFailed(..) | Error::ObjectNotFound(_) => {}
+        Error::QueueError(_) | Error::RunnerError(_) => tracing::error!(%error, "pools controller"),
+    }
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
