@@ -9,7 +9,8 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::stack::{Images, JOBS_NAMESPACE, Stack, StackOptions, repository_root};
+use crate::stack::{Images, JOBS_NAMESPACE, Stack, StackOptions};
+use crate::tools::repository_root;
 use crate::suite::{padded_sample, sample};
 use crate::uploads::Uploaded;
 use crate::{jobs, uploads};
@@ -29,7 +30,8 @@ struct Sent {
 pub async fn play(cluster: Cluster, images: Images, ffmpeg: PathBuf) -> Result<()> {
     let options = StackOptions { images, operator_replicas: 1, uploader_replicas: 2, upload_ttl_seconds: 900, scale_down_seconds: 60 };
     step("installing Kinora with Helm (operator, uploader, default pool) and the reference processing service");
-    let stack = Stack::install(cluster, &options).await?;
+    let stack = Stack::attach(cluster).await?;
+    stack.install(&options).await?;
     match scenes(&stack, &ffmpeg).await {
         Ok(()) => Ok(()),
         Err(error) => {
@@ -145,7 +147,7 @@ async fn keep_outputs(stack: &Stack, sent: &[Sent], ffmpeg: &std::path::Path) ->
 
 async fn next_steps(stack: &Stack, sent: &[Sent]) -> Result<()> {
     let target = format!("{}:8080", stack.cluster_ip(crate::stack::RELEASE_NAMESPACE, "kinora-uploader").await?);
-    let port = stack.cluster.forward("uploader", &target)?;
+    let port = stack.cluster.forward("uploader", None, &target)?;
     let id = &sent[0].upload.id;
     let key_file = stack.cluster.state_dir().join("demo-api-key");
     println!(

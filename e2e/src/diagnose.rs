@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::stack::{Stack, repository_root};
+use crate::stack::Stack;
+use crate::tools::repository_root;
 
 /// Saves objects and logs of the cluster below `target/e2e/`; answers the folder. Never fails: it runs when something did.
 pub async fn save(stack: &Stack, name: &str) -> PathBuf {

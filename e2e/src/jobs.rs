@@ -78,8 +78,7 @@ pub fn worker(job: &VideoJob) -> Result<(String, String)> {
 /// Reason of the job's `Succeeded` condition.
 #[must_use]
 pub fn reason(job: &VideoJob) -> String {
-    let conditions = status(job).conditions.unwrap_or_default();
-    conditions.into_iter().find(|one| one.type_ == "Succeeded").map(|one| one.reason).unwrap_or_default()
+    status(job).conditions.into_iter().find(|one| one.type_ == "Succeeded").map(|one| one.reason).unwrap_or_default()
 }
 
 /// Sends SIGKILL to the main process of a worker's container, as the kernel's OOM killer would.

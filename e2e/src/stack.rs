@@ -3,7 +3,6 @@
 //! Used by the demo and by the test suite; both then talk to it through [`crate::uploads`] and [`crate::jobs`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +12,7 @@ use kube::api::{Api, ListParams};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::Cluster;
+use crate::tools::repository_root;
 use crate::wait;
 
 /// Where operator and uploader live.
@@ -22,7 +22,7 @@ pub const JOBS_NAMESPACE: &str = "videos";
 /// Where the reference service lives.
 pub const SERVICE_NAMESPACE: &str = "processing";
 /// Bucket of the local store.
-pub const BUCKET: &str = "kinora";
+pub use crate::cluster::BUCKET;
 const RELEASE: &str = "kinora";
 const KEY_ID: &str = "demo";
 
@@ -67,13 +67,11 @@ impl Stack {
     ///
     /// # Errors
     /// The step that failed, with where to look.
-    pub async fn install(cluster: Cluster, options: &StackOptions) -> Result<Self> {
-        let stack = Self::attach(cluster).await?;
-        stack.namespaces_and_secrets().await?;
-        stack.reference_service(&options.images)?;
-        stack.helm_install(options)?;
-        stack.ready(options).await?;
-        Ok(stack)
+    pub async fn install(&self, options: &StackOptions) -> Result<()> {
+        self.namespaces_and_secrets()?;
+        self.reference_service(&options.images)?;
+        self.helm_install(options)?;
+        self.ready(options).await
     }
 
     /// Connects without installing anything.
@@ -90,7 +88,11 @@ impl Stack {
         Ok(Self { cluster, client, api_key, http })
     }
 
-    async fn namespaces_and_secrets(&self) -> Result<()> {
+    /// Namespaces of release and jobs, and the Secrets that a person makes before an install.
+    ///
+    /// # Errors
+    /// What kubectl said.
+    pub fn namespaces_and_secrets(&self) -> Result<()> {
         let (access_key, secret_key) = self.cluster.store_credentials()?;
         let (_, secret) = self.api_key.split_once('.').context("api key")?;
         let api_key = serde_json::json!({
@@ -189,6 +191,21 @@ impl Stack {
         Ok(format!("http://{}:8080", self.cluster_ip(RELEASE_NAMESPACE, "kinora-uploader").await?))
     }
 
+    /// The cluster's store, with the rights of uploader and operator.
+    ///
+    /// # Errors
+    /// It refuses or does not answer.
+    pub async fn store(&self) -> Result<kinora_storage::Store> {
+        let (access_key, secret_key) = self.cluster.store_credentials()?;
+        let folder = self.cluster.state_dir().join("e2e-credentials");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("access-key-id"), access_key)?;
+        std::fs::write(folder.join("secret-access-key"), secret_key)?;
+        let endpoint = format!("http://{}", crate::cluster::STORE_ADDRESS);
+        let args = kinora_storage::StoreArgs::new(&endpoint, BUCKET, &folder);
+        Ok(kinora_storage::Store::connect(&args).await?)
+    }
+
     /// Cluster address of a Service.
     ///
     /// # Errors
@@ -233,13 +250,6 @@ impl Stack {
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
-}
-
-/// Root of the checkout.
-#[must_use]
-pub fn repository_root() -> PathBuf {
-    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().map_or_else(|| here.to_path_buf(), std::path::Path::to_path_buf)
 }
 
 /// The chart's values for the local cluster.

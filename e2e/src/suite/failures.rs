@@ -22,11 +22,11 @@ async fn throttled(context: &Context) -> Result<()> {
         status.state == "Backoff" && status.next_attempt_time.is_some()
     })
     .await?;
-    ensure!(jobs::status(&held).failures.unwrap_or(0) == 0, "throttling was charged");
+    ensure!(jobs::status(&held).failures == 0, "throttling was charged");
     stack.faults(&json!({})).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let status = jobs::status(&job);
-    ensure!(status.attempt >= 2 && status.failures.unwrap_or(0) == 0, "{status:?}");
+    ensure!(status.attempt >= 2 && status.failures == 0, "{status:?}");
     Ok(())
 }
 
@@ -37,8 +37,8 @@ async fn exhausted(context: &Context) -> Result<()> {
     let job = jobs::until_state(stack, &upload.job(), "DeadLettered", JOB).await?;
     let status = jobs::status(&job);
     ensure!(jobs::reason(&job) == "FailuresExhausted", "reason {}", jobs::reason(&job));
-    ensure!(status.failures == Some(5) && status.attempt == 5, "{status:?}");
-    ensure!(status.last_failure.is_some_and(|failure| !failure.message.unwrap_or_default().is_empty()), "no lastFailure");
+    ensure!(status.failures == 5 && status.attempt == 5, "{status:?}");
+    ensure!(status.last_failure.is_some_and(|failure| !failure.message.is_empty()), "no lastFailure");
     Ok(())
 }
 

@@ -7,7 +7,6 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{Case, Context, JOB, case};
-use crate::stack::BUCKET;
 use crate::{jobs, uploads, wait};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -30,9 +29,9 @@ async fn deleted_after_record(context: &Context) -> Result<()> {
         Ok(api.get_opt(&upload.job()).await?.is_none().then_some(()))
     })
     .await?;
-    let store = stack.cluster.store(BUCKET).await?;
-    let id = kinora_storage::keys::UploadId::parse(&upload.id)?;
-    ensure!(store.get(&id.record()).await?.is_some(), "the job went before its record was there");
+    let id: kinora_storage::UploadId = upload.id.parse()?;
+    let record = stack.store().await?.get(&kinora_storage::keys::record_for_upload(&id)).await?;
+    ensure!(record.is_some(), "the job went before its record was there");
     let video = uploads::video(stack, &base, &upload.id).await?;
     ensure!(video["state"] == "succeeded" && video["outputs"].as_array().is_some_and(|all| all.len() == 2), "{video}");
     Ok(())

@@ -2,9 +2,11 @@
 //!
 //! Cases run one after another, because faults of the reference service are global; each starts with faults cleared.
 
+mod cluster;
 mod crds;
 mod edges;
 mod failures;
+mod kustomize;
 mod lifecycle;
 mod outages;
 mod policy;
@@ -19,7 +21,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 
-use crate::stack::{Stack, repository_root};
+use crate::stack::{Stack, StackOptions};
+use crate::tools::repository_root;
 
 /// Long enough for one job with a cold worker on a busy machine.
 pub const JOB: Duration = Duration::from_mins(3);
@@ -93,10 +96,16 @@ pub fn padded_sample(name: &str, bytes: usize) -> Result<Bytes> {
     Ok(video.into())
 }
 
-/// Every case, in the order in which they run.
+/// Cases that need a cluster without Kinora, in the order in which they run.
 #[must_use]
-pub fn cases() -> Vec<Case> {
-    [crds::cases(), policy::cases(), uploading::cases(), workers::cases(), failures::cases(), lifecycle::cases(), outages::cases(), edges::cases()]
+pub fn before_install() -> Vec<Case> {
+    [cluster::cases(), crds::cases(), kustomize::cases()].into_iter().flatten().collect()
+}
+
+/// Cases on the installed Kinora, in the order in which they run.
+#[must_use]
+pub fn installed() -> Vec<Case> {
+    [policy::cases(), uploading::cases(), workers::cases(), failures::cases(), lifecycle::cases(), outages::cases(), edges::cases()]
         .into_iter()
         .flatten()
         .collect()
@@ -112,36 +121,48 @@ pub struct Counts {
 }
 
 /// Runs the cases whose name contains `filter`; prints a line each and the usual summary.
-pub async fn run(context: &Context, filter: &str) -> Counts {
-    let chosen: Vec<Case> = cases().into_iter().filter(|case| case.name.contains(filter)).collect();
-    let mut counts = Counts::default();
+///
+/// # Errors
+/// Kinora could not be installed.
+pub async fn run(context: &Context, filter: &str, options: &StackOptions) -> Result<Counts> {
     let started = Instant::now();
-    println!("running {} tests", chosen.len());
-    for case in &chosen {
-        let began = Instant::now();
-        let verdict = one(context, case).await;
-        let seconds = began.elapsed().as_secs_f64();
-        match verdict {
-            Ok(()) => {
-                counts.passed += 1;
-                println!("test {} ... ok ({seconds:.1} s)", case.name);
-            }
-            Err(error) => {
-                counts.failed += 1;
-                println!("test {} ... FAILED ({seconds:.1} s)\n    {error:#}", case.name);
-                println!("    state: {}", crate::diagnose::save(&context.stack, case.name).await.display());
-            }
-        }
+    let early = chosen(before_install(), filter);
+    let late = chosen(installed(), filter);
+    println!("running {} tests", early.len() + late.len());
+    let mut counts = Counts::default();
+    for case in &early {
+        one(context, case, &mut counts).await;
+    }
+    if !late.is_empty() {
+        context.stack.install(options).await?;
+        println!("    Kinora is installed");
+    }
+    for case in &late {
+        context.stack.faults(&serde_json::json!({})).await?;
+        one(context, case, &mut counts).await;
     }
     let word = if counts.failed == 0 { "ok" } else { "FAILED" };
     let seconds = started.elapsed().as_secs_f64();
     println!("test result: {word}. {} passed; {} failed; finished in {seconds:.1}s", counts.passed, counts.failed);
-    counts
+    Ok(counts)
 }
 
-async fn one(context: &Context, case: &Case) -> Result<()> {
-    context.stack.faults(&serde_json::json!({})).await?;
-    (case.run)(context).await
+fn chosen(cases: Vec<Case>, filter: &str) -> Vec<Case> {
+    cases.into_iter().filter(|case| case.name.contains(filter)).collect()
+}
+
+async fn one(context: &Context, case: &Case, counts: &mut Counts) {
+    let began = Instant::now();
+    let verdict = (case.run)(context).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let Err(error) = verdict else {
+        counts.passed += 1;
+        println!("test {} ... ok ({seconds:.1} s)", case.name);
+        return;
+    };
+    counts.failed += 1;
+    println!("test {} ... FAILED ({seconds:.1} s)\n    {error:#}", case.name);
+    println!("    objects and logs: {}", crate::diagnose::save(&context.stack, case.name).await.display());
 }
 
 /// Makes a [`Case`] of an async function that takes `&Context`.

@@ -53,6 +53,6 @@ async fn api_server_restarted(context: &Context) -> Result<()> {
     let api = jobs::api(stack);
     wait::until("the job to follow", JOB, || async { Ok(api.get_opt(&upload.job()).await?) }).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB + Duration::from_mins(1)).await?;
-    ensure!(jobs::status(&job).failures.unwrap_or(0) == 0, "the outage was charged: {:?}", jobs::status(&job));
+    ensure!(jobs::status(&job).failures == 0, "the outage was charged: {:?}", jobs::status(&job));
     Ok(())
 }

@@ -25,7 +25,7 @@ async fn whole_video(context: &Context) -> Result<()> {
 
     let files = jobs::download(stack, &base, &upload.id, &context.scratch.join(&upload.id)).await?;
     ensure!(files.len() == 2, "expected video and thumbnail, got {files:?}");
-    let source = jobs::decode(&context.ffmpeg, &crate::stack::repository_root().join("e2e/samples/bigbuckbunny.mp4"))?;
+    let source = jobs::decode(&context.ffmpeg, &crate::tools::repository_root().join("e2e/samples/bigbuckbunny.mp4"))?;
     for file in &files {
         let media = jobs::decode(&context.ffmpeg, file)?;
         if file.extension().is_some_and(|extension| extension == "mp4") {
@@ -54,7 +54,8 @@ async fn resumed_elsewhere(context: &Context) -> Result<()> {
     ensure!(end == body.len() as u64, "offset {end} at the end of {}", body.len());
 
     let upload = uploads::Uploaded { id };
-    let stored = stack.cluster.store(crate::stack::BUCKET).await?.get(&kinora_storage::keys::UploadId::parse(&upload.id)?.video()).await?;
+    let id: kinora_storage::UploadId = upload.id.parse()?;
+    let stored = stack.store().await?.get(&kinora_storage::keys::video(&id)).await?;
     ensure!(stored.is_some_and(|object| object.bytes == body), "the stored bytes differ from what was sent");
     jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     Ok(())

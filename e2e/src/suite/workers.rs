@@ -39,10 +39,10 @@ async fn killed(context: &Context) -> Result<()> {
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let status = jobs::status(&job);
     ensure!(status.attempt == 2, "succeeded at attempt {}", status.attempt);
-    ensure!(status.failures.unwrap_or(0) == 0, "a killed worker was charged as a failure of the job");
+    ensure!(status.failures == 0, "a killed worker was charged as a failure of the job");
     let winner = status.worker.context("no worker in the final status")?;
     let prefix = format!("/2-{}/", &winner.pod_uid[..8]);
-    let outputs = status.outputs.unwrap_or_default();
+    let outputs = status.outputs;
     ensure!(outputs.len() == 2, "{outputs:?}");
     for output in outputs {
         ensure!(output.uri.contains(&prefix), "{} is not of attempt 2 ({prefix})", output.uri);
@@ -67,7 +67,7 @@ async fn deleted_at_once(context: &Context) -> Result<()> {
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let status = jobs::status(&job);
     ensure!(status.attempt == 2, "succeeded at attempt {}", status.attempt);
-    ensure!(status.failures.unwrap_or(0) == 0 && status.interruptions.unwrap_or(0) == 0, "charged: {status:?}");
+    ensure!(status.failures == 0 && status.interruptions == 0, "charged: {status:?}");
     Ok(())
 }
 
