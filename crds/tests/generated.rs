@@ -19,6 +19,12 @@ fn definitions_and_the_chart_s_copies_are_current() {
 }
 
 #[test]
+fn the_chart_s_table_of_values_and_schema_are_current() {
+    let (code, text) = crdgen(&["values", "--check"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
 fn a_stale_file_is_shown_with_its_difference_and_the_command_that_mends_it() {
     let root = std::env::temp_dir().join(format!("crdgen-{}", std::process::id()));
     let folder = root.join("crds/generated");
