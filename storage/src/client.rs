@@ -20,6 +20,7 @@ use crate::clock::StoreClock;
 use crate::credentials::FileCredentials;
 use crate::error::{StoreError, StoreErrorKind};
 
+const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Base configuration; clients differ by endpoint only.
@@ -93,6 +94,16 @@ fn http_client(https: bool, ca_file: Option<&Path>) -> Result<SharedHttpClient, 
         let read = std::fs::read(path);
         let pem =
             read.map_err(|cause| wrong(format!("--store-ca-file {}: {cause}", path.display())))?;
+        // What holds no certificate at all would make the TLS library panic at the first call.
+        if !pem
+            .windows(PEM_BEGIN.len())
+            .any(|window| window == PEM_BEGIN)
+        {
+            return Err(wrong(format!(
+                "--store-ca-file {}: no PEM certificate in it",
+                path.display()
+            )));
+        }
         trust = TrustStore::empty().with_pem_certificate(pem);
     }
     let context = TlsContext::builder().with_trust_store(trust).build();

@@ -267,12 +267,12 @@ mod tests {
     #[test]
     fn day_hash_and_reverse_time_follow_from_the_id() {
         let id: UploadId = "a-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
-        assert_eq!(id.unix_ms(), 1_469_918_176_385);
+        assert_eq!(id.unix_ms(), 1_469_922_850_259);
         assert_eq!(id.day().to_string(), "2016-07-30");
         assert_eq!(id.cell(), "a");
         // Checked with sha256sum and printf.
         assert_eq!(id.hh(), "a5");
-        assert_eq!(id.reverse_time(), "fea9c20c9b7e");
+        assert_eq!(id.reverse_time(), "fea9c1c54a2c");
     }
 
     #[test]

@@ -239,7 +239,7 @@ mod tests {
             (
                 "user index",
                 user_index(&owner, &id()),
-                format!("users/{owner}/fea9c20c9b7e-{ID}"),
+                format!("users/{owner}/fea9c1c54a2c-{ID}"),
             ),
             (
                 "outputs: attempt and the pod's first eight hex digits",

@@ -14,13 +14,16 @@ pub mod error;
 pub mod id;
 pub mod keys;
 mod multipart;
-mod objects;
 pub mod parts;
 mod presign;
+mod read;
 mod retry;
 pub mod selftest;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod types;
+mod write;
 
 pub use args::StoreArgs;
 pub use error::{StoreError, StoreErrorKind};

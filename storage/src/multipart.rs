@@ -9,10 +9,11 @@ use bytes::Bytes;
 use crate::checksum::crc64_base64;
 use crate::clock::timestamp;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::objects::{hashed, unsigned};
+use crate::read::unsigned;
 use crate::retry;
 use crate::store::Store;
 use crate::types::{CompleteOutcome, Metadata, MultipartId, Part, PartRef};
+use crate::write::hashed;
 
 /// Rounds of abort-and-list before giving up: a part in flight may land after an abort.
 const ABORT_ROUNDS: u32 = 10;
@@ -190,10 +191,18 @@ impl Store {
                 .map_err(|error| self.classify(&action, error))
         };
         match self.once(&action, self.long(), call).await {
-            Ok(done) => Ok(CompleteOutcome::Completed {
-                etag: done.e_tag().unwrap_or_default().to_owned(),
-                crc64nvme: done.checksum_crc64_nvme().map(str::to_owned),
-            }),
+            // The parser takes a body that broke off for a result without an ETag.
+            Ok(done) => match done.e_tag().filter(|etag| !etag.is_empty()) {
+                None => Err(StoreError::new(
+                    StoreErrorKind::Unavailable,
+                    &action,
+                    "the store's answer broke off",
+                )),
+                Some(etag) => Ok(CompleteOutcome::Completed {
+                    etag: etag.to_owned(),
+                    crc64nvme: done.checksum_crc64_nvme().map(str::to_owned),
+                }),
+            },
             Err(error) if error.kind == StoreErrorKind::NoSuchUpload => {
                 Ok(CompleteOutcome::NoSuchUpload)
             }

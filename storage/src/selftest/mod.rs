@@ -1,13 +1,16 @@
 //! The start-up self-test: does this store keep the promises that safety rests on?
 //! It works below `control/selftest/<random>/` and removes what it wrote.
 
-use std::fmt;
+mod report;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
+use futures::join;
 
+pub use self::report::{Capability, SelfTestError, SelfTestReport};
 use crate::checksum::{crc64_base64, to_base64};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::keys::SELF_TEST;
@@ -17,7 +20,7 @@ use crate::types::{Condition, Metadata, MultipartId, Object, Part, PutOptions, P
 /// Writers of one race.
 const RACERS: usize = 16;
 /// Races of creates: cheap, and a store that is not atomic may be lucky once.
-const CREATE_RACES: usize = 3;
+const CREATE_RACES: usize = 2;
 /// The whole test; some stores let a contended If-Match wait for seconds.
 const LIMIT: Duration = Duration::from_secs(90);
 /// Beyond this difference of clocks no id may be minted and nothing may be signed.
@@ -59,114 +62,6 @@ pub trait Probe: Sync {
     fn skew_seconds(&self) -> Option<i64>;
 }
 
-/// A promise that a store may break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capability {
-    /// Of 16 concurrent creates one succeeds.
-    AtomicCreate,
-    /// Of 16 concurrent swaps against one ETag one succeeds.
-    AtomicSwap,
-    /// A swap against an object that is not there writes nothing.
-    SwapNeedsObject,
-    /// Bytes that do not match their CRC64NVME are refused.
-    VerifiesChecksums,
-}
-
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AtomicCreate => "one winner among concurrent writes with If-None-Match",
-            Self::AtomicSwap => "one winner among concurrent writes with If-Match",
-            Self::SwapNeedsObject => "If-Match refused where there is no object",
-            Self::VerifiesChecksums => "a wrong CRC64NVME refused",
-        })
-    }
-}
-
-/// What the test found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SelfTestReport {
-    /// Promises that the store breaks.
-    pub missing: Vec<Capability>,
-    /// Whether ListParts gives checksums; where not, a crash may cost the full-object checksum (`crc: parts-only`).
-    pub lists_part_checksums: bool,
-    /// Store minus local clock in seconds, where the store says.
-    pub skew_seconds: Option<i64>,
-}
-
-/// Why the store must not be used, or could not be tested.
-#[derive(Debug, thiserror::Error)]
-pub enum SelfTestError {
-    /// A call failed.
-    #[error("self-test of the store: {0}")]
-    Store(#[from] StoreError),
-    /// It took too long.
-    #[error("self-test of the store: not done within {} s: the store is too slow, or stuck", LIMIT.as_secs())]
-    TooSlow,
-    /// Several replicas would overwrite each other's state.
-    #[error(
-        "the store lacks: {}. With it only one replica is safe: run one, with --single-replica, or use a store with \
-         atomic conditional writes (AWS S3, SeaweedFS 4.48)", list(.missing)
-    )]
-    NotAtomic {
-        /// What is missing.
-        missing: Vec<Capability>,
-    },
-    /// An acknowledged byte could be another than the one that was sent.
-    #[error(
-        "the store lacks: {}. Use a store that verifies x-amz-checksum-crc64nvme",
-        Capability::VerifiesChecksums
-    )]
-    NoChecksums,
-    /// Ids, signatures and retention rest on clocks that agree.
-    #[error(
-        "the local clock and the store's differ by {skew_seconds} s, more than {MAX_SKEW_SECONDS}: synchronise the clock"
-    )]
-    ClockSkew {
-        /// Store minus local.
-        skew_seconds: i64,
-    },
-}
-
-fn list(missing: &[Capability]) -> String {
-    missing
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-impl SelfTestReport {
-    /// Whether several writers are safe.
-    #[must_use]
-    pub fn is_atomic(&self) -> bool {
-        self.missing
-            .iter()
-            .all(|missing| *missing == Capability::VerifiesChecksums)
-    }
-
-    /// Whether a process may run on this store: always with atomic writes, otherwise only as the single replica.
-    ///
-    /// # Errors
-    /// Names what is missing and what to do.
-    pub fn require(&self, single_replica: bool) -> Result<(), SelfTestError> {
-        if self.missing.contains(&Capability::VerifiesChecksums) {
-            return Err(SelfTestError::NoChecksums);
-        }
-        if !single_replica && !self.is_atomic() {
-            return Err(SelfTestError::NotAtomic {
-                missing: self.missing.clone(),
-            });
-        }
-        match self.skew_seconds {
-            Some(skew_seconds) if skew_seconds.unsigned_abs() > MAX_SKEW_SECONDS => {
-                Err(SelfTestError::ClockSkew { skew_seconds })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 impl Store {
     /// Tests the store; what it lacks is in the report, for the caller to [`require`](SelfTestReport::require).
     /// Takes milliseconds to a few seconds.
@@ -199,32 +94,38 @@ fn names() -> impl Iterator<Item = String> {
     races.chain(["swap", "missing", "wrong-crc", "part"].map(str::to_owned))
 }
 
+/// All probes run side by side: each race may take seconds where a store serialises writers by waiting.
+/// None is dropped when another fails, so that each removes what it began.
 async fn probe(store: &impl Probe, prefix: &str) -> Result<SelfTestReport, SelfTestError> {
-    let mut missing = Vec::new();
-    for race in 0..CREATE_RACES {
-        if !one_winner(
-            store,
-            &format!("{prefix}create-{race}"),
-            &Condition::IfAbsent,
-        )
-        .await?
-        {
-            missing.push(Capability::AtomicCreate);
-            break;
-        }
-    }
-    if !swap_has_one_winner(store, &format!("{prefix}swap")).await? {
-        missing.push(Capability::AtomicSwap);
-    }
-    if !swap_needs_object(store, &format!("{prefix}missing")).await? {
-        missing.push(Capability::SwapNeedsObject);
-    }
-    let parts = probe_parts(store, &format!("{prefix}part")).await?;
-    if !parts.refuses_wrong_crc || !refuses_wrong_crc(store, &format!("{prefix}wrong-crc")).await? {
-        missing.push(Capability::VerifiesChecksums);
-    }
+    let key = |name: &str| format!("{prefix}{name}");
+    let (swap, ghost, put, part) = (key("swap"), key("missing"), key("wrong-crc"), key("part"));
+    let creates = (0..CREATE_RACES).map(|race| {
+        let key = key(&format!("create-{race}"));
+        async move { one_winner(store, &key, &Condition::IfAbsent).await }
+    });
+    let (creates, swaps, needs_object, put_refused, parts) = join!(
+        try_join_all(creates),
+        swap_has_one_winner(store, &swap),
+        swap_needs_object(store, &ghost),
+        refuses_wrong_crc(store, &put),
+        probe_parts(store, &part),
+    );
+    let (creates, parts) = (creates?, parts?);
+    let promises = [
+        (Capability::AtomicCreate, creates.iter().all(|one| *one)),
+        (Capability::AtomicSwap, swaps?),
+        (Capability::SwapNeedsObject, needs_object?),
+        (
+            Capability::VerifiesChecksums,
+            put_refused? && parts.refuses_wrong_crc,
+        ),
+    ];
     Ok(SelfTestReport {
-        missing,
+        missing: promises
+            .into_iter()
+            .filter(|(_, kept)| !kept)
+            .map(|(promise, _)| promise)
+            .collect(),
         lists_part_checksums: parts.lists_checksums,
         skew_seconds: store.skew_seconds(),
     })
@@ -411,5 +312,4 @@ impl Probe for Store {
 }
 
 #[cfg(test)]
-#[path = "selftest_tests.rs"]
 mod tests;
