@@ -12,6 +12,7 @@ pub mod http;
 pub mod link;
 pub mod machine;
 pub mod metrics;
+pub mod plain_http;
 pub mod report;
 pub mod retry_after;
 pub mod service;

@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use kinora_protocol::dispatch::Lease;
 use kinora_protocol::processing::processing_client::ProcessingClient;
 use kinora_protocol::processing::{Output, ProcessRequest, Progress};
+use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
+use tower::util::MapResponse;
 
 use crate::answer::Answer;
 use crate::config::ServiceTarget;
 use crate::dial::{self, DialError};
+use crate::plain_http;
 use crate::report::Report;
 
 /// Largest message taken from a service.
@@ -19,10 +22,12 @@ const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// How much later than ours the deadline is that the service is told: ours must be the one that is reported.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(5);
 
+type Answering = fn(http::Response<Body>) -> http::Response<Body>;
+
 /// A connected service with the request for one lease, not sent yet.
 #[derive(Debug)]
 pub struct PreparedCall {
-    client: ProcessingClient<Channel>,
+    client: ProcessingClient<MapResponse<Channel, Answering>>,
     request: Request<ProcessRequest>,
 }
 
@@ -41,6 +46,8 @@ pub async fn prepare(target: &ServiceTarget, lease: Lease) -> Result<PreparedCal
     let channel = dial::service(target)
         .await
         .map_err(|error| report_of(&error))?;
+    let answering: Answering = plain_http::to_grpc;
+    let channel = MapResponse::new(channel, answering);
     Ok(PreparedCall {
         client: ProcessingClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES),
         request,
