@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, DEFAULT_NAME, State, Status};
 use crate::progress::Progress;
-use crate::{command, images};
+use crate::stack::Images;
+use crate::tools::wheel;
+use crate::{command, demo, images, test};
 
 /// Kinora's workshop: a local Kubernetes, the demo, the tests.
 ///
@@ -31,6 +33,15 @@ enum Job {
     Helm(Passed),
     /// Compile Kinora, make its images, and import them into the local cluster.
     Images(Named),
+    /// Play the demo: a real cluster, real videos, an upload cut at half, a worker killed; leaves the cluster up.
+    ///
+    /// Makes cluster, images and Helm release first, each only as far as it is not there. Outputs go to target/demo/.
+    Demo(Named),
+    /// Run every check: format, lints, unit tests, generated files, dependencies, chart, and the cases on a real cluster.
+    ///
+    /// Steps are fmt, clippy, unit, generated, deny, chart, e2e. The last line is always `N passed, N failed`; the exit
+    /// code is 1 when anything failed. The e2e step needs root and uses a cluster of its own, called `test`.
+    Test(test::Options),
     /// Carries a forwarded port; started by `cluster up`.
     #[command(hide = true)]
     ForwardDaemon(ForwardDaemon),
@@ -119,6 +130,10 @@ fn run(job: Job) -> Result<ExitCode> {
         Job::Kubectl(passed) => pass_on(chosen()?.kubectl_command()?, &passed.args),
         Job::Helm(passed) => pass_on(chosen()?.helm_command()?, &passed.args),
         Job::Images(named) => import(&named),
+        Job::Demo(named) => play(&named),
+        Job::Test(options) => {
+            Ok(if test::run(&options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Job::ForwardDaemon(it) => {
             cluster::serve_forward(&it.name, &it.forward, it.port, &it.target)
                 .map(|()| ExitCode::SUCCESS)
@@ -210,6 +225,17 @@ fn import(named: &Named) -> Result<ExitCode> {
     let built = images::build(&mut progress)?;
     images::load(&cluster, &built, &mut progress)?;
     println!("tag {}", built.tag);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn play(named: &Named) -> Result<ExitCode> {
+    let cluster = Cluster::up(&named.name)?;
+    let mut progress = Progress::new("images", 3);
+    let built = images::build(&mut progress)?;
+    images::load(&cluster, &built, &mut progress)?;
+    let ffmpeg = wheel::FFMPEG.binary()?;
+    let images = Images { registry: images::REGISTRY.to_owned(), tag: built.tag };
+    cluster.block_on(|| demo::play(cluster.clone(), images, ffmpeg))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -23,7 +23,7 @@ pub(super) fn hierarchies() -> Vec<PathBuf> {
     if is_v2(unified) {
         return vec![unified.to_owned()];
     }
-    v1_mounts(&fs::read_to_string("/proc/self/mounts").unwrap_or_default())
+    mounted(&["cgroup"])
 }
 
 /// Makes the groups of the cluster in each hierarchy.
@@ -99,22 +99,17 @@ pub(super) fn remove(layout: &Layout) -> Vec<PathBuf> {
     }
 }
 
-/// Every group of the cluster, deepest first.
+/// Every group of the cluster, deepest first; on a hybrid machine also those in the v2 tree, which runc makes.
 #[must_use]
-pub(super) fn groups(layout: &Layout) -> Vec<PathBuf> {
+pub(crate) fn groups(layout: &Layout) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for hierarchy in hierarchies() {
+    for hierarchy in mounted(&["cgroup", "cgroup2"]) {
         let mut open = vec![hierarchy.join(layout.scope())];
         while let Some(group) = open.pop() {
             let Ok(entries) = fs::read_dir(&group) else {
                 continue;
             };
-            open.extend(
-                entries
-                    .filter_map(Result::ok)
-                    .filter(|entry| entry.path().is_dir())
-                    .map(|entry| entry.path()),
-            );
+            open.extend(entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir()).map(|entry| entry.path()));
             found.push(group);
         }
     }
@@ -155,14 +150,14 @@ fn is_v2(group: &Path) -> bool {
     group.join("cgroup.controllers").exists()
 }
 
-fn v1_mounts(mounts: &str) -> Vec<PathBuf> {
-    let field = |line: &str, at: usize| line.split(' ').nth(at).map(str::to_owned);
-    mounts
-        .lines()
-        .filter(|line| field(line, 2).as_deref() == Some("cgroup"))
-        .filter_map(|line| field(line, 1))
-        .map(PathBuf::from)
-        .collect()
+fn mounted(kinds: &[&str]) -> Vec<PathBuf> {
+    of_kind(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), kinds)
+}
+
+fn of_kind(mounts: &str, kinds: &[&str]) -> Vec<PathBuf> {
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let wanted = fields.filter(|fields| fields.get(2).is_some_and(|kind| kinds.contains(kind)));
+    wanted.filter_map(|fields| fields.get(1).map(PathBuf::from)).collect()
 }
 
 #[cfg(test)]
@@ -174,7 +169,7 @@ mod tests {
         let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
                       cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n";
         assert_eq!(
-            v1_mounts(mounts),
+            of_kind(mounts, &["cgroup"]),
             [
                 PathBuf::from("/sys/fs/cgroup/cpu"),
                 PathBuf::from("/sys/fs/cgroup/pids")

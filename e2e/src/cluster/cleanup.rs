@@ -4,6 +4,7 @@
 //! whatever a killed `up` left, and on nothing at all.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ const GRACE: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(20);
 const CONTAINER_LOGS: &str = "/var/log/containers";
 const SHIM_SOCKETS: &str = "/run/containerd/s";
+const NAMESPACES: &str = "/run/netns";
+const KUBELET_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 
 /// Removes the cluster. The caller holds the lock.
 ///
@@ -190,13 +193,22 @@ fn container_logs(layout: &Layout) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Folders that Kubernetes and containerd make wherever they run; gone only when nobody else uses them.
+/// Folders that Kubernetes, containerd and `ip` make wherever they run; removed only when nobody uses them any more.
 fn shared_folders(layout: &Layout) {
     for link in container_logs(layout) {
         let _ = fs::remove_file(link);
     }
-    for folder in [CONTAINER_LOGS, SHIM_SOCKETS, "/run/containerd"] {
-        let _ = fs::remove_dir(Path::new(folder));
+    // A kubelet of another cluster that still listens keeps its socket.
+    if UnixStream::connect(KUBELET_SOCKET).is_err() {
+        let _ = fs::remove_file(KUBELET_SOCKET);
+    }
+    if fs::read_dir(NAMESPACES).is_ok_and(|mut entries| entries.next().is_none()) {
+        // `ip netns add` mounts the folder on itself.
+        let _ = umount2(NAMESPACES, MntFlags::empty());
+    }
+    let plugins = Path::new(KUBELET_SOCKET).parent().into_iter().flat_map(|folder| [Some(folder), folder.parent()]).flatten();
+    for folder in [CONTAINER_LOGS, SHIM_SOCKETS, "/run/containerd", NAMESPACES].map(Path::new).into_iter().chain(plugins) {
+        let _ = fs::remove_dir(folder);
     }
 }
 

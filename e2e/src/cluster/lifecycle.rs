@@ -32,6 +32,7 @@ const FOLDERS: &[&str] = &[
     "containerd",
     "etcd",
     "store/data",
+    "store/tmp",
     "store/credentials",
     "kubelet",
     "pod-logs",
@@ -186,10 +187,10 @@ fn make(
         pki::ensure(layout)
     })?;
     progress.step("etcd, API server, containerd, store", || {
+        store::start(layout, tools)?;
         control_plane::etcd(layout, tools)?;
         control_plane::api_server(layout, tools)?;
-        node::containerd(layout)?;
-        store::ensure(layout, tools)
+        node::containerd(layout)
     })?;
     progress.step("images of the node: pause, CoreDNS", || {
         for image in images::node_images(tools)? {
@@ -205,7 +206,8 @@ fn make(
         addons::apply(layout)?;
         node::ready(layout)
     })?;
-    progress.step("DNS, port for the host", || {
+    progress.step("DNS, store, port for the host", || {
+        store::ready(layout)?;
         addons::ready(layout)?;
         let port = forward::ensure(layout, "api", api_port, API_ADDRESS)?;
         host_kubeconfig(layout, port)

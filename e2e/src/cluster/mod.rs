@@ -340,7 +340,7 @@ impl Cluster {
             }
             Daemon::Containerd => node::containerd(&self.layout),
             Daemon::Kubelet | Daemon::KubeProxy => node::kubelet_and_proxy(&self.layout, &tools),
-            Daemon::Store => store::ensure(&self.layout, &tools),
+            Daemon::Store => store::start(&self.layout, &tools),
         }
     }
 

@@ -3,9 +3,11 @@
 //! Only its S3 port listens on the node's address; the rest of it is on loopback, where pods cannot reach it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::daemon::{self, Spec};
@@ -20,12 +22,14 @@ pub const BUCKET: &str = "kinora";
 
 const FILER: &str = "127.0.0.1:8388";
 const READY: Duration = Duration::from_mins(2);
+const ONE_REQUEST: Duration = Duration::from_secs(5);
+const PRIVATE_TMP: &str = r#"mount --bind "$1" /tmp && shift && exec "$@""#;
 
-/// Starts the store, waits until it answers, and makes the bucket.
+/// Starts the store; [`ready`] waits for it.
 ///
 /// # Errors
-/// It does not; the message ends with its log.
-pub(super) fn ensure(layout: &Layout, tools: &Tools) -> Result<()> {
+/// It could not be started.
+pub(super) fn start(layout: &Layout, tools: &Tools) -> Result<()> {
     let (access_key, secret_key) = credentials_or_new(layout)?;
     let identity = json!({"identities": [{
         "name": "kinora", "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
@@ -33,13 +37,19 @@ pub(super) fn ensure(layout: &Layout, tools: &Tools) -> Result<()> {
     }]});
     let config = layout.path("store/s3.json");
     pki::write_secret(&config, &serde_json::to_vec_pretty(&identity)?)?;
-    let args = [
+    // SeaweedFS talks to itself through sockets in /tmp that are named by port only: without a /tmp of its own, the
+    // stores of two clusters would talk to one another.
+    let args = ["--mount", "--propagation", "private", "sh", "-c", PRIVATE_TMP, "sh"].map(str::to_owned);
+    let weed = [
+        layout.text("store/tmp"),
+        tools.weed.to_string_lossy().into_owned(),
         "server".to_owned(),
         format!("-dir={}", layout.text("store/data")),
         "-ip=127.0.0.1".to_owned(),
         "-ip.bind=127.0.0.1".to_owned(),
         "-master.port=9333".to_owned(),
         "-master.volumeSizeLimitMB=1024".to_owned(),
+        "-master.telemetry=false".to_owned(),
         "-volume.port=8380".to_owned(),
         "-volume.max=100".to_owned(),
         "-filer=true".to_owned(),
@@ -49,12 +59,21 @@ pub(super) fn ensure(layout: &Layout, tools: &Tools) -> Result<()> {
         format!("-s3.ip.bind={NODE_ADDRESS}"),
         format!("-s3.config={}", config.display()),
     ];
-    daemon::ensure(layout, &Spec::new(STORE, &tools.weed, args))?;
+    let spec = Spec::new(STORE, "unshare", args.into_iter().chain(weed));
+    daemon::ensure(layout, &spec).map(|_| ())
+}
+
+/// Waits until the store answers and takes bytes, and makes the bucket.
+///
+/// # Errors
+/// It does not; the message ends with its log.
+pub(super) fn ready(layout: &Layout) -> Result<()> {
     probe::in_namespace(layout, || {
-        probe::until(layout, STORE, READY, || {
-            probe::http_status(STORE_ADDRESS, "/").map(|_| ())
-        })?;
-        probe::until(layout, STORE, READY, || make_bucket(BUCKET))
+        probe::until(layout, STORE, READY, || probe::http_status(STORE_ADDRESS, "/").map(|_| ()))?;
+        probe::until(layout, STORE, READY, || make_bucket(BUCKET))?;
+        // The first write finds out whether there is a volume to write to.
+        probe::until(layout, STORE, READY, || filer("PUT", &format!("/buckets/{BUCKET}/.ready"), "ready"))?;
+        filer("DELETE", &format!("/buckets/{BUCKET}/.ready"), "")
     })
 }
 
@@ -63,24 +82,21 @@ pub(super) fn ensure(layout: &Layout, tools: &Tools) -> Result<()> {
 /// # Errors
 /// The filer does not answer or refuses. Must be called from inside the namespace.
 pub(super) fn make_bucket(name: &str) -> Result<()> {
-    use std::io::{Read, Write};
-    let limit = Duration::from_secs(5);
-    let mut stream = std::net::TcpStream::connect_timeout(&FILER.parse()?, limit)
-        .context("connect to the store's filer")?;
-    stream.set_read_timeout(Some(limit))?;
-    write!(
-        stream,
-        "POST /buckets/{name}/ HTTP/1.0\r\nHost: {FILER}\r\nContent-Length: 0\r\n\r\n"
-    )?;
+    filer("POST", &format!("/buckets/{name}/"), "")
+}
+
+fn filer(method: &str, path: &str, body: &str) -> Result<()> {
+    let mut stream =
+        TcpStream::connect_timeout(&FILER.parse()?, ONE_REQUEST).context("connect to the store's filer")?;
+    stream.set_read_timeout(Some(ONE_REQUEST))?;
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {FILER}\r\nContent-Length: {length}\r\n\r\n{body}")?;
     let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .context("read the filer's answer")?;
-    let status = answer.get(9..12).unwrap_or_default();
-    if status == "201" || status == "200" || status == "409" {
-        return Ok(());
-    }
-    bail!("make bucket {name}: the filer answers {answer}")
+    stream.read_to_string(&mut answer).context("read the filer's answer")?;
+    // 409: the folder is there already.
+    let done = matches!(answer.get(9..12), Some("200" | "201" | "204" | "409"));
+    ensure!(done, "{method} {path} on the store's filer: {answer}");
+    Ok(())
 }
 
 /// Access key and secret key.

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_mins(60);
 ///
 /// # Errors
 /// What the compiler said.
-pub(super) fn binaries(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+pub fn binaries(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(repository_root())

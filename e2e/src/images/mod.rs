@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 pub use archive::{Content, Image};
+pub use build::binaries;
 
 use crate::cluster::Cluster;
 use crate::progress::Progress;

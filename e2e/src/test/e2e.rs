@@ -1,0 +1,61 @@
+//! The e2e step: a cluster of its own, the images of this checkout, then the suite.
+
+use anyhow::{Context as _, Result};
+
+use super::{Options, Tally};
+use crate::cluster::Cluster;
+use crate::progress::{Progress, note};
+use crate::stack::{Images, Stack, StackOptions};
+use crate::suite::{self, Context};
+use crate::tools::{repository_root, wheel};
+use crate::{host, images};
+
+/// Never the cluster of the demo, which a person may be looking at.
+const CLUSTER: &str = "test";
+
+pub(super) fn run(options: &Options) -> Result<Tally> {
+    host::ready_for_cluster()?;
+    let cluster = Cluster::up(CLUSTER)?;
+    let outcome = on(&cluster, options);
+    if options.keep {
+        note(&format!("cluster {CLUSTER} stays up: KUBECONFIG={}", cluster.host_kubeconfig().display()));
+        return outcome;
+    }
+    let removed = Progress::new("cluster down", 1).step(&format!("remove cluster {CLUSTER}"), || cluster.down());
+    let mut tally = outcome?;
+    // That nothing is left behind is a promise, so it counts as a test.
+    match removed {
+        Ok(()) => tally.add(Tally::ONE),
+        Err(error) => {
+            eprintln!("{error:#}");
+            tally.add(Tally { passed: 0, failed: 1 });
+        }
+    }
+    Ok(tally)
+}
+
+fn on(cluster: &Cluster, options: &Options) -> Result<Tally> {
+    let mut progress = Progress::new("images", 3);
+    let built = images::build(&mut progress)?;
+    images::load(cluster, &built, &mut progress)?;
+    let stack_options = StackOptions {
+        images: Images { registry: images::REGISTRY.to_owned(), tag: built.tag.clone() },
+        operator_replicas: 2,
+        uploader_replicas: 2,
+        upload_ttl_seconds: UPLOAD_TTL_SECONDS,
+        scale_down_seconds: SCALE_DOWN_SECONDS,
+    };
+    let ffmpeg = wheel::FFMPEG.binary()?;
+    let scratch = repository_root().join("target/e2e/scratch");
+    std::fs::create_dir_all(&scratch).with_context(|| format!("make {}", scratch.display()))?;
+    let counts = cluster.block_on(|| async {
+        let stack = Stack::attach(cluster.clone()).await?;
+        let context = Context { stack, ffmpeg, scratch };
+        suite::run(&context, &options.case, &stack_options).await
+    })?;
+    Ok(Tally { passed: counts.passed, failed: counts.failed })
+}
+
+/// Short, so that the cases see a job end and its workers go.
+const UPLOAD_TTL_SECONDS: u32 = 900;
+const SCALE_DOWN_SECONDS: u32 = 10;
