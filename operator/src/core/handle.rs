@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use kinora_protocol::dispatch::dispatch_server::DispatchServer;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+use super::dispatch::DispatchService;
 use super::seams::{Authenticate, StoreWork};
 use crate::ports::{Backlog, CoreCommand, Leadership, PodEvent, PoolEvent};
 
@@ -31,6 +35,8 @@ pub struct CoreConfig {
     pub commands: mpsc::Receiver<CoreCommand>,
     /// No upload job is deleted earlier after its end.
     pub upload_ttl_floor_seconds: u32,
+    /// Ends the core: streams are closed, nothing more is decided.
+    pub stop: CancellationToken,
 }
 
 /// How many jobs count against the watermark.
@@ -95,4 +101,8 @@ pub struct CoreHandle {
     pub synced: watch::Receiver<bool>,
     /// For `/metrics`.
     pub counters: Arc<CoreCounters>,
+    /// Serves `kinora.dispatch.v1.Dispatch`; to be mounted on a TLS listener with HTTP/2.
+    pub dispatch: DispatchServer<DispatchService>,
+    /// Ends when the core has ended: only after `CoreConfig::stop`.
+    pub task: JoinHandle<()>,
 }

@@ -1,6 +1,19 @@
 //! The core: the shell around the engine. It observes jobs and workers, lets the engine decide, and acts.
+//!
+//! One task ([`run`]) owns the engine; everything else sends to it and is sent by it.
 
+mod act;
+mod dispatch;
+mod effects;
 mod handle;
+mod lease;
+mod memory;
+mod observe;
+mod run;
 pub mod seams;
+mod translate;
+mod view;
 
+pub use dispatch::DispatchService;
 pub use handle::{Admission, CoreConfig, CoreCounters, CoreHandle};
+pub use run::spawn;

@@ -128,7 +128,8 @@ pub enum StoreWorkError {
 /// The store, as far as jobs go.
 pub trait StoreWork: Send + Sync + 'static {
     /// Signs the URLs of a lease. Signing is local: no call to the store. Refuses foreign keys.
-    fn lease_urls(&self, request: LeaseRequest) -> BoxFuture<'_, Result<LeaseUrls, StoreWorkError>>;
+    fn lease_urls(&self, request: LeaseRequest)
+    -> BoxFuture<'_, Result<LeaseUrls, StoreWorkError>>;
 
     /// HEADs the attempt's outputs; the answer holds those that exist, in the order of `names`.
     fn check_outputs(
@@ -138,7 +139,10 @@ pub trait StoreWork: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<FoundOutput>, StoreWorkError>>;
 
     /// HEADs the job's source.
-    fn source_state(&self, job: Arc<VideoJob>) -> BoxFuture<'_, Result<SourceState, StoreWorkError>>;
+    fn source_state(
+        &self,
+        job: Arc<VideoJob>,
+    ) -> BoxFuture<'_, Result<SourceState, StoreWorkError>>;
 
     /// Writes the final record of a job in an end state, unless one of the same or a later redrive is there.
     /// `result_json`: what the service returned beside the outputs, when this process still has it.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Engine;
+use crate::archive::Archive;
 use crate::event::Lead;
-use crate::ids::{PoolName, Uid};
+use crate::ids::{AttemptId, PoolName, SessionId, Uid};
 use crate::job::Job;
 use crate::time::Wall;
 use crate::workers::Worker;
@@ -43,6 +44,24 @@ impl Engine {
     #[must_use]
     pub fn job(&self, uid: Uid) -> Option<&Job> {
         self.index.job(uid)
+    }
+
+    /// Whether its record is written and nothing is left to do before its TTL.
+    #[must_use]
+    pub fn is_archived(&self, uid: Uid) -> bool {
+        self.index
+            .entry(uid)
+            .is_some_and(|e| matches!(e.archive, Archive::Done | Archive::Confirmed))
+    }
+
+    /// Whether a report on this stream about this attempt could be taken: worth keeping its texts.
+    #[must_use]
+    pub fn may_report(&self, session: SessionId, attempt: AttemptId) -> bool {
+        let worker = self.workers.of_session(session);
+        let job = self.index.job(attempt.job);
+        worker.zip(job).is_some_and(|(worker, job)| {
+            job.runs(attempt.attempt, worker) || attempt.attempt > job.status.attempt
+        })
     }
 
     /// How many jobs the index holds.

@@ -1,0 +1,187 @@
+//! Calls to the API server about one VideoJob.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kinora_crds::conditions::STALLED;
+use kinora_crds::{VideoJob, names};
+use kinora_engine::{Rv, Token, Uid};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use rand::Rng;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{Actor, Address, CLAIM_TIMEOUT, Outcome, READ_TIMEOUT, RENEW_DEADLINE, WRITE_TIMEOUT};
+
+const READ_AGAIN: Duration = Duration::from_millis(200);
+const READ_AGAIN_CAP: Duration = Duration::from_secs(5);
+
+/// What kind of write it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Bound to the leader lease, and quick.
+    Claim,
+    /// Anything else.
+    Plain,
+    /// Of a job in an end state: its conditions keep the messages that only the object holds.
+    Observed,
+}
+
+impl Actor {
+    /// Writes a status; the patch carries the resourceVersion.
+    pub(crate) fn write(&self, job: Uid, token: Token, address: Address, patch: Value, kind: Kind) {
+        let actor = self.clone();
+        self.spawn(job, token, async move {
+            let api = actor.api(&address);
+            match kind {
+                Kind::Claim if actor.renewed.borrow().elapsed() >= RENEW_DEADLINE => {
+                    Outcome::NotSent
+                }
+                Kind::Claim => actor.patch(&api, &address, &patch, CLAIM_TIMEOUT).await,
+                Kind::Plain => {
+                    let _permit = actor.writes.acquire().await;
+                    actor.patch(&api, &address, &patch, WRITE_TIMEOUT).await
+                }
+                Kind::Observed => {
+                    let _permit = actor.writes.acquire().await;
+                    let Some(patch) = keep_messages(&api, &address, patch).await else {
+                        return Outcome::Unknown;
+                    };
+                    actor.patch(&api, &address, &patch, WRITE_TIMEOUT).await
+                }
+            }
+        });
+    }
+
+    async fn patch(
+        &self,
+        api: &Api<VideoJob>,
+        address: &Address,
+        patch: &Value,
+        limit: Duration,
+    ) -> Outcome {
+        let params = PatchParams {
+            field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
+            ..PatchParams::default()
+        };
+        let body = Patch::Merge(patch);
+        let call = api.patch_status(&address.name, &params, &body);
+        match timeout(limit, call).await {
+            Ok(Ok(written)) => {
+                count(&self.counters.writes);
+                Outcome::Written(Box::new(written))
+            }
+            Ok(Err(error)) => self.failed_write(address, &error),
+            Err(_) => {
+                count(&self.counters.unknown_writes);
+                tracing::warn!(job = %address.name, uid = %address.uid, "write of status timed out");
+                Outcome::Unknown
+            }
+        }
+    }
+
+    fn failed_write(&self, address: &Address, error: &kube::Error) -> Outcome {
+        let (counter, outcome) = match status_code(error) {
+            Some(404) => return Outcome::Gone,
+            Some(409) => (&self.counters.conflicts, Outcome::Unknown),
+            Some(400 | 403 | 405 | 413 | 415 | 422) => {
+                (&self.counters.refused_writes, Outcome::Refused)
+            }
+            Some(_) | None => (&self.counters.unknown_writes, Outcome::Unknown),
+        };
+        count(counter);
+        if !matches!(status_code(error), Some(409)) {
+            tracing::warn!(job = %address.name, uid = %address.uid, error = %error, "write of status failed");
+        }
+        outcome
+    }
+
+    /// Reads the job from etcd, as often as it takes.
+    pub(crate) fn read(&self, job: Uid, token: Token, address: Address) {
+        let actor = self.clone();
+        self.spawn(job, token, async move {
+            let api = actor.api(&address);
+            let mut wait = READ_AGAIN;
+            loop {
+                match read_once(&api, &address).await {
+                    Some(Some(found)) => return Outcome::Found(Box::new(found)),
+                    Some(None) => return Outcome::Gone,
+                    None => {}
+                }
+                let jitter = rand::rng().random_range(0.5..1.0);
+                tokio::time::sleep(wait.mul_f64(jitter)).await;
+                wait = (wait * 2).min(READ_AGAIN_CAP);
+            }
+        });
+    }
+
+    /// Deletes the job, if it is still the one that was decided about.
+    pub(crate) fn delete(&self, job: Uid, token: Token, address: Address, rv: Rv) {
+        let actor = self.clone();
+        self.spawn(job, token, async move {
+            let _permit = actor.writes.acquire().await;
+            let params = DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: Some(address.uid.to_string()),
+                    resource_version: Some(rv.0.to_string()),
+                }),
+                propagation_policy: Some(PropagationPolicy::Background),
+                ..DeleteParams::default()
+            };
+            let api = actor.api(&address);
+            match timeout(WRITE_TIMEOUT, api.delete(&address.name, &params)).await {
+                Ok(Ok(_)) => {
+                    count(&actor.counters.deletes);
+                    Outcome::Yes
+                }
+                Ok(Err(error)) if status_code(&error) == Some(404) => Outcome::Gone,
+                Ok(Err(error)) => {
+                    tracing::warn!(job = %address.name, uid = %address.uid, error = %error, "delete failed");
+                    Outcome::Unknown
+                }
+                Err(_) => Outcome::Unknown,
+            }
+        });
+    }
+}
+
+/// One quorum read. `None`: no answer. `Some(None)`: not there, or another object of the same name.
+pub(super) async fn read_once(api: &Api<VideoJob>, address: &Address) -> Option<Option<VideoJob>> {
+    match timeout(READ_TIMEOUT, api.get_opt(&address.name)).await {
+        Ok(Ok(found)) => {
+            Some(found.filter(|job| job.metadata.uid.as_deref() == Some(&*address.uid)))
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(job = %address.name, uid = %address.uid, error = %error, "read failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The conditions of a final job, with the new generation and the messages they have.
+async fn keep_messages(api: &Api<VideoJob>, address: &Address, mut patch: Value) -> Option<Value> {
+    let found = read_once(api, address).await??;
+    let old = found.status.map(|s| s.conditions).unwrap_or_default();
+    let conditions = patch.pointer_mut("/status/conditions")?.as_array_mut()?;
+    for condition in conditions {
+        let type_ = condition.get("type")?.as_str()?.to_owned();
+        let known = old.iter().find(|c| c.type_ == type_);
+        if let Some(known) = known.filter(|c| !c.message.is_empty() || c.type_ == STALLED) {
+            condition["message"] = json!(known.message);
+        }
+    }
+    Some(patch)
+}
+
+fn status_code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,137 @@
+//! Executes what the engine decided: status writes, quorum reads, deletes, and the store's part. Each call has a timeout; each
+//! ends in one [`Done`] that goes back to the core.
+
+mod jobs;
+mod stored;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kinora_crds::VideoJob;
+use kinora_engine::{Token, Uid};
+use kube::{Api, Client};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+pub(crate) use jobs::Kind;
+pub(crate) use stored::StoreTask;
+
+use super::handle::CoreCounters;
+use super::seams::{FoundOutput, LeaseUrls, StoreWork};
+
+/// How many writes other than claims run at once. Claims are bounded by the engine.
+const WRITES: usize = 32;
+/// How many questions to the store run at once.
+const STORE_CALLS: usize = 16;
+
+/// A claim must be settled before anybody else could hold the leader lease.
+pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Any other write.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A read.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(3);
+/// One question to the store, whatever it consists of.
+pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A claim is not started when the leader lease was last renewed longer ago.
+pub(crate) const RENEW_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How a call ended. Not to be printed: it may hold presigned URLs.
+pub(crate) enum Outcome {
+    /// A write was confirmed with this object.
+    Written(Box<VideoJob>),
+    /// A read found this object.
+    Found(Box<VideoJob>),
+    /// The object is not there (any more).
+    Gone,
+    /// Nobody knows whether a write or delete happened.
+    Unknown,
+    /// A write was refused for good.
+    Refused,
+    /// A write was not sent.
+    NotSent,
+    /// Done, or everything is there.
+    Yes,
+    /// Not possible, or something is missing.
+    No,
+    /// The store could not be asked.
+    Away,
+    /// There is a final record.
+    Record(u32),
+    /// The URLs of a lease.
+    Urls(Box<LeaseUrls>),
+    /// The outputs that are there, and whether those are all.
+    Outputs(Vec<FoundOutput>, bool),
+}
+
+/// One finished call.
+pub(crate) struct Done {
+    /// The job.
+    pub(crate) job: Uid,
+    /// Of the action.
+    pub(crate) token: Token,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+}
+
+/// Where a job is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Namespace.
+    pub(crate) namespace: Arc<str>,
+    /// Name.
+    pub(crate) name: Box<str>,
+    /// Uid, as the API server writes it.
+    pub(crate) uid: Box<str>,
+}
+
+/// Starts calls. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Actor {
+    client: Client,
+    store: Arc<dyn StoreWork>,
+    renewed: watch::Receiver<Instant>,
+    writes: Arc<Semaphore>,
+    store_calls: Arc<Semaphore>,
+    counters: Arc<CoreCounters>,
+    done: mpsc::UnboundedSender<Done>,
+}
+
+impl Actor {
+    /// An actor that reports to `done`.
+    pub(crate) fn new(
+        client: Client,
+        store: Arc<dyn StoreWork>,
+        renewed: watch::Receiver<Instant>,
+        counters: Arc<CoreCounters>,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> Actor {
+        Actor {
+            client,
+            store,
+            renewed,
+            writes: Arc::new(Semaphore::new(WRITES)),
+            store_calls: Arc::new(Semaphore::new(STORE_CALLS)),
+            counters,
+            done,
+        }
+    }
+
+    fn api(&self, address: &Address) -> Api<VideoJob> {
+        Api::namespaced(self.client.clone(), &address.namespace)
+    }
+
+    /// Runs a call and reports how it ended. Nobody listens any more: the process ends.
+    fn spawn<F>(&self, job: Uid, token: Token, call: F)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let outcome = call.await;
+            let _ = done.send(Done {
+                job,
+                token,
+                outcome,
+            });
+        });
+    }
+}

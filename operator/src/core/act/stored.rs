@@ -1,0 +1,165 @@
+//! The store's part of a job: leases signed, outputs and sources looked for, records written and read back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinora_crds::VideoJob;
+use kinora_engine::{Token, Uid};
+use tokio::time::timeout;
+
+use super::jobs::read_once;
+use super::{Actor, Address, Outcome, STORE_TIMEOUT};
+use crate::core::seams::{AttemptOf, LeaseRequest, SourceState, StoreWorkError};
+
+/// One thing to do in the store.
+#[derive(Clone, Debug)]
+pub(crate) enum StoreTask {
+    /// Sign the URLs of a lease.
+    Lease {
+        /// The attempt.
+        attempt: u32,
+        /// Pod.
+        pod_uid: String,
+        /// Names of outputs.
+        outputs: Vec<String>,
+        /// Of the call.
+        timeout: Duration,
+        /// Instead of the operator's presign endpoint.
+        store_endpoint: Option<String>,
+    },
+    /// Look for outputs.
+    Outputs {
+        /// The attempt.
+        attempt: u32,
+        /// Pod.
+        pod_uid: String,
+        /// Names of outputs.
+        names: Vec<String>,
+    },
+    /// Look for the source.
+    Source,
+    /// Read the final record.
+    ReadRecord,
+    /// Write the final record, with what the service returned beside the outputs.
+    WriteRecord(Option<String>),
+    /// Remove what the record makes superfluous.
+    Clean,
+}
+
+impl Actor {
+    /// Does one thing in the store. `known`: the object, if it is at hand in the state that was decided about.
+    pub(crate) fn store(
+        &self,
+        job: Uid,
+        token: Token,
+        address: Address,
+        known: Option<Arc<VideoJob>>,
+        task: StoreTask,
+    ) {
+        let actor = self.clone();
+        self.spawn(job, token, async move {
+            // Signing is local: a lease does not wait for a store that is slow to answer others.
+            let _permit = match &task {
+                StoreTask::Lease { .. } => None,
+                _ => Some(actor.store_calls.acquire().await),
+            };
+            let (signs, writes) = (task.signs(), task.writes());
+            let found = match known {
+                Some(known) => Some(known),
+                None => match read_once(&actor.api(&address), &address).await {
+                    Some(Some(found)) => Some(Arc::new(found)),
+                    Some(None) | None => None,
+                },
+            };
+            let Some(found) = found else {
+                return Outcome::Away;
+            };
+            match timeout(STORE_TIMEOUT, actor.run(found, task)).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) => failed(&address, &error, signs, writes),
+                Err(_) => {
+                    tracing::warn!(job = %address.name, uid = %address.uid, "the store did not answer in time");
+                    Outcome::Away
+                }
+            }
+        });
+    }
+
+    async fn run(&self, job: Arc<VideoJob>, task: StoreTask) -> Result<Outcome, StoreWorkError> {
+        let store = &self.store;
+        Ok(match task {
+            StoreTask::Lease {
+                attempt,
+                pod_uid,
+                outputs,
+                timeout,
+                store_endpoint,
+            } => {
+                let attempt = AttemptOf {
+                    job,
+                    attempt,
+                    pod_uid,
+                };
+                let request = LeaseRequest {
+                    attempt,
+                    outputs,
+                    timeout,
+                    store_endpoint,
+                };
+                Outcome::Urls(Box::new(store.lease_urls(request).await?))
+            }
+            StoreTask::Outputs {
+                attempt,
+                pod_uid,
+                names,
+            } => {
+                let attempt = AttemptOf {
+                    job,
+                    attempt,
+                    pod_uid,
+                };
+                let found = store.check_outputs(attempt, names.clone()).await?;
+                let complete = names.iter().all(|n| found.iter().any(|f| f.name == *n));
+                Outcome::Outputs(found, complete)
+            }
+            StoreTask::Source => match store.source_state(job).await? {
+                SourceState::Present => Outcome::Yes,
+                SourceState::Missing => Outcome::No,
+            },
+            StoreTask::ReadRecord => match store.final_record_for(job).await? {
+                Some(record) => Outcome::Record(record.redrives),
+                None => Outcome::No,
+            },
+            StoreTask::WriteRecord(result) => {
+                store.write_final_record(job, result).await?;
+                Outcome::Yes
+            }
+            StoreTask::Clean => {
+                store.finish_cleanup(job).await?;
+                Outcome::Yes
+            }
+        })
+    }
+}
+
+impl StoreTask {
+    fn signs(&self) -> bool {
+        matches!(self, StoreTask::Lease { .. })
+    }
+
+    fn writes(&self) -> bool {
+        matches!(self, StoreTask::WriteRecord(_) | StoreTask::Clean)
+    }
+}
+
+/// A refusal is an answer only to what was asked: a foreign key to a lease, a document that is not ours to touch to a write.
+fn failed(address: &Address, error: &StoreWorkError, signs: bool, writes: bool) -> Outcome {
+    tracing::warn!(job = %address.name, uid = %address.uid, error = %error, "the store's part of a job failed");
+    match error {
+        StoreWorkError::ForeignKey { .. } if signs => Outcome::No,
+        StoreWorkError::Unusable(_) if writes => Outcome::No,
+        StoreWorkError::Unavailable(_)
+        | StoreWorkError::ForeignKey { .. }
+        | StoreWorkError::Unusable(_) => Outcome::Away,
+    }
+}

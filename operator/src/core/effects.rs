@@ -1,0 +1,365 @@
+//! From the engine's actions to calls and messages, and from their answers to the engine's events.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kinora_crds::VideoJob;
+use kinora_engine::action::{Cause, CloseReason, ToWorker};
+use kinora_engine::event::Answer;
+use kinora_engine::ids::SessionId;
+use kinora_engine::outcome::Class;
+use kinora_engine::{Action, AttemptId, Event, Now, Phase, Status, Token, Uid};
+use kinora_protocol::dispatch as wire;
+
+use super::act::{Done, Kind, Outcome, StoreTask};
+use super::run::Core;
+use super::translate::{Extras, FailureText, status_patch};
+use super::{dispatch, lease};
+
+impl Core {
+    pub(super) fn act_on_job(&mut self, action: Action, now: Now) {
+        match action {
+            Action::Write {
+                job,
+                token,
+                rv,
+                before,
+                after,
+                cause,
+            } => {
+                let Some(address) = self.memory.address(job) else {
+                    return self.answer(job, token, Answer::Gone);
+                };
+                let extras = self.extras(job, &before, &after, cause);
+                let names = &self.memory.names;
+                let patch = status_patch(rv, &before, &after, cause, &extras, now.wall, names);
+                let kind = match cause {
+                    Cause::Claimed | Cause::Reclaimed(_) => Kind::Claim,
+                    Cause::Observed if after.phase.is_final() => Kind::Observed,
+                    Cause::Observed
+                    | Cause::Blocked
+                    | Cause::Suspension
+                    | Cause::Cancelled
+                    | Cause::Expired
+                    | Cause::SourceGone
+                    | Cause::Ended(_) => Kind::Plain,
+                };
+                self.writing.insert(token, (cause, after.phase));
+                log_end(&address.name, &address.uid, &before, &after, cause);
+                self.actor.write(job, token, address, patch, kind);
+            }
+            Action::Read { job, token } => match self.memory.address(job) {
+                Some(address) => self.actor.read(job, token, address),
+                None => self.answer(job, token, Answer::Gone),
+            },
+            Action::Delete { job, token, rv } => match self.memory.address(job) {
+                Some(address) => self.actor.delete(job, token, address, rv),
+                None => self.answer(job, token, Answer::Gone),
+            },
+            Action::Prepare { .. }
+            | Action::CheckOutputs { .. }
+            | Action::CheckSource { .. }
+            | Action::ReadRecord { .. }
+            | Action::WriteRecord { .. }
+            | Action::Clean { .. }
+            | Action::Send { .. }
+            | Action::Close { .. } => {}
+        }
+    }
+
+    fn extras(&self, job: Uid, before: &Status, after: &Status, cause: Cause) -> Extras {
+        let attempt = AttemptId {
+            job,
+            attempt: before.attempt,
+        };
+        let outputs = match cause {
+            Cause::Ended(Class::Succeeded) => self.memory.outputs(attempt),
+            _ => Vec::new(),
+        };
+        let report = self.memory.report(attempt);
+        let failure = report.map_or_else(|| untold(cause), |r| Some(r.failure.clone()));
+        Extras {
+            worker: after.worker.map(|worker| self.memory.worker_ref(worker)),
+            outputs,
+            failure,
+        }
+    }
+
+    pub(super) fn act_on_store(&mut self, action: &Action) {
+        let (job, token, task) = match *action {
+            Action::Prepare {
+                token,
+                attempt,
+                worker,
+                pool,
+            } => {
+                let pool = self.memory.pools.get(&pool);
+                let task = StoreTask::Lease {
+                    attempt: attempt.attempt,
+                    pod_uid: self.memory.pod_uid(worker),
+                    outputs: pool.map(|p| p.outputs.clone()).unwrap_or_default(),
+                    timeout: Duration::from_millis(pool.map_or(0, |p| p.timeout_ms)),
+                    store_endpoint: pool.and_then(|p| p.store_endpoint.clone()),
+                };
+                (attempt.job, token, task)
+            }
+            Action::CheckOutputs {
+                token,
+                attempt,
+                worker,
+                pool,
+            } => {
+                let task = StoreTask::Outputs {
+                    attempt: attempt.attempt,
+                    pod_uid: self.memory.pod_uid(worker),
+                    names: self.memory.wanted_outputs(attempt, pool),
+                };
+                (attempt.job, token, task)
+            }
+            Action::CheckSource { token, job } => (job, token, StoreTask::Source),
+            Action::ReadRecord { token, job } => (job, token, StoreTask::ReadRecord),
+            Action::WriteRecord { token, job } => {
+                let task = StoreTask::WriteRecord(self.memory.result(job));
+                (job, token, task)
+            }
+            Action::Clean { token, job } => (job, token, StoreTask::Clean),
+            Action::Write { .. }
+            | Action::Read { .. }
+            | Action::Delete { .. }
+            | Action::Send { .. }
+            | Action::Close { .. } => return,
+        };
+        let Some(address) = self.memory.address(job) else {
+            return self.answer(job, token, Answer::Away);
+        };
+        let known = self
+            .engine
+            .job(job)
+            .and_then(|facts| self.memory.object(facts));
+        self.actor.store(job, token, address, known, task);
+    }
+
+    fn answer(&mut self, job: Uid, token: Token, answer: Answer) {
+        self.step(Event::Answer { job, token, answer });
+    }
+
+    /// A call ended: what it brought is kept, what it says goes to the engine.
+    pub(super) fn on_done(&mut self, done: Done) {
+        let Done {
+            job,
+            token,
+            outcome,
+        } = done;
+        let attempt = self.engine.job(job).map(|facts| AttemptId {
+            job,
+            attempt: facts.status.attempt,
+        });
+        let written = self.writing.remove(&token);
+        if let (Some((cause, phase)), Outcome::Written(_)) = (written, &outcome) {
+            self.count_written(cause, phase);
+        }
+        let answer = match outcome {
+            Outcome::Written(object) => match self.learn_and_keep(job, *object) {
+                Some(facts) => Answer::Written(Box::new(facts)),
+                None => Answer::Unknown,
+            },
+            Outcome::Found(object) => match self.learn_and_keep(job, *object) {
+                Some(facts) => Answer::Found(Box::new(facts)),
+                None => Answer::Gone,
+            },
+            Outcome::Gone => Answer::Gone,
+            Outcome::Unknown => Answer::Unknown,
+            Outcome::Refused => Answer::Refused,
+            Outcome::NotSent => Answer::NotSent,
+            Outcome::Yes => Answer::Yes,
+            Outcome::No => Answer::No,
+            Outcome::Away => Answer::Away,
+            Outcome::Record(redrives) => Answer::Record(redrives),
+            Outcome::Urls(urls) => {
+                if let Some(attempt) = attempt {
+                    self.memory.keep_urls(attempt, *urls);
+                }
+                Answer::Yes
+            }
+            Outcome::Outputs(found, complete) => {
+                if let Some(attempt) = attempt {
+                    self.memory.note_found(attempt, found, complete);
+                }
+                if complete { Answer::Yes } else { Answer::No }
+            }
+        };
+        self.answer(job, token, answer);
+        self.tidy(job);
+    }
+
+    fn learn_and_keep(&mut self, uid: Uid, object: VideoJob) -> Option<kinora_engine::Job> {
+        let facts = self.memory.learn(&object)?;
+        let needed = facts.status.phase == Phase::Running || facts.status.phase.is_final();
+        if needed {
+            self.memory.keep_object(uid, object);
+        } else {
+            self.memory.drop_object(uid);
+        }
+        Some(facts)
+    }
+
+    /// Forgets what nobody will ask for again.
+    fn tidy(&mut self, uid: Uid) {
+        match self.engine.job(uid) {
+            None => self.memory.forget(uid),
+            Some(_) if self.engine.is_archived(uid) => {
+                self.memory.drop_object(uid);
+                self.memory.drop_result(uid);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Sends a message; a worker that does not read loses its stream.
+    pub(super) fn send(&mut self, session: SessionId, seq: u64, message: ToWorker) {
+        let attempt = |id: AttemptId| Some(lease::attempt_ref(id));
+        let body = match message {
+            ToWorker::Beat(seq) => wire::to_worker::Message::Beat(wire::Beat { seq }),
+            ToWorker::Ack(id, accepted) => {
+                self.memory.settle_report(id, accepted);
+                let verdict = if accepted {
+                    wire::ack::Verdict::Accepted
+                } else {
+                    count(&self.counters.stale_outcomes);
+                    wire::ack::Verdict::Stale
+                };
+                wire::to_worker::Message::Ack(wire::Ack {
+                    attempt: attempt(id),
+                    verdict: verdict.into(),
+                })
+            }
+            ToWorker::Cancel(id) => wire::to_worker::Message::Cancel(wire::Cancel {
+                attempt: attempt(id),
+                reason: "no longer wanted".to_owned(),
+            }),
+            ToWorker::Lease(id) => match self.lease(id) {
+                Some(lease) => {
+                    count(&self.counters.leases);
+                    wire::to_worker::Message::Lease(lease)
+                }
+                None => return self.drop_line(session),
+            },
+        };
+        let message = wire::ToWorker {
+            seq,
+            message: Some(body),
+        };
+        let sent = self
+            .memory
+            .lines
+            .get(&session)
+            .is_some_and(|line| line.out.try_send(Ok(message)).is_ok());
+        if !sent {
+            self.drop_line(session);
+        }
+    }
+
+    /// A hole in the numbers would make every later proof wrong: the stream goes, and says so through its reader.
+    fn drop_line(&mut self, session: SessionId) {
+        if let Some(line) = self.memory.lines.remove(&session) {
+            line.hang_up.cancel();
+        }
+    }
+
+    pub(super) fn close(&mut self, session: SessionId, why: CloseReason) {
+        let Some(line) = self.memory.lines.remove(&session) else {
+            return;
+        };
+        let status = match why {
+            CloseReason::Replaced => tonic::Status::aborted("a newer stream took its place"),
+            CloseReason::Silent => tonic::Status::deadline_exceeded("silent for too long"),
+            CloseReason::NotLeader => dispatch::redirect(&self.leadership)
+                .err()
+                .unwrap_or_else(|| tonic::Status::unavailable("this replica does not lead")),
+        };
+        let _ = line.out.try_send(Err(status));
+        line.hang_up.cancel();
+    }
+
+    pub(super) fn count_written(&self, cause: Cause, phase: Phase) {
+        let counters = &self.counters;
+        match cause {
+            Cause::Claimed => count(&counters.claims),
+            Cause::Reclaimed(class) => {
+                count(&counters.claims);
+                self.count_class(class);
+            }
+            Cause::Ended(class) => self.count_class(class),
+            Cause::Observed
+            | Cause::Blocked
+            | Cause::Suspension
+            | Cause::Cancelled
+            | Cause::Expired
+            | Cause::SourceGone => {}
+        }
+        match phase {
+            Phase::Succeeded => count(&counters.succeeded),
+            Phase::DeadLettered => count(&counters.dead_lettered),
+            Phase::Cancelled => count(&counters.cancelled),
+            Phase::Queued | Phase::Running | Phase::Backoff | Phase::Suspended => {}
+        }
+    }
+
+    fn count_class(&self, class: Class) {
+        let counters = &self.counters;
+        match class {
+            Class::Succeeded => {}
+            Class::Rejected => count(&counters.rejected),
+            Class::Failed => count(&counters.failed),
+            Class::Throttled => count(&counters.throttled),
+            Class::Unavailable => count(&counters.unavailable),
+            Class::Misconfigured => count(&counters.misconfigured),
+            Class::Interrupted => count(&counters.interrupted),
+            Class::Lost | Class::Released => count(&counters.lost),
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What to say of an end that no worker reported.
+fn untold(cause: Cause) -> Option<FailureText> {
+    let (reason, message) = match cause {
+        Cause::Ended(Class::Failed) => (
+            "DEADLINE_EXCEEDED",
+            "no outcome within the call's timeout and 30 s",
+        ),
+        Cause::Ended(Class::Interrupted) | Cause::Reclaimed(Class::Interrupted) => {
+            ("Interrupted", "the worker's process ended by itself")
+        }
+        Cause::Ended(Class::Lost) | Cause::Reclaimed(Class::Lost) => {
+            ("Lost", "the worker was lost, or never got the lease")
+        }
+        _ => return None,
+    };
+    Some(FailureText {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    })
+}
+
+fn log_end(name: &str, uid: &str, before: &Status, after: &Status, cause: Cause) {
+    match cause {
+        Cause::Ended(class) => tracing::info!(
+            job = name, uid, attempt = before.attempt, ?class, state = ?after.phase, "an attempt ends"
+        ),
+        Cause::Claimed | Cause::Reclaimed(_) => {
+            tracing::info!(job = name, uid, attempt = after.attempt, "claim");
+        }
+        Cause::Observed
+        | Cause::Blocked
+        | Cause::Suspension
+        | Cause::Cancelled
+        | Cause::Expired
+        | Cause::SourceGone => {
+            tracing::info!(job = name, uid, ?cause, state = ?after.phase, "status changes");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The lease as it goes over the wire, and what workers say in the engine's words.
+
+use std::time::Duration;
+
+use kinora_crds::{VideoJob, names};
+use kinora_engine::outcome::Fact;
+use kinora_engine::{AttemptId, Event, Uid};
+use kinora_protocol::dispatch as wire;
+use wire::from_worker::Message;
+
+use super::dispatch::{Said, attempt_id};
+use super::run::Core;
+use super::seams::LeaseUrls;
+use super::translate::{uid_of, uid_text};
+
+pub(super) fn attempt_ref(id: AttemptId) -> wire::AttemptRef {
+    wire::AttemptRef {
+        job_uid: uid_text(id.job),
+        attempt: id.attempt,
+    }
+}
+
+impl Core {
+    /// The lease of an attempt whose claim is stored; `None` when its parts are not at hand.
+    pub(super) fn lease(&mut self, id: AttemptId) -> Option<wire::Lease> {
+        let urls = self.memory.take_urls(id)?;
+        let facts = self.engine.job(id.job)?;
+        let redrives = facts.status.redrives;
+        let pool = facts.claimed_pool()?;
+        let timeout_ms = self.memory.pools.get(&pool)?.timeout_ms;
+        let job = self.memory.any_object(id.job)?;
+        Some(build(&job, id, redrives, timeout_ms, urls))
+    }
+
+    pub(super) fn on_said(&mut self, said: Said) {
+        match said {
+            Said::Hello {
+                session,
+                who,
+                line,
+                hello,
+                known,
+            } => {
+                let worker = self.memory.meet(&who);
+                self.memory.lines.insert(session, line);
+                let pool = self.memory.names.pool(&who.pool);
+                self.step(Event::Hello {
+                    session,
+                    worker,
+                    pool,
+                    slots: hello.slots,
+                    instance: uid_of(&hello.instance),
+                    held: attempts(&hello.held),
+                    unacked: attempts(&hello.unacked),
+                });
+                tracing::info!(pod = %who.pod_name, pool = %who.pool.name, slots = hello.slots, "a worker says hello");
+                let _ = known.send(());
+            }
+            Said::Message { session, message } => self.on_message(session, message),
+            Said::Closed(session) => {
+                self.memory.lines.remove(&session);
+                self.step(Event::Closed(session));
+            }
+        }
+    }
+
+    fn on_message(&mut self, session: kinora_engine::ids::SessionId, message: Message) {
+        match message {
+            Message::Hello(_) => {}
+            Message::Heartbeat(beat) => self.step(Event::Heartbeat {
+                session,
+                seq: beat.seq,
+                received: beat.received_seq,
+                held: attempts(&beat.held),
+                unacked: attempts(&beat.unacked),
+            }),
+            Message::Outcome(outcome) => self.on_outcome(session, outcome),
+            Message::Draining(_) => self.step(Event::Draining(session)),
+            // Only pools that ask for it will have it written.
+            Message::Progress(_) => {}
+        }
+    }
+
+    fn on_outcome(&mut self, session: kinora_engine::ids::SessionId, outcome: wire::Outcome) {
+        let Some(attempt) = outcome.attempt.as_ref().map(attempt_id) else {
+            return;
+        };
+        let fact = fact(outcome.fact.as_ref());
+        let retry_after = outcome.retry_after_ms.map(Duration::from_millis);
+        if self.engine.may_report(session, attempt) {
+            self.memory.note_report(attempt, outcome);
+        }
+        self.step(Event::Outcome {
+            session,
+            attempt,
+            fact,
+            retry_after,
+        });
+    }
+}
+
+fn attempts(list: &[wire::AttemptRef]) -> Vec<AttemptId> {
+    list.iter().map(attempt_id).collect()
+}
+
+fn fact(fact: Option<&wire::outcome::Fact>) -> Fact {
+    match fact {
+        Some(wire::outcome::Fact::Succeeded(_)) => Fact::Succeeded,
+        Some(wire::outcome::Fact::Grpc(status)) => Fact::Grpc(status.code),
+        Some(wire::outcome::Fact::Http(status)) => Fact::Http(status.status),
+        Some(wire::outcome::Fact::Released(_)) => Fact::Released,
+        None => Fact::Nothing,
+    }
+}
+
+/// Upload id (a declared job: its uid), `.`, redrives: the same for every attempt, another after a redrive.
+fn idempotency_key(job: &VideoJob, uid: Uid, redrives: u32) -> String {
+    let upload = job
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(names::ANNOTATION_UPLOAD_ID))
+        .filter(|_| job.is_upload());
+    match upload {
+        Some(id) => format!("{id}.{redrives}"),
+        None => format!("{}.{redrives}", uid_text(uid)),
+    }
+}
+
+fn build(
+    job: &VideoJob,
+    id: AttemptId,
+    redrives: u32,
+    timeout_ms: u64,
+    urls: LeaseUrls,
+) -> wire::Lease {
+    let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let annotations = job.metadata.annotations.as_ref();
+    let outputs = urls.outputs.into_iter().map(|output| wire::OutputTarget {
+        name: output.name,
+        put_url: output.put_url,
+        headers: output.headers.into_iter().collect(),
+    });
+    wire::Lease {
+        attempt: Some(attempt_ref(id)),
+        name: format!("{namespace}/{name}"),
+        idempotency_key: idempotency_key(job, id.job, redrives),
+        source_url: urls.source_url,
+        outputs: outputs.collect(),
+        profile: job.spec.profile.clone().unwrap_or_default(),
+        parameters: job.spec.parameters.clone().into_iter().collect(),
+        timeout_ms,
+        traceparent: annotations
+            .and_then(|all| all.get(names::ANNOTATION_TRACEPARENT))
+            .cloned()
+            .unwrap_or_default(),
+    }
+}

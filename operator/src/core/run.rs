@@ -1,0 +1,325 @@
+//! The serial task: takes one input after the other, asks the engine, starts what it says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kinora_crds::VideoJob;
+use kinora_engine::action::Cause;
+use kinora_engine::event::Lead;
+use kinora_engine::{Action, Engine, Event, Mono, Now, Phase, Token, Uid, Wall};
+use kinora_protocol::dispatch::dispatch_server::DispatchServer;
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::act::{Actor, Done};
+use super::dispatch::{DispatchService, Said};
+use super::handle::{Admission, CoreConfig, CoreCounters, CoreHandle};
+use super::memory::Memory;
+use super::observe::{Seen, watch_jobs};
+use super::translate::{Terms, policy, uid_of};
+use super::view;
+use crate::ports::{Backlog, CoreCommand, Leadership, PodEvent, PoolEvent};
+
+/// How often time passes for the engine.
+const TICK: Duration = Duration::from_millis(100);
+/// How often counts are published at most.
+const PUBLISH: Duration = Duration::from_millis(250);
+/// Longest wait of the watch and of streams for the core.
+const INPUTS: usize = 4096;
+
+/// The serial task's state.
+pub(super) struct Core {
+    pub(super) engine: Engine,
+    pub(super) memory: Memory,
+    pub(super) actor: Actor,
+    pub(super) counters: Arc<CoreCounters>,
+    pub(super) leadership: Leadership,
+    /// Writes under way, to be counted once they are confirmed.
+    pub(super) writing: HashMap<Token, (Cause, Phase)>,
+    started: Instant,
+    backlog: watch::Sender<Backlog>,
+    admission: watch::Sender<Admission>,
+    synced: watch::Sender<bool>,
+    published: Instant,
+}
+
+struct Inputs {
+    seen: mpsc::Receiver<Seen>,
+    said: mpsc::Receiver<Said>,
+    done: mpsc::UnboundedReceiver<Done>,
+    pods: mpsc::Receiver<PodEvent>,
+    pools: mpsc::Receiver<PoolEvent>,
+    commands: mpsc::Receiver<CoreCommand>,
+    leadership: watch::Receiver<Leadership>,
+    renewed: watch::Receiver<Instant>,
+    stop: CancellationToken,
+}
+
+/// Starts the core.
+#[must_use]
+pub fn spawn(config: CoreConfig) -> CoreHandle {
+    let counters = Arc::new(CoreCounters::default());
+    let (backlog, backlog_out) = watch::channel(Backlog::default());
+    let (admission, admission_out) = watch::channel(Admission::default());
+    let (synced, synced_out) = watch::channel(false);
+    let (seen_in, seen) = mpsc::channel(INPUTS);
+    let (said_in, said) = mpsc::channel(INPUTS);
+    let (done_in, done) = mpsc::unbounded_channel();
+    let actor = Actor::new(
+        config.client.clone(),
+        config.store,
+        config.renewed.clone(),
+        counters.clone(),
+        done_in,
+    );
+    let terms = Terms {
+        upload_ttl_floor: Duration::from_secs(config.upload_ttl_floor_seconds.into()),
+    };
+    let service = DispatchService::new(
+        config.authenticate,
+        config.leadership.clone(),
+        said_in,
+        counters.clone(),
+    );
+    tokio::spawn(watch_jobs(
+        config.client,
+        config.namespace,
+        seen_in,
+        config.stop.clone(),
+    ));
+    let core = Core {
+        engine: Engine::new(),
+        memory: Memory::new(terms),
+        actor,
+        counters: counters.clone(),
+        leadership: Leadership::Standby {
+            leader_address: None,
+        },
+        writing: HashMap::new(),
+        started: Instant::now(),
+        backlog,
+        admission,
+        synced,
+        published: Instant::now(),
+    };
+    let inputs = Inputs {
+        seen,
+        said,
+        done,
+        pods: config.pods,
+        pools: config.pools,
+        commands: config.commands,
+        leadership: config.leadership,
+        renewed: config.renewed,
+        stop: config.stop,
+    };
+    CoreHandle {
+        backlog: backlog_out,
+        admission: admission_out,
+        synced: synced_out,
+        counters,
+        dispatch: DispatchServer::new(service).max_decoding_message_size(1024 * 1024),
+        task: tokio::spawn(core.run(inputs)),
+    }
+}
+
+impl Core {
+    async fn run(mut self, mut inputs: Inputs) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        inputs.leadership.mark_changed();
+        loop {
+            tokio::select! {
+                () = inputs.stop.cancelled() => return self.end(),
+                _ = tick.tick() => self.on_tick(),
+                Some(done) = inputs.done.recv() => self.on_done(done),
+                Some(said) = inputs.said.recv() => self.on_said(said),
+                Some(seen) = inputs.seen.recv() => self.on_seen(seen),
+                Some(event) = inputs.pods.recv() => self.on_pod(event),
+                Some(event) = inputs.pools.recv() => self.on_pool(event),
+                Some(command) = inputs.commands.recv() => self.on_command(&command),
+                Ok(()) = inputs.leadership.changed() => {
+                    let leadership = inputs.leadership.borrow_and_update().clone();
+                    self.on_leadership(leadership);
+                }
+                Ok(()) = inputs.renewed.changed() => {
+                    inputs.renewed.mark_unchanged();
+                    self.step(Event::Alive);
+                }
+            }
+        }
+    }
+
+    /// Workers go to whoever leads next; what is under way is judged there.
+    fn end(&mut self) {
+        for (_, line) in self.memory.lines.drain() {
+            let _ = line.out.try_send(Err(tonic::Status::unavailable(
+                "the operator is shutting down",
+            )));
+            line.hang_up.cancel();
+        }
+    }
+
+    fn now(&self) -> Now {
+        let mono = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now {
+            mono: Mono(mono),
+            wall: Wall(Timestamp::now().as_millisecond()),
+        }
+    }
+
+    /// One event: decided, then acted upon.
+    pub(super) fn step(&mut self, event: Event) {
+        let now = self.now();
+        let actions = self.engine.step(event, now, &mut rand::rng());
+        for action in actions {
+            self.act(action, now);
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.step(Event::Tick);
+        if self.published.elapsed() >= PUBLISH {
+            self.published = Instant::now();
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let backlog = view::backlog(&self.engine, &self.memory, self.now().wall);
+        let admission = Admission {
+            live: self.engine.live_jobs(),
+        };
+        self.backlog.send_if_modified(|known| {
+            let changed = **known != backlog;
+            if changed {
+                *known = Arc::new(backlog);
+            }
+            changed
+        });
+        self.admission.send_if_modified(|known| {
+            let changed = *known != admission;
+            *known = admission;
+            changed
+        });
+        let is_synced = self.engine.is_synced();
+        self.synced
+            .send_if_modified(|known| std::mem::replace(known, is_synced) != is_synced);
+    }
+
+    fn on_seen(&mut self, seen: Seen) {
+        match seen {
+            Seen::Job(job) => self.on_job(&job),
+            Seen::Deleted(uid) => self.on_gone(uid_of(&uid)),
+            Seen::Listed(uids) => {
+                let gone: Vec<Uid> = self
+                    .memory
+                    .known()
+                    .filter(|(_, address)| !uids.contains(&*address.uid))
+                    .map(|(uid, _)| *uid)
+                    .collect();
+                for uid in gone {
+                    self.on_gone(uid);
+                }
+                self.step(Event::JobsSynced);
+                tracing::info!(jobs = self.engine.jobs(), "videojobs are listed");
+            }
+        }
+    }
+
+    fn on_job(&mut self, job: &VideoJob) {
+        if let Some(facts) = self.memory.learn(job) {
+            self.step(Event::Job(Box::new(facts)));
+        }
+    }
+
+    fn on_gone(&mut self, uid: Uid) {
+        self.step(Event::JobDeleted(uid));
+        self.memory.forget(uid);
+    }
+
+    fn on_leadership(&mut self, leadership: Leadership) {
+        if leadership == self.leadership {
+            return;
+        }
+        tracing::info!(?leadership, "leadership changed");
+        let lead = match &leadership {
+            Leadership::Standby { .. } => Lead::Standby,
+            Leadership::Leader => Lead::Leader,
+            Leadership::Doubtful => Lead::Doubtful,
+        };
+        self.leadership = leadership;
+        self.step(Event::Lead(lead));
+    }
+
+    fn on_pool(&mut self, event: PoolEvent) {
+        match event {
+            PoolEvent::Changed(key, facts) => {
+                let name = self.memory.names.pool(&key);
+                let policy = Box::new(policy(&facts));
+                self.memory.pools.insert(name, *facts);
+                self.step(Event::Pool(name, policy));
+            }
+            PoolEvent::Gone(key) => {
+                let name = self.memory.names.pool(&key);
+                self.memory.pools.remove(&name);
+                self.step(Event::PoolGone(name));
+            }
+            PoolEvent::Synced => self.step(Event::PoolsSynced),
+        }
+    }
+
+    fn on_pod(&mut self, event: PodEvent) {
+        match event {
+            PodEvent::Draining { pod_uid } => self.step(Event::PodDraining(uid_of(&pod_uid))),
+            PodEvent::Gone { pod_uid, by_itself } => {
+                let worker = uid_of(&pod_uid);
+                self.step(Event::PodGone { worker, by_itself });
+                self.memory.forget_worker(worker);
+            }
+            PodEvent::ContainerEnded {
+                pod_uid,
+                finished_at_ms,
+                by_itself,
+            } => self.step(Event::ContainerEnded {
+                worker: uid_of(&pod_uid),
+                finished: Wall(finished_at_ms),
+                by_itself,
+            }),
+        }
+    }
+
+    fn on_command(&mut self, command: &CoreCommand) {
+        let (pod_uid, on) = match command {
+            CoreCommand::Cordon { pod_uid } => (pod_uid, true),
+            CoreCommand::Uncordon { pod_uid } => (pod_uid, false),
+        };
+        self.step(Event::Cordon {
+            worker: uid_of(pod_uid),
+            on,
+        });
+    }
+
+    fn act(&mut self, action: Action, now: Now) {
+        match action {
+            Action::Write { .. } | Action::Read { .. } | Action::Delete { .. } => {
+                self.act_on_job(action, now);
+            }
+            Action::Prepare { .. }
+            | Action::CheckOutputs { .. }
+            | Action::CheckSource { .. }
+            | Action::ReadRecord { .. }
+            | Action::WriteRecord { .. }
+            | Action::Clean { .. } => self.act_on_store(&action),
+            Action::Send {
+                session,
+                seq,
+                message,
+            } => self.send(session, seq, message),
+            Action::Close { session, why } => self.close(session, why),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The engine's counts in the words of the ports.
+
+use std::collections::BTreeMap;
+
+use kinora_engine::{Engine, Wall};
+
+use super::memory::Memory;
+use super::translate::uid_text;
+use crate::ports::{PoolBacklog, PoolKey, WorkerLoad};
+
+/// Counts of every pool, with its workers.
+pub(super) fn backlog(
+    engine: &Engine,
+    memory: &Memory,
+    now: Wall,
+) -> BTreeMap<PoolKey, PoolBacklog> {
+    let mut all: BTreeMap<PoolKey, PoolBacklog> = engine
+        .pools(now)
+        .into_iter()
+        .map(|(name, view)| {
+            let backlog = PoolBacklog {
+                queued: view.queued,
+                claimable: view.claimable,
+                running: view.running,
+                unfinished: view.unfinished,
+                oldest_queued_ms: view.oldest.map(|at| at.0),
+                call_seconds: view.call_seconds,
+                effective_limit: Some(view.effective_limit),
+                workers: BTreeMap::new(),
+            };
+            (memory.names.pool_key(name), backlog)
+        })
+        .collect();
+    for (uid, worker) in engine.workers() {
+        let (Some(pool), Some(_)) = (worker.pool, &worker.session) else {
+            continue;
+        };
+        let who = memory.worker(*uid);
+        let pod_uid = who.map_or_else(|| uid_text(*uid), |who| who.pod_uid.clone());
+        let load = WorkerLoad {
+            pod_name: who.map(|who| who.pod_name.clone()).unwrap_or_default(),
+            slots: worker.slots,
+            busy: worker.busy(),
+            cordoned: !worker.is_open(),
+        };
+        let pool = all.entry(memory.names.pool_key(pool)).or_default();
+        pool.workers.insert(pod_uid, load);
+    }
+    all
+}
