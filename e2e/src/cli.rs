@@ -131,9 +131,11 @@ fn run(job: Job) -> Result<ExitCode> {
         Job::Helm(passed) => pass_on(chosen()?.helm_command()?, &passed.args),
         Job::Images(named) => import(&named),
         Job::Demo(named) => play(&named),
-        Job::Test(options) => {
-            Ok(if test::run(&options)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
+        Job::Test(options) => Ok(if test::run(&options)? {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }),
         Job::ForwardDaemon(it) => {
             cluster::serve_forward(&it.name, &it.forward, it.port, &it.target)
                 .map(|()| ExitCode::SUCCESS)
@@ -234,7 +236,10 @@ fn play(named: &Named) -> Result<ExitCode> {
     let built = images::build(&mut progress)?;
     images::load(&cluster, &built, &mut progress)?;
     let ffmpeg = wheel::FFMPEG.binary()?;
-    let images = Images { registry: images::REGISTRY.to_owned(), tag: built.tag };
+    let images = Images {
+        registry: images::REGISTRY.to_owned(),
+        tag: built.tag,
+    };
     cluster.block_on(|| demo::play(cluster.clone(), images, ffmpeg))?;
     Ok(ExitCode::SUCCESS)
 }

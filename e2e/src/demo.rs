@@ -28,7 +28,7 @@ struct Sent {
 /// # Errors
 /// The step that failed; the state is saved below `target/e2e/demo`.
 pub async fn play(cluster: Cluster, images: Images, ffmpeg: PathBuf) -> Result<()> {
-    let options = StackOptions { images, operator_replicas: 1, uploader_replicas: 2, upload_ttl_seconds: 900, scale_down_seconds: 60 };
+    let options = StackOptions { images, operator_replicas: 1, uploader_replicas: 2, upload_ttl_floor_seconds: 900, scale_down_seconds: 60 };
     step("installing Kinora with Helm (operator, uploader, default pool) and the reference processing service");
     let stack = Stack::attach(cluster).await?;
     stack.install(&options).await?;

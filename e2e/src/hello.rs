@@ -20,20 +20,45 @@ pub fn answer(cluster: &Cluster) -> Result<String> {
     cluster.import_image(&image.reference, &image.write_into(folder.path())?)?;
     let outcome = asked(cluster, &image.reference);
     if let Err(error) = &outcome {
-        let pods = cluster.kubectl(&["-n", NAMESPACE, "describe", "pods"]).unwrap_or_default();
+        let pods = cluster
+            .kubectl(&["-n", NAMESPACE, "describe", "pods"])
+            .unwrap_or_default();
         eprintln!("{error:#}\n{pods}");
     }
-    cluster.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", LIMIT])?;
+    cluster.kubectl(&[
+        "delete",
+        "namespace",
+        NAMESPACE,
+        "--ignore-not-found",
+        LIMIT,
+    ])?;
     let said = outcome?;
-    ensure!(said.starts_with("hello from hello-"), "the client was answered: {said:?}");
+    ensure!(
+        said.starts_with("hello from hello-"),
+        "the client was answered: {said:?}"
+    );
     Ok(said.trim().to_owned())
 }
 
 fn asked(cluster: &Cluster, image: &str) -> Result<String> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects(image)});
     cluster.kubectl_stdin(&["apply", "-f", "-"], &list.to_string())?;
-    cluster.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Available", LIMIT, "deployment/hello"])?;
-    cluster.kubectl(&["-n", NAMESPACE, "wait", "--for=jsonpath={.status.phase}=Succeeded", LIMIT, "pod/client"])?;
+    cluster.kubectl(&[
+        "-n",
+        NAMESPACE,
+        "wait",
+        "--for=condition=Available",
+        LIMIT,
+        "deployment/hello",
+    ])?;
+    cluster.kubectl(&[
+        "-n",
+        NAMESPACE,
+        "wait",
+        "--for=jsonpath={.status.phase}=Succeeded",
+        LIMIT,
+        "pod/client",
+    ])?;
     cluster.kubectl(&["-n", NAMESPACE, "logs", "client"])
 }
 

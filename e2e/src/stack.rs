@@ -25,6 +25,7 @@ pub const SERVICE_NAMESPACE: &str = "processing";
 pub use crate::cluster::BUCKET;
 const RELEASE: &str = "kinora";
 const KEY_ID: &str = "demo";
+const UPLOAD_TTL_SECONDS: u32 = 900;
 
 /// What differs between the demo and the tests.
 #[derive(Clone, Debug)]
@@ -35,8 +36,8 @@ pub struct StackOptions {
     pub operator_replicas: u32,
     /// Uploader replicas.
     pub uploader_replicas: u32,
-    /// TTL of finished upload jobs in seconds; below 900 only with the operator's test flag, which is then set.
-    pub upload_ttl_seconds: u32,
+    /// Shortest TTL of finished upload jobs in seconds; below 900 only with the operator's test flag, which is then set.
+    pub upload_ttl_floor_seconds: u32,
     /// Seconds of inactivity after which workers are scaled down.
     pub scale_down_seconds: u32,
 }
@@ -119,7 +120,11 @@ impl Stack {
         self.cluster.kubectl_stdin(&["apply", "-f", "-"], &list.to_string()).map(|_| ())
     }
 
-    fn reference_service(&self, images: &Images) -> Result<()> {
+    /// Installs the reference processing service.
+    ///
+    /// # Errors
+    /// What kubectl said.
+    pub fn reference_service(&self, images: &Images) -> Result<()> {
         let manifest = include_str!("../deploy/reference-service.yaml")
             .replace("@REGISTRY@", &images.registry)
             .replace("@TAG@", &images.tag);
@@ -140,7 +145,11 @@ impl Stack {
         Ok(())
     }
 
-    async fn ready(&self, options: &StackOptions) -> Result<()> {
+    /// Waits until operator, uploader, reference service and the default pool are there.
+    ///
+    /// # Errors
+    /// They are not within minutes; the message names the one.
+    pub async fn ready(&self, options: &StackOptions) -> Result<()> {
         for (namespace, name, replicas) in [
             (RELEASE_NAMESPACE, "kinora-operator", options.operator_replicas),
             (RELEASE_NAMESPACE, "kinora-uploader", options.uploader_replicas),
@@ -254,16 +263,15 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 /// The chart's values for the local cluster.
 fn chart_values(options: &StackOptions) -> serde_json::Value {
-    let short_ttl = options.upload_ttl_seconds < 900;
     serde_json::json!({
         "image": {"registry": options.images.registry, "tag": options.images.tag, "pullPolicy": "IfNotPresent"},
         "operator": {"replicas": options.operator_replicas},
         "uploader": {"replicas": options.uploader_replicas},
         "store": {"endpoint": format!("http://{}:8333", crate::cluster::STORE_HOST), "bucket": BUCKET, "region": "us-east-1"},
         "jobs": {"namespace": JOBS_NAMESPACE},
-        "insecure": short_ttl,
-        "uploadTtlFloorSeconds": options.upload_ttl_seconds.min(900),
-        "profiles": {"default": {"maxBytes": 300_000_000, "ttlSecondsAfterFinished": options.upload_ttl_seconds}},
+        "insecure": options.upload_ttl_floor_seconds < UPLOAD_TTL_SECONDS,
+        "uploadTtlFloorSeconds": options.upload_ttl_floor_seconds,
+        "profiles": {"default": {"maxBytes": 300_000_000, "ttlSecondsAfterFinished": UPLOAD_TTL_SECONDS}},
         "pool": {"spec": {
             "default": true,
             "service": {

@@ -109,7 +109,12 @@ pub(crate) fn groups(layout: &Layout) -> Vec<PathBuf> {
             let Ok(entries) = fs::read_dir(&group) else {
                 continue;
             };
-            open.extend(entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir()).map(|entry| entry.path()));
+            open.extend(
+                entries
+                    .filter_map(Result::ok)
+                    .filter(|entry| entry.path().is_dir())
+                    .map(|entry| entry.path()),
+            );
             found.push(group);
         }
     }
@@ -151,13 +156,20 @@ fn is_v2(group: &Path) -> bool {
 }
 
 fn mounted(kinds: &[&str]) -> Vec<PathBuf> {
-    of_kind(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), kinds)
+    of_kind(
+        &fs::read_to_string("/proc/self/mounts").unwrap_or_default(),
+        kinds,
+    )
 }
 
 fn of_kind(mounts: &str, kinds: &[&str]) -> Vec<PathBuf> {
-    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let fields = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
     let wanted = fields.filter(|fields| fields.get(2).is_some_and(|kind| kinds.contains(kind)));
-    wanted.filter_map(|fields| fields.get(1).map(PathBuf::from)).collect()
+    wanted
+        .filter_map(|fields| fields.get(1).map(PathBuf::from))
+        .collect()
 }
 
 #[cfg(test)]

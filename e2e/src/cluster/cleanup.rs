@@ -206,8 +206,16 @@ fn shared_folders(layout: &Layout) {
         // `ip netns add` mounts the folder on itself.
         let _ = umount2(NAMESPACES, MntFlags::empty());
     }
-    let plugins = Path::new(KUBELET_SOCKET).parent().into_iter().flat_map(|folder| [Some(folder), folder.parent()]).flatten();
-    for folder in [CONTAINER_LOGS, SHIM_SOCKETS, "/run/containerd", NAMESPACES].map(Path::new).into_iter().chain(plugins) {
+    let plugins = Path::new(KUBELET_SOCKET)
+        .parent()
+        .into_iter()
+        .flat_map(|folder| [Some(folder), folder.parent()])
+        .flatten();
+    for folder in [CONTAINER_LOGS, SHIM_SOCKETS, "/run/containerd", NAMESPACES]
+        .map(Path::new)
+        .into_iter()
+        .chain(plugins)
+    {
         let _ = fs::remove_dir(folder);
     }
 }

@@ -125,7 +125,10 @@ pub(super) fn controllers(layout: &Layout, tools: &Tools) -> Result<()> {
         flag("cluster-cidr", POD_RANGE),
         flag("allocate-node-cidrs", "false"),
         flag("leader-elect", "false"),
-        flag("flex-volume-plugin-dir", &layout.text("kubelet/volume-plugins")),
+        flag(
+            "flex-volume-plugin-dir",
+            &layout.text("kubelet/volume-plugins"),
+        ),
     ]);
     daemon::ensure(
         layout,

@@ -41,14 +41,18 @@ pub(super) fn alive(pid: i32) -> bool {
 /// Whether `variable=value` is in the environment the process was started with.
 #[must_use]
 pub(super) fn has_mark(pid: i32, mark: &str) -> bool {
-    environment(pid).split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    environment(pid)
+        .split(|byte| *byte == 0)
+        .any(|entry| entry == mark.as_bytes())
 }
 
 /// Empty for a moment while the process becomes another program, and for good when there is nothing to read.
 fn environment(pid: i32) -> Vec<u8> {
     for _ in 0..5 {
         match std::fs::read(format!("/proc/{pid}/environ")) {
-            Ok(text) if text.is_empty() && alive(pid) => std::thread::sleep(Duration::from_millis(2)),
+            Ok(text) if text.is_empty() && alive(pid) => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
             Ok(text) => return text,
             Err(_) => break,
         }

@@ -39,7 +39,16 @@ pub(super) fn start(layout: &Layout, tools: &Tools) -> Result<()> {
     pki::write_secret(&config, &serde_json::to_vec_pretty(&identity)?)?;
     // SeaweedFS talks to itself through sockets in /tmp that are named by port only: without a /tmp of its own, the
     // stores of two clusters would talk to one another.
-    let args = ["--mount", "--propagation", "private", "sh", "-c", PRIVATE_TMP, "sh"].map(str::to_owned);
+    let args = [
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        PRIVATE_TMP,
+        "sh",
+    ]
+    .map(str::to_owned);
     let weed = [
         layout.text("store/tmp"),
         tools.weed.to_string_lossy().into_owned(),
@@ -69,10 +78,14 @@ pub(super) fn start(layout: &Layout, tools: &Tools) -> Result<()> {
 /// It does not; the message ends with its log.
 pub(super) fn ready(layout: &Layout) -> Result<()> {
     probe::in_namespace(layout, || {
-        probe::until(layout, STORE, READY, || probe::http_status(STORE_ADDRESS, "/").map(|_| ()))?;
+        probe::until(layout, STORE, READY, || {
+            probe::http_status(STORE_ADDRESS, "/").map(|_| ())
+        })?;
         probe::until(layout, STORE, READY, || make_bucket(BUCKET))?;
         // The first write finds out whether there is a volume to write to.
-        probe::until(layout, STORE, READY, || filer("PUT", &format!("/buckets/{BUCKET}/.ready"), "ready"))?;
+        probe::until(layout, STORE, READY, || {
+            filer("PUT", &format!("/buckets/{BUCKET}/.ready"), "ready")
+        })?;
         filer("DELETE", &format!("/buckets/{BUCKET}/.ready"), "")
     })
 }
@@ -86,13 +99,18 @@ pub(super) fn make_bucket(name: &str) -> Result<()> {
 }
 
 fn filer(method: &str, path: &str, body: &str) -> Result<()> {
-    let mut stream =
-        TcpStream::connect_timeout(&FILER.parse()?, ONE_REQUEST).context("connect to the store's filer")?;
+    let mut stream = TcpStream::connect_timeout(&FILER.parse()?, ONE_REQUEST)
+        .context("connect to the store's filer")?;
     stream.set_read_timeout(Some(ONE_REQUEST))?;
     let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {FILER}\r\nContent-Length: {length}\r\n\r\n{body}")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: {FILER}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("read the filer's answer")?;
+    stream
+        .read_to_string(&mut answer)
+        .context("read the filer's answer")?;
     // 409: the folder is there already.
     let done = matches!(answer.get(9..12), Some("200" | "201" | "204" | "409"));
     ensure!(done, "{method} {path} on the store's filer: {answer}");

@@ -27,7 +27,16 @@ async fn up_again(context: &Context) -> Result<()> {
         anyhow::Ok((before, cluster.status()))
     })
     .await??;
-    let pids = |status: &Status| status.components.iter().map(|one| one.pid).collect::<Vec<_>>();
-    ensure!(after.is_running() && pids(&before) == pids(&after), "before {before:?}, after {after:?}");
+    let pids = |status: &Status| {
+        status
+            .components
+            .iter()
+            .map(|one| one.pid)
+            .collect::<Vec<_>>()
+    };
+    ensure!(
+        after.is_running() && pids(&before) == pids(&after),
+        "before {before:?}, after {after:?}"
+    );
     Ok(())
 }

@@ -40,6 +40,8 @@ pub struct Case {
 pub struct Context {
     /// The installed Kinora.
     pub stack: Stack,
+    /// How it is installed.
+    pub options: StackOptions,
     /// A static ffmpeg.
     pub ffmpeg: PathBuf,
     /// Where cases put what they download.
@@ -124,7 +126,7 @@ pub struct Counts {
 ///
 /// # Errors
 /// Kinora could not be installed.
-pub async fn run(context: &Context, filter: &str, options: &StackOptions) -> Result<Counts> {
+pub async fn run(context: &Context, filter: &str) -> Result<Counts> {
     let started = Instant::now();
     let early = chosen(before_install(), filter);
     let late = chosen(installed(), filter);
@@ -134,7 +136,7 @@ pub async fn run(context: &Context, filter: &str, options: &StackOptions) -> Res
         one(context, case, &mut counts).await;
     }
     if !late.is_empty() {
-        context.stack.install(options).await?;
+        context.stack.install(&context.options).await?;
         println!("    Kinora is installed");
     }
     for case in &late {

@@ -22,7 +22,19 @@ pub(super) fn fmt() -> Result<Tally> {
 }
 
 pub(super) fn clippy() -> Result<Tally> {
-    streamed("cargo clippy", cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    streamed(
+        "cargo clippy",
+        cargo().args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
     Ok(Tally::ONE)
 }
 
@@ -30,7 +42,8 @@ pub(super) fn clippy() -> Result<Tally> {
 pub(super) fn unit() -> Result<Tally> {
     let mut tally = Tally::default();
     let mut test = cargo();
-    test.args(["test", "--workspace", "--locked", "--no-fail-fast"]).stdout(Stdio::piped());
+    test.args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .stdout(Stdio::piped());
     let mut child = test.spawn().context("start cargo test")?;
     let output = child.stdout.take().context("output of cargo test")?;
     for line in BufReader::new(output).lines() {
@@ -51,14 +64,24 @@ pub(super) fn deny() -> Result<Tally> {
     let deny = cargo_deny()?;
     let run = |what: &[&str]| {
         let mut check = Command::new(&deny);
-        check.current_dir(repository_root()).args(["--locked", "check", "--hide-inclusion-graph"]).args(what);
+        check
+            .current_dir(repository_root())
+            .args(["--locked", "check", "--hide-inclusion-graph"])
+            .args(what);
         check
     };
     streamed("cargo deny", &mut run(&["licenses", "bans", "sources"]))?;
     // The database of advisories is a git repository that not every machine may reach; it is not part of the gate.
-    match command::run("cargo deny check advisories", &mut run(&["advisories"]), Duration::from_mins(2)) {
+    match command::run(
+        "cargo deny check advisories",
+        &mut run(&["advisories"]),
+        Duration::from_mins(2),
+    ) {
         Ok(_) => note("advisories: none"),
-        Err(error) => note(&format!("advisories: SKIPPED or found, not part of the gate: {}", first_line(&error))),
+        Err(error) => note(&format!(
+            "advisories: SKIPPED or found, not part of the gate: {}",
+            first_line(&error)
+        )),
     }
     Ok(Tally::ONE)
 }
@@ -68,20 +91,36 @@ fn cargo_deny() -> Result<std::path::PathBuf> {
     let build = |folder: &std::path::Path| {
         let mut progress = Progress::new("cargo-deny", 1);
         let mut install = cargo();
-        install.args(["install", "cargo-deny", "--locked", "--version", DENY_VERSION, "--root"]).arg(folder);
-        progress.step(&format!("build cargo-deny {DENY_VERSION} (about 4 min on two cores, once)"), || {
-            command::run("cargo install cargo-deny", &mut install, DENY_BUILD).map(|_| ())
-        })
+        install
+            .args([
+                "install",
+                "cargo-deny",
+                "--locked",
+                "--version",
+                DENY_VERSION,
+                "--root",
+            ])
+            .arg(folder);
+        progress.step(
+            &format!("build cargo-deny {DENY_VERSION} (about 4 min on two cores, once)"),
+            || command::run("cargo install cargo-deny", &mut install, DENY_BUILD).map(|_| ()),
+        )
     };
     Ok(cache::get(&key, build)?.join("bin/cargo-deny"))
 }
 
 /// Cargo as this program was started with, in the checkout, without what cargo tells the programs it runs.
 pub(super) fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").as_deref().unwrap_or(OsStr::new("cargo")));
+    let mut cargo = Command::new(
+        std::env::var_os("CARGO")
+            .as_deref()
+            .unwrap_or(OsStr::new("cargo")),
+    );
     cargo.current_dir(repository_root());
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+        if name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        }) {
             cargo.env_remove(name);
         }
     }
@@ -90,7 +129,10 @@ pub(super) fn cargo() -> Command {
 
 /// Runs a command that speaks for itself.
 pub(super) fn streamed(what: &str, command: &mut Command) -> Result<()> {
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("start {what}"))?;
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("start {what}"))?;
     if !status.success() {
         bail!("{what}: {status}");
     }
@@ -102,18 +144,32 @@ fn summary(line: &str) -> Option<Tally> {
     let rest = line.strip_prefix("test result: ")?;
     let count = |word: &str| {
         let before = rest.split(word).next()?;
-        before.rsplit(' ').find(|part| !part.is_empty())?.parse().ok()
+        before
+            .rsplit(' ')
+            .find(|part| !part.is_empty())?
+            .parse()
+            .ok()
     };
-    Some(Tally { passed: count(" passed;")?, failed: count(" failed;")? })
+    Some(Tally {
+        passed: count(" passed;")?,
+        failed: count(" failed;")?,
+    })
 }
 
 /// Hundreds of lines that say `ok` hide the one that does not.
 fn worth_showing(line: &str) -> bool {
-    !line.is_empty() && !(line.starts_with("test ") && line.ends_with("... ok")) && line != "running 0 tests" && !line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored")
+    !line.is_empty()
+        && !(line.starts_with("test ") && line.ends_with("... ok"))
+        && line != "running 0 tests"
+        && !line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored")
 }
 
 fn first_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
+    format!("{error:#}")
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -123,12 +179,22 @@ mod tests {
     #[test]
     fn cargos_summaries_are_counted() {
         for (line, want) in [
-            ("test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s", Some((12, 0))),
-            ("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s", Some((3, 2))),
+            (
+                "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+                Some((12, 0)),
+            ),
+            (
+                "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+                Some((3, 2)),
+            ),
             ("test tests::passed ... ok", None),
             ("", None),
         ] {
-            assert_eq!(summary(line), want.map(|(passed, failed)| Tally { passed, failed }), "{line}");
+            assert_eq!(
+                summary(line),
+                want.map(|(passed, failed)| Tally { passed, failed }),
+                "{line}"
+            );
         }
     }
 }

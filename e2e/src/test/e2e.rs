@@ -18,17 +18,24 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
     let cluster = Cluster::up(CLUSTER)?;
     let outcome = on(&cluster, options);
     if options.keep {
-        note(&format!("cluster {CLUSTER} stays up: KUBECONFIG={}", cluster.host_kubeconfig().display()));
+        note(&format!(
+            "cluster {CLUSTER} stays up: KUBECONFIG={}",
+            cluster.host_kubeconfig().display()
+        ));
         return outcome;
     }
-    let removed = Progress::new("cluster down", 1).step(&format!("remove cluster {CLUSTER}"), || cluster.down());
+    let removed = Progress::new("cluster down", 1)
+        .step(&format!("remove cluster {CLUSTER}"), || cluster.down());
     let mut tally = outcome?;
     // That nothing is left behind is a promise, so it counts as a test.
     match removed {
         Ok(()) => tally.add(Tally::ONE),
         Err(error) => {
             eprintln!("{error:#}");
-            tally.add(Tally { passed: 0, failed: 1 });
+            tally.add(Tally {
+                passed: 0,
+                failed: 1,
+            });
         }
     }
     Ok(tally)
@@ -39,10 +46,13 @@ fn on(cluster: &Cluster, options: &Options) -> Result<Tally> {
     let built = images::build(&mut progress)?;
     images::load(cluster, &built, &mut progress)?;
     let stack_options = StackOptions {
-        images: Images { registry: images::REGISTRY.to_owned(), tag: built.tag.clone() },
+        images: Images {
+            registry: images::REGISTRY.to_owned(),
+            tag: built.tag.clone(),
+        },
         operator_replicas: 2,
         uploader_replicas: 2,
-        upload_ttl_seconds: UPLOAD_TTL_SECONDS,
+        upload_ttl_floor_seconds: UPLOAD_TTL_FLOOR_SECONDS,
         scale_down_seconds: SCALE_DOWN_SECONDS,
     };
     let ffmpeg = wheel::FFMPEG.binary()?;
@@ -50,12 +60,20 @@ fn on(cluster: &Cluster, options: &Options) -> Result<Tally> {
     std::fs::create_dir_all(&scratch).with_context(|| format!("make {}", scratch.display()))?;
     let counts = cluster.block_on(|| async {
         let stack = Stack::attach(cluster.clone()).await?;
-        let context = Context { stack, ffmpeg, scratch };
-        suite::run(&context, &options.case, &stack_options).await
+        let context = Context {
+            stack,
+            options: stack_options,
+            ffmpeg,
+            scratch,
+        };
+        suite::run(&context, &options.case).await
     })?;
-    Ok(Tally { passed: counts.passed, failed: counts.failed })
+    Ok(Tally {
+        passed: counts.passed,
+        failed: counts.failed,
+    })
 }
 
-/// Short, so that the cases see a job end and its workers go.
-const UPLOAD_TTL_SECONDS: u32 = 900;
+/// Short, so that the cases see a job's object and its workers go.
+const UPLOAD_TTL_FLOOR_SECONDS: u32 = 1;
 const SCALE_DOWN_SECONDS: u32 = 10;

@@ -15,21 +15,31 @@ pub(super) fn current() -> Result<Tally> {
     let built = images::binaries(&["--workspace", "--bin", "crdgen"])?;
     let crdgen = built.get("crdgen").context("cargo built no crdgen")?;
     let mut check = Command::new(crdgen);
-    check.current_dir(repository_root()).args(["crds", "values", "manifests", "--check", "--helm"]).arg(helm()?);
-    streamed("crdgen --check (without --check it writes the files)", &mut check)?;
+    check
+        .current_dir(repository_root())
+        .args(["crds", "values", "manifests", "--check", "--helm"])
+        .arg(helm()?);
+    streamed(
+        "crdgen --check (without --check it writes the files)",
+        &mut check,
+    )?;
     Ok(Tally::ONE)
 }
 
 pub(super) fn chart() -> Result<Tally> {
     let mut lint = Command::new(helm()?);
-    lint.current_dir(repository_root()).args(["lint", "charts/kinora", "--strict"]);
+    lint.current_dir(repository_root())
+        .args(["lint", "charts/kinora", "--strict"]);
     streamed("helm lint", &mut lint)?;
     Ok(Tally::ONE)
 }
 
 fn helm() -> Result<PathBuf> {
     if go::HELM.cached()?.is_none() {
-        crate::progress::note(&format!("building helm from Go modules (about {} on two cores, once)", go::HELM.cold));
+        crate::progress::note(&format!(
+            "building helm from Go modules (about {} on two cores, once)",
+            go::HELM.cold
+        ));
     }
     go::HELM.binary()
 }

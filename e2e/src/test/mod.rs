@@ -23,7 +23,10 @@ pub struct Tally {
 }
 
 impl Tally {
-    const ONE: Self = Self { passed: 1, failed: 0 };
+    const ONE: Self = Self {
+        passed: 1,
+        failed: 0,
+    };
 
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
@@ -55,13 +58,41 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step { name: "fmt", about: "cargo fmt --check", run: |_| cargo::fmt() },
-    Step { name: "clippy", about: "clippy, warnings are errors", run: |_| cargo::clippy() },
-    Step { name: "unit", about: "unit tests of all crates", run: |_| cargo::unit() },
-    Step { name: "generated", about: "generated files are current", run: |_| generated::current() },
-    Step { name: "deny", about: "licences, bans and sources of the dependencies", run: |_| cargo::deny() },
-    Step { name: "chart", about: "helm lint --strict", run: |_| generated::chart() },
-    Step { name: "e2e", about: "cases on a real cluster", run: e2e::run },
+    Step {
+        name: "fmt",
+        about: "cargo fmt --check",
+        run: |_| cargo::fmt(),
+    },
+    Step {
+        name: "clippy",
+        about: "clippy, warnings are errors",
+        run: |_| cargo::clippy(),
+    },
+    Step {
+        name: "unit",
+        about: "unit tests of all crates",
+        run: |_| cargo::unit(),
+    },
+    Step {
+        name: "generated",
+        about: "generated files are current",
+        run: |_| generated::current(),
+    },
+    Step {
+        name: "deny",
+        about: "licences, bans and sources of the dependencies",
+        run: |_| cargo::deny(),
+    },
+    Step {
+        name: "chart",
+        about: "helm lint --strict",
+        run: |_| generated::chart(),
+    },
+    Step {
+        name: "e2e",
+        about: "cases on a real cluster",
+        run: e2e::run,
+    },
 ];
 
 struct Line {
@@ -79,13 +110,26 @@ pub fn run(options: &Options) -> Result<bool> {
     let started = Instant::now();
     let mut lines = Vec::new();
     for (at, step) in steps.iter().enumerate() {
-        eprintln!("\n=== [{}/{}] {}: {}", at + 1, steps.len(), step.name, step.about);
+        eprintln!(
+            "\n=== [{}/{}] {}: {}",
+            at + 1,
+            steps.len(),
+            step.name,
+            step.about
+        );
         let began = Instant::now();
         let tally = (step.run)(options).unwrap_or_else(|error| {
             eprintln!("{}: {error:#}", step.name);
-            Tally { passed: 0, failed: 1 }
+            Tally {
+                passed: 0,
+                failed: 1,
+            }
         });
-        let line = Line { name: step.name, tally, took: began.elapsed() };
+        let line = Line {
+            name: step.name,
+            tally,
+            took: began.elapsed(),
+        };
         eprintln!("=== [{}/{}] {}", at + 1, steps.len(), in_words(&line));
         lines.push(line);
     }
@@ -100,24 +144,47 @@ fn sum_up(lines: &[Line], took: Duration) -> bool {
         total.add(line.tally);
     }
     for line in lines.iter().filter(|line| line.tally.failed > 0) {
-        println!("{} failed: its output is above; once more alone: cargo xtask test --only {}", line.name, line.name);
+        println!(
+            "{} failed: its output is above; once more alone: cargo xtask test --only {}",
+            line.name, line.name
+        );
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     total.failed == 0
 }
 
 fn in_words(line: &Line) -> String {
-    let verdict = if line.tally.failed == 0 { "ok" } else { "FAILED" };
-    format!("{:<10} {verdict:<7} {} passed, {} failed, {}", line.name, line.tally.passed, line.tally.failed, seconds(line.took))
+    let verdict = if line.tally.failed == 0 {
+        "ok"
+    } else {
+        "FAILED"
+    };
+    format!(
+        "{:<10} {verdict:<7} {} passed, {} failed, {}",
+        line.name,
+        line.tally.passed,
+        line.tally.failed,
+        seconds(line.took)
+    )
 }
 
 fn chosen(options: &Options) -> Result<Vec<&'static Step>> {
     let known: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
-    if let Some(unknown) = options.only.iter().chain(&options.skip).find(|name| !known.contains(&name.as_str())) {
-        bail!("there is no step `{unknown}`; steps are: {}", known.join(", "));
+    if let Some(unknown) = options
+        .only
+        .iter()
+        .chain(&options.skip)
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        bail!(
+            "there is no step `{unknown}`; steps are: {}",
+            known.join(", ")
+        );
     }
     let named = |list: &[String], step: &Step| list.iter().any(|name| name == step.name);
-    let wanted = |step: &&Step| (options.only.is_empty() || named(&options.only, step)) && !named(&options.skip, step);
+    let wanted = |step: &&Step| {
+        (options.only.is_empty() || named(&options.only, step)) && !named(&options.skip, step)
+    };
     Ok(STEPS.iter().filter(wanted).collect())
 }
 
@@ -127,22 +194,45 @@ mod tests {
 
     #[test]
     fn steps_are_chosen_by_name() {
-        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let list = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
         for (only, skip, want) in [
-            (list(&[]), list(&["e2e", "deny"]), Some("fmt clippy unit generated chart")),
+            (
+                list(&[]),
+                list(&["e2e", "deny"]),
+                Some("fmt clippy unit generated chart"),
+            ),
             (list(&["e2e", "fmt"]), list(&[]), Some("fmt e2e")),
             (list(&["fmt"]), list(&["fmt"]), Some("")),
             (list(&["format"]), list(&[]), None),
         ] {
-            let options = Options { only, skip, ..Options::default() };
-            let names = chosen(&options).map(|steps| steps.iter().map(|step| step.name).collect::<Vec<_>>().join(" "));
+            let options = Options {
+                only,
+                skip,
+                ..Options::default()
+            };
+            let names = chosen(&options).map(|steps| {
+                steps
+                    .iter()
+                    .map(|step| step.name)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            });
             assert_eq!(names.ok().as_deref(), want);
         }
     }
 
     #[test]
     fn a_run_fails_when_any_step_did() {
-        let line = |failed| Line { name: "unit", tally: Tally { passed: 3, failed }, took: Duration::ZERO };
+        let line = |failed| Line {
+            name: "unit",
+            tally: Tally { passed: 3, failed },
+            took: Duration::ZERO,
+        };
         assert!(sum_up(&[line(0), line(0)], Duration::ZERO));
         assert!(!sum_up(&[line(0), line(1)], Duration::ZERO));
     }
