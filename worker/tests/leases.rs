@@ -1,4 +1,5 @@
 //! A worker between a fake operator and a fake service, over real TLS and gRPC: the life of a lease, and lost streams.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
