@@ -102,8 +102,8 @@ fn the_operator_may_do_what_it_does_and_nothing_else() {
         "everywhere kinora.dev/videoworkerpools: get,list,watch,create,patch",
         "everywhere kinora.dev/videoworkerpools/status: patch",
         "everywhere apps/deployments: get,list,watch,create,patch",
-        "everywhere apps/deployments/scale: get,patch",
-        "everywhere apps/replicasets: get,list,watch",
+        "everywhere apps/deployments/scale: patch",
+        "everywhere apps/replicasets: get",
         "everywhere /pods: get,list,watch,patch",
         "everywhere authentication.k8s.io/tokenreviews: create",
         "everywhere /configmaps[kinora-dispatch-ca]: get,list,watch,create,patch",
@@ -112,8 +112,8 @@ fn the_operator_may_do_what_it_does_and_nothing_else() {
          [videojobs.kinora.dev,videoworkerpools.kinora.dev,videojobredrives.kinora.dev]: get",
         "everywhere events.k8s.io/events: create",
         "kinora-system coordination.k8s.io/leases: create",
-        "kinora-system coordination.k8s.io/leases[kinora-operator]: get,update,patch",
-        "kinora-system /secrets[kinora-dispatch-ca]: get,update,patch",
+        "kinora-system coordination.k8s.io/leases[kinora-operator]: get,update",
+        "kinora-system /secrets[kinora-dispatch-ca]: get,patch",
         "kinora-system /configmaps[kinora-default-pool]: get,list,watch",
     ];
     assert_eq!(rights("kinora-operator"), want);
