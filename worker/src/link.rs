@@ -71,6 +71,8 @@ pub struct Link {
     outbound_capacity: usize,
     events: mpsc::Sender<LinkEvent>,
     generation: u64,
+    /// The last failure that was logged: an operator that is away for an hour is one line, not an hour of lines.
+    told: Option<String>,
 }
 
 impl Link {
@@ -88,6 +90,7 @@ impl Link {
             outbound_capacity,
             events,
             generation: 0,
+            told: None,
         }
     }
 
@@ -115,12 +118,21 @@ impl Link {
                     self.pause(REFUSED_PAUSE).await;
                 }
                 End::Failed(problem) => {
-                    warn!(%address, problem, "no stream to the operator");
+                    self.tell(&address, problem);
                     self.pause(self.reconnect).await;
                 }
                 End::Closed => return,
             }
         }
+    }
+
+    fn tell(&mut self, address: &str, problem: String) {
+        if self.told.as_ref() == Some(&problem) {
+            debug!(address, problem, "still no stream to the operator");
+            return;
+        }
+        warn!(address, problem, "no stream to the operator");
+        self.told = Some(problem);
     }
 
     async fn pause(&self, (from, to): (Duration, Duration)) {
@@ -186,7 +198,7 @@ impl Link {
 
     /// No timeout here: the machine watches for silence from the Hello on and closes the stream.
     async fn follow(
-        &self,
+        &mut self,
         mut client: DispatchClient<tonic::transport::Channel>,
         request: Request<ReceiverStream<FromWorker>>,
         generation: u64,
@@ -195,7 +207,8 @@ impl Link {
             Ok(response) => response.into_inner(),
             Err(status) => return end_of(&status),
         };
-        debug!(generation, "stream to the operator is open");
+        info!(generation, "stream to the operator is open");
+        self.told = None;
         loop {
             match inbound.message().await {
                 Ok(Some(message)) => {
