@@ -48,6 +48,8 @@ pub mod grpc {
     pub const INVALID_ARGUMENT: i32 = 3;
     /// DEADLINE_EXCEEDED.
     pub const DEADLINE_EXCEEDED: i32 = 4;
+    /// NOT_FOUND.
+    pub const NOT_FOUND: i32 = 5;
     /// PERMISSION_DENIED.
     pub const PERMISSION_DENIED: i32 = 7;
     /// RESOURCE_EXHAUSTED.

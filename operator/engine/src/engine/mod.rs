@@ -11,8 +11,7 @@ mod live;
 mod pods;
 mod review;
 mod streams;
-#[cfg(test)]
-mod tests;
+
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};

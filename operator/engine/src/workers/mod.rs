@@ -3,8 +3,7 @@
 //! Says what happened; what it means for a job is decided elsewhere.
 
 mod silence;
-#[cfg(test)]
-mod tests;
+
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,0 +1,250 @@
+//! Who is claimed, for whom, when; and what a write without a clear answer means.
+
+use kinora_engine::action::Cause;
+use kinora_engine::event::Answer;
+use kinora_engine::*;
+
+use crate::fixtures::*;
+
+#[test]
+fn a_job_is_leased_only_after_its_claim_is_stored() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    assert_eq!(world.held.len(), 1);
+    assert!(world.leases().is_empty());
+    world.hold_writes = false;
+    let claim = world.held.remove(0);
+    let (job, token, answer) = world.perform(claim).unwrap();
+    world.feed(Event::Answer { job, token, answer });
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+    assert_eq!(world.status(1).worker, Some(Uid(1)));
+    assert_eq!(world.status(1).attempt, 1);
+}
+
+#[test]
+fn without_a_worker_nothing_is_claimed_and_a_slot_wakes_the_next_job() {
+    let mut world = World::new();
+    world.put(job(1));
+    world.put(job(2));
+    assert!(world.writes.is_empty());
+    let session = world.hello(1, 1, 1);
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+    world.report(session, attempt(1, 1), outcome::Fact::Succeeded);
+    assert_eq!(world.leases(), [attempt(1, 1), attempt(2, 1)]);
+    assert_eq!(world.phase(1), Phase::Succeeded);
+}
+
+#[test]
+fn priority_goes_before_age_and_age_before_the_rest() {
+    let mut world = World::new();
+    let with = |uid, priority, created| {
+        let mut job = job(uid);
+        job.spec.priority = priority;
+        job.spec.created = Wall(START.0 + created);
+        job
+    };
+    world.put(with(1, 0, 2000));
+    world.put(with(2, 0, 1000));
+    world.put(with(3, 5, 3000));
+    world.hello(1, 1, 3);
+    assert_eq!(
+        world.leases(),
+        [attempt(3, 1), attempt(2, 1), attempt(1, 1)]
+    );
+}
+
+#[test]
+fn the_idlest_worker_gets_the_lease() {
+    let mut world = World::new();
+    world.hello(1, 1, 2);
+    world.hello(2, 2, 3);
+    world.put(job(1));
+    assert_eq!(world.status(1).worker, Some(Uid(2)));
+}
+
+#[test]
+fn a_new_leader_has_no_tokens_and_never_more_than_the_rate() {
+    let mut world = World::with_pool(PoolPolicy {
+        rate_per_second: Some(2.0),
+        burst: 2,
+        ..pool()
+    });
+    let session = world.hello(1, 1, 50);
+    for uid in 1..=20 {
+        world.put(job(uid));
+    }
+    assert!(world.leases().is_empty());
+    world.pass(secs(1), &[]);
+    assert_eq!(world.leases().len(), 2);
+    world.pass(secs(4), &[session]);
+    assert_eq!(world.leases().len(), 10);
+}
+
+#[test]
+fn max_in_flight_holds_over_all_workers() {
+    let mut world = World::with_pool(PoolPolicy {
+        max_in_flight: Some(2),
+        ..pool()
+    });
+    world.hello(1, 1, 4);
+    world.hello(2, 2, 4);
+    for uid in 1..=5 {
+        world.put(job(uid));
+    }
+    assert_eq!(world.leases().len(), 2);
+}
+
+#[test]
+fn no_more_claims_are_under_way_than_a_leader_may_be_wrong_about() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    world.hello(1, 1, 100);
+    for uid in 1..=50 {
+        world.put(job(uid));
+    }
+    assert_eq!(world.held.len(), 32);
+}
+
+#[test]
+fn a_claim_whose_answer_was_lost_counts_when_it_is_stored() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    let claim = world.held.remove(0);
+    let (job, token, _lost) = world.perform(claim).unwrap();
+    world.feed(Event::Answer {
+        job,
+        token,
+        answer: Answer::Unknown,
+    });
+    assert_eq!(world.asked, ["read"]);
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+    assert_eq!(world.writes.len(), 1);
+}
+
+#[test]
+fn a_claim_that_lost_the_race_is_decided_again_from_what_is_stored() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    let claim = world.held.remove(0);
+    let mut changed = world.etcd[&Uid(1)].clone();
+    changed.spec.cancel = true;
+    changed.generation = 2;
+    world.put_unseen(changed);
+    let (job, token, answer) = world.perform(claim).unwrap();
+    assert_eq!(answer, Answer::Unknown);
+    world.hold_writes = false;
+    world.feed(Event::Answer { job, token, answer });
+    assert!(world.leases().is_empty());
+    assert_eq!(world.phase(1), Phase::Cancelled);
+    assert_eq!(world.status(1).attempt, 0);
+    // The slot is free again.
+    world.put(crate::fixtures::job(2));
+    assert_eq!(world.leases(), [attempt(2, 1)]);
+}
+
+#[test]
+fn a_claim_past_the_renew_deadline_is_not_sent_and_costs_nothing() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    let Action::Write { job, token, .. } = world.held.remove(0) else {
+        panic!("a claim");
+    };
+    world.feed(Event::Answer {
+        job,
+        token,
+        answer: Answer::NotSent,
+    });
+    assert!(world.held.is_empty());
+    world.hold_writes = false;
+    world.pass(secs(1), &[]);
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+}
+
+#[test]
+fn a_declared_job_is_seen_at_once_and_an_upload_is_not() {
+    let mut world = World::new();
+    let mut declared = job(1);
+    declared.spec.declared = true;
+    world.put(declared);
+    world.put(job(2));
+    let causes: Vec<_> = world.writes.iter().map(|w| (w.0, w.1)).collect();
+    assert_eq!(causes, [(Uid(1), Cause::Observed)]);
+    assert_eq!(world.status(1).observed, 1);
+}
+
+#[test]
+fn a_job_without_a_pool_says_so_once_and_goes_on_when_there_is_one() {
+    let mut world = World::new();
+    let mut lost = job(1);
+    lost.spec.pool = Some(Symbol(77));
+    world.put(lost);
+    world.pass(secs(5), &[]);
+    assert_eq!(world.writes.len(), 1);
+    assert_eq!(world.status(1).reason, Reason::PoolNotFound);
+    let name = PoolName {
+        namespace: NAMESPACE,
+        name: Symbol(77),
+    };
+    world.feed(Event::Pool(name, Box::new(pool())));
+    assert_eq!(world.status(1).reason, Reason::Queued);
+    assert_eq!(world.writes.len(), 2);
+}
+
+#[test]
+fn a_successful_job_costs_two_status_writes_and_an_idle_engine_none() {
+    let (mut world, session) = World::running();
+    world.report(session, attempt(1, 1), outcome::Fact::Succeeded);
+    let causes: Vec<_> = world.writes.iter().map(|w| w.1).collect();
+    assert_eq!(
+        causes,
+        [Cause::Claimed, Cause::Ended(outcome::Class::Succeeded)]
+    );
+    world.asked.clear();
+    world.pass(secs(60), &[session]);
+    assert_eq!(world.writes.len(), 2);
+    assert!(world.asked.is_empty());
+}
+
+#[test]
+fn a_suspended_pool_claims_nothing() {
+    let mut world = World::with_pool(PoolPolicy {
+        suspended: true,
+        ..pool()
+    });
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    assert!(world.writes.is_empty());
+    world.feed(Event::Pool(POOL, Box::new(pool())));
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+}
+
+#[test]
+fn a_refused_write_waits_and_other_jobs_go_on() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    let Action::Write {
+        job: uid, token, ..
+    } = world.held.remove(0)
+    else {
+        panic!("a claim");
+    };
+    world.put(job(2));
+    world.hold_writes = false;
+    world.feed(Event::Answer {
+        job: uid,
+        token,
+        answer: Answer::Refused,
+    });
+    assert_eq!(world.leases(), [attempt(2, 1)]);
+    assert_eq!(world.writes.len(), 1);
+}

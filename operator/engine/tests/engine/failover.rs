@@ -1,0 +1,119 @@
+//! A new leader: what it adopts, what it holds back, what it asks the store. covers: F28, F37
+
+use kinora_engine::event::{Answer, Lead};
+use kinora_engine::*;
+
+use crate::fixtures::*;
+
+/// A standby that knows job 1 running attempt 3 on worker 1, then leads.
+fn heir() -> World {
+    let mut world = World::new();
+    world.feed(Event::Lead(Lead::Standby));
+    let mut running = job(1);
+    running.status.attempt = 2;
+    running.status = running.claimed(Uid(1), POOL.name, START);
+    world.put(running);
+    assert!(world.writes.is_empty());
+    world.feed(Event::Lead(Lead::Leader));
+    world
+}
+
+#[test]
+fn a_running_job_is_adopted_when_its_worker_presents_it() {
+    let mut world = heir();
+    world.pass(secs(5), &[]);
+    let session = world.hello_with(1, 1, 1, 100, &[attempt(1, 3)]);
+    world.pass(secs(60), &[session]);
+    assert!(world.writes.is_empty());
+    world.report(session, attempt(1, 3), outcome::Fact::Succeeded);
+    assert_eq!(world.phase(1), Phase::Succeeded);
+    assert_eq!(world.status(1).attempt, 3);
+}
+
+#[test]
+fn a_running_job_that_nobody_presents_is_requeued_after_ten_seconds() {
+    let mut world = heir();
+    world.pass(secs(9), &[]);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.pass(secs(2), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+    assert_eq!(world.status(1).failures, 0);
+    assert_eq!(world.status(1).ghosts.len(), 1);
+}
+
+#[test]
+fn a_worker_that_comes_without_the_job_gets_it_again_after_its_first_beat() {
+    let mut world = heir();
+    let session = world.hello(1, 1, 1);
+    assert_eq!(world.status(1).attempt, 3);
+    world.beat(session, 1, &[]);
+    assert_eq!(world.status(1).attempt, 4);
+    assert_eq!(world.leases(), [attempt(1, 4)]);
+}
+
+#[test]
+fn queued_jobs_go_at_once_to_workers_that_said_hello() {
+    let mut world = heir();
+    world.put(job(2));
+    world.hello(2, 2, 1);
+    assert_eq!(world.leases(), [attempt(2, 1)]);
+}
+
+#[test]
+fn stored_ghosts_and_running_jobs_of_the_old_leader_take_permits() {
+    let mut world = World::with_pool(PoolPolicy {
+        max_in_flight: Some(2),
+        ..pool()
+    });
+    world.feed(Event::Lead(Lead::Standby));
+    let mut running = job(1);
+    running.status = running.claimed(Uid(9), POOL.name, START);
+    world.put(running);
+    let mut haunted = job(2);
+    haunted.status.pool = Some(POOL.name);
+    haunted.status.ghosts = vec![Wall(START.0 + 60_000)];
+    haunted.spec.suspend = true;
+    world.put(haunted);
+    world.feed(Event::Lead(Lead::Leader));
+    world.put(job(3));
+    world.hello(1, 1, 4);
+    assert!(world.leases().is_empty());
+}
+
+#[test]
+fn a_final_job_of_the_old_leader_is_recorded_if_it_was_not() {
+    let mut world = World::new();
+    world.feed(Event::Lead(Lead::Standby));
+    let mut done = job(1);
+    done.status = done.claimed(Uid(9), POOL.name, START);
+    done.status = done.cancelled(secs(1), false, START);
+    world.put(done);
+    assert!(world.asked.is_empty());
+    world.feed(Event::Lead(Lead::Leader));
+    assert_eq!(world.asked, ["read record", "write record", "clean"]);
+    assert_eq!(world.store.record, Answer::Record(0));
+}
+
+#[test]
+fn a_leader_that_steps_down_closes_its_streams_and_decides_nothing() {
+    let (mut world, session) = World::running();
+    world.feed(Event::Lead(Lead::Standby));
+    assert_eq!(world.closed, [(session, action::CloseReason::NotLeader)]);
+    let writes = world.writes.len();
+    world.put(job(2));
+    world.pass(secs(60), &[]);
+    assert_eq!(world.writes.len(), writes);
+}
+
+#[test]
+fn a_claim_by_another_leader_for_our_worker_is_lost_when_the_worker_lacks_it() {
+    let mut world = World::new();
+    let session = world.hello(1, 1, 1);
+    let mut theirs = job(1);
+    theirs.status = theirs.claimed(Uid(1), POOL.name, START);
+    world.put(theirs);
+    assert!(world.leases().is_empty());
+    world.beat(session, 1, &[]);
+    assert_eq!(world.status(1).attempt, 2);
+    assert_eq!(world.leases(), [attempt(1, 2)]);
+}

@@ -1,0 +1,287 @@
+//! Workers that drop, hang, die, drain, or lack what they should hold. covers: F38, F39, F44, T10, T11
+
+use kinora_engine::action::Cause;
+use kinora_engine::event::Lead;
+use kinora_engine::ids::SessionId;
+use kinora_engine::outcome::{Class, Fact, grpc};
+use kinora_engine::*;
+
+use crate::fixtures::*;
+
+#[test]
+fn a_lease_that_a_later_heartbeat_lacks_is_lost_and_claimed_again_in_one_write() {
+    let (mut world, session) = World::running();
+    world.beat(session, 1, &[]);
+    assert_eq!(world.status(1).attempt, 2);
+    assert_eq!(world.writes.len(), 2);
+    assert_eq!(world.writes[1].1, Cause::Reclaimed(Class::Lost));
+    assert!(world.status(1).ghosts.is_empty());
+    assert_eq!(world.status(1).uncharged, 1);
+}
+
+#[test]
+fn a_heartbeat_made_before_the_lease_arrived_proves_nothing() {
+    let (mut world, session) = World::running();
+    world.beat(session, 0, &[]);
+    assert_eq!(world.status(1).attempt, 1);
+    assert_eq!(world.writes.len(), 1);
+}
+
+#[test]
+fn a_worker_that_lists_its_lease_keeps_it_for_ever() {
+    let (mut world, session) = World::running();
+    world.pass(secs(200), &[session]);
+    assert_eq!(world.status(1).attempt, 1);
+}
+
+#[test]
+fn silence_of_twelve_seconds_is_lost_and_leaves_a_ghost() {
+    let (mut world, _) = World::running();
+    world.pass(secs(12), &[]);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.pass(secs(1), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+    assert_eq!(world.status(1).ghosts.len(), 1);
+    assert_eq!(world.status(1).failures, 0);
+    assert_eq!(world.status(1).interruptions, 0);
+    assert_eq!(world.closed.len(), 1);
+}
+
+#[test]
+fn a_ghost_keeps_its_permit_until_the_worker_is_back_without_the_call() {
+    let one = PoolPolicy {
+        max_in_flight: Some(1),
+        ..pool()
+    };
+    let (mut world, _) = World::running_with(job(1), one);
+    world.pass(secs(13), &[]);
+    let other = world.hello(2, 2, 1);
+    world.pass(secs(3), &[other]);
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+    let back = world.hello_with(3, 1, 1, 100, &[]);
+    world.beat(back, 1, &[]);
+    assert_eq!(world.leases(), [attempt(1, 1), attempt(1, 2)]);
+}
+
+#[test]
+fn a_ghost_is_over_when_its_call_must_be() {
+    let one = PoolPolicy {
+        max_in_flight: Some(1),
+        timeout: secs(60),
+        ..pool()
+    };
+    let (mut world, _) = World::running_with(job(1), one);
+    world.pass(secs(13), &[]);
+    let other = world.hello(2, 2, 1);
+    world.pass(secs(75), &[other]);
+    assert_eq!(world.leases().len(), 1);
+    world.pass(secs(5), &[other]);
+    assert_eq!(world.leases().len(), 2);
+}
+
+#[test]
+fn a_dropped_stream_has_two_seconds_to_come_back() {
+    let (mut world, session) = World::running();
+    world.feed(Event::Closed(session));
+    world.pass(secs(1), &[]);
+    let again = world.hello_with(2, 1, 1, 100, &[attempt(1, 1)]);
+    world.pass(secs(30), &[again]);
+    assert_eq!(world.status(1).attempt, 1);
+    world.feed(Event::Closed(again));
+    world.pass(secs(3), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+}
+
+#[test]
+fn when_many_streams_drop_at_once_nobody_is_given_up_quickly() {
+    let mut world = World::new();
+    for n in 1..=6 {
+        world.hello(n, n.into(), 1);
+        world.put(job(n.into()));
+    }
+    for n in 1..=6 {
+        world.feed(Event::Closed(SessionId(n)));
+    }
+    world.pass(secs(11), &[]);
+    assert!((1..=6).all(|uid| world.phase(uid) == Phase::Running));
+    world.pass(secs(2), &[]);
+    assert!((1..=6).all(|uid| world.phase(uid) == Phase::Queued));
+}
+
+#[test]
+fn another_process_in_the_same_pod_proves_an_interruption() {
+    let (mut world, _) = World::running();
+    world.hello_with(2, 1, 1, 999, &[]);
+    let status = world.status(1);
+    assert_eq!((status.interruptions, status.attempt), (1, 2));
+    assert!(status.ghosts.is_empty());
+    assert_eq!(world.leases(), [attempt(1, 1), attempt(1, 2)]);
+}
+
+#[test]
+fn what_dies_with_a_pod_that_is_being_deleted_is_lost_and_not_interrupted() {
+    let (mut world, _) = World::running();
+    world.feed(Event::PodDraining(Uid(1)));
+    world.feed(Event::PodGone {
+        worker: Uid(1),
+        by_itself: true,
+    });
+    let status = world.status(1);
+    assert_eq!((status.phase, status.interruptions), (Phase::Queued, 0));
+    assert!(status.ghosts.is_empty());
+}
+
+#[test]
+fn a_container_that_ended_after_the_claim_is_an_interruption_and_one_before_is_not() {
+    let (mut world, _) = World::running();
+    let ended = |at| Event::ContainerEnded {
+        worker: Uid(1),
+        finished: Wall(START.0 + at),
+        by_itself: true,
+    };
+    world.feed(ended(-5000));
+    world.feed(ended(0));
+    assert_eq!(world.status(1).interruptions, 0);
+    world.feed(ended(5000));
+    assert_eq!(world.status(1).interruptions, 1);
+}
+
+#[test]
+fn the_last_interruption_of_the_budget_is_the_dead_letter() {
+    let twice = PoolPolicy {
+        interruption_limit: 2,
+        ..pool()
+    };
+    let (mut world, _) = World::running_with(job(1), twice);
+    world.hello_with(2, 1, 1, 999, &[]);
+    world.hello_with(3, 1, 1, 998, &[]);
+    assert_eq!(world.phase(1), Phase::DeadLettered);
+    assert_eq!(world.status(1).reason, Reason::Poison);
+}
+
+#[test]
+fn a_draining_worker_gets_nothing_new_and_loses_nothing() {
+    let mut world = World::new();
+    let session = world.hello(1, 1, 2);
+    world.put(job(1));
+    world.feed(Event::PodDraining(Uid(1)));
+    world.put(job(2));
+    world.pass(secs(60), &[session]);
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    assert_eq!(world.phase(1), Phase::Succeeded);
+    assert_eq!(world.phase(2), Phase::Queued);
+}
+
+#[test]
+fn a_cordoned_worker_gets_leases_again_when_it_is_let_go() {
+    let mut world = World::new();
+    world.hello(1, 1, 1);
+    let cordon = |on| Event::Cordon { worker: Uid(1), on };
+    world.feed(cordon(true));
+    world.put(job(1));
+    assert!(world.leases().is_empty());
+    world.feed(cordon(false));
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+}
+
+#[test]
+fn after_a_pause_of_our_own_nobody_is_expired() {
+    let (mut world, session) = World::running();
+    world.now = world.now.after(secs(60));
+    world.feed(Event::Alive);
+    world.feed(Event::Tick);
+    world.pass(secs(11), &[]);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.beat(session, 2, &[attempt(1, 1)]);
+    assert_eq!(world.status(1).attempt, 1);
+}
+
+#[test]
+fn while_our_own_writes_fail_nobody_is_expired() {
+    let (mut world, _) = World::running();
+    for _ in 0..600 {
+        world.now = world.now.after(std::time::Duration::from_millis(100));
+        world.feed(Event::Tick);
+    }
+    assert_eq!(world.phase(1), Phase::Running);
+}
+
+#[test]
+fn a_doubtful_leader_claims_nothing_expires_nobody_and_takes_results() {
+    let (mut world, session) = World::running();
+    world.feed(Event::Lead(Lead::Doubtful));
+    world.hello(2, 2, 1);
+    world.put(job(2));
+    world.pass(secs(20), &[]);
+    assert_eq!(world.phase(2), Phase::Queued);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    assert_eq!(world.phase(1), Phase::Succeeded);
+    assert_eq!(world.acks(), [(attempt(1, 1), true)]);
+}
+
+#[test]
+fn an_attempt_without_an_outcome_ends_thirty_seconds_after_its_timeout() {
+    let minute = PoolPolicy {
+        timeout: secs(60),
+        ..pool()
+    };
+    let (mut world, session) = World::running_with(job(1), minute);
+    world.pass(secs(89), &[session]);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.pass(secs(2), &[session]);
+    assert_eq!(world.phase(1), Phase::Backoff);
+    assert_eq!(world.status(1).failures, 1);
+    assert_eq!(world.cancels(), [attempt(1, 1)]);
+    // Its late success is nobody's.
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    assert_eq!(world.acks(), [(attempt(1, 1), false)]);
+    assert_ne!(world.phase(1), Phase::Succeeded);
+}
+
+#[test]
+fn from_the_third_loss_in_a_row_there_is_a_wait_and_a_charged_end_resets_it() {
+    let (mut world, session) = World::running();
+    world.report(session, attempt(1, 1), Fact::Released);
+    world.report(session, attempt(1, 2), Fact::Released);
+    assert_eq!(world.status(1).attempt, 3);
+    world.report(session, attempt(1, 3), Fact::Released);
+    assert_eq!(world.phase(1), Phase::Backoff);
+    world.pass(secs(11), &[session]);
+    let n = world.status(1).attempt;
+    world.report(session, attempt(1, n), Fact::Grpc(grpc::INTERNAL));
+    assert_eq!(
+        (world.status(1).uncharged, world.status(1).failures),
+        (0, 1)
+    );
+}
+
+#[test]
+fn a_lease_for_a_worker_that_left_before_the_push_is_lost_uncharged() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    let session = world.hello(1, 1, 1);
+    world.put(job(1));
+    world.feed(Event::Closed(session));
+    world.hold_writes = false;
+    let claim = world.held.remove(0);
+    let (job, token, answer) = world.perform(claim).unwrap();
+    world.feed(Event::Answer { job, token, answer });
+    assert!(world.leases().is_empty());
+    assert_eq!(world.phase(1), Phase::Queued);
+    assert!(world.status(1).ghosts.is_empty());
+}
+
+#[test]
+fn a_foreign_attempt_in_a_heartbeat_is_told_to_stop_once() {
+    let (mut world, session) = World::running();
+    let other = world.hello(2, 2, 1);
+    let stolen: &[AttemptId] = &[attempt(1, 1)];
+    world.beat(other, 1, stolen);
+    world.beat(other, 2, stolen);
+    assert_eq!(world.cancels(), [attempt(1, 1)]);
+    world.beat(session, 9, stolen);
+    assert_eq!(world.status(1).worker, Some(Uid(1)));
+    assert_eq!(world.status(1).attempt, 1);
+}
