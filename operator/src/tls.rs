@@ -11,7 +11,8 @@ use kinora_crds::names;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use serde_json::json;
 
@@ -68,7 +69,10 @@ pub enum TlsError {
         action: &'static str,
     },
     /// Half filled, or not PEM: nothing is overwritten that somebody may have put there.
-    #[error("Secret {} is damaged ({what}): empty its data, and the operator makes a new CA", names::DISPATCH_CA)]
+    #[error(
+        "Secret {} is damaged ({what}): empty its data, and the operator makes a new CA",
+        names::DISPATCH_CA
+    )]
     Damaged {
         /// Which key.
         what: &'static str,
@@ -83,7 +87,10 @@ pub enum TlsError {
         source: rcgen::Error,
     },
     /// Another replica filled the Secret in between; read it again.
-    #[error("Secret {} was filled by another replica meanwhile", names::DISPATCH_CA)]
+    #[error(
+        "Secret {} was filled by another replica meanwhile",
+        names::DISPATCH_CA
+    )]
     LostRace,
 }
 
@@ -91,11 +98,17 @@ pub enum TlsError {
 ///
 /// # Errors
 /// [`TlsError`]; [`TlsError::LostRace`] is answered by calling again.
-pub async fn load_or_create(client: &Client, namespace: &str, now: Timestamp) -> Result<Ca, TlsError> {
+pub async fn load_or_create(
+    client: &Client,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<Ca, TlsError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = bounded("read", api.get_opt(names::DISPATCH_CA)).await?.ok_or_else(|| TlsError::NoSecret {
-        namespace: namespace.to_owned(),
-    })?;
+    let secret = bounded("read", api.get_opt(names::DISPATCH_CA))
+        .await?
+        .ok_or_else(|| TlsError::NoSecret {
+            namespace: namespace.to_owned(),
+        })?;
     if let Some(ca) = stored(&secret)? {
         return Ok(ca);
     }
@@ -107,8 +120,16 @@ pub async fn load_or_create(client: &Client, namespace: &str, now: Timestamp) ->
             KEY: ByteString(ca.key.clone().into_bytes()),
         },
     });
-    let params = PatchParams { field_manager: Some(names::MANAGER_OPERATOR.to_owned()), ..PatchParams::default() };
-    match bounded("fill", api.patch(names::DISPATCH_CA, &params, &Patch::Merge(&patch))).await {
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
+        ..PatchParams::default()
+    };
+    match bounded(
+        "fill",
+        api.patch(names::DISPATCH_CA, &params, &Patch::Merge(&patch)),
+    )
+    .await
+    {
         Ok(_) => {
             tracing::info!(secret = names::DISPATCH_CA, "made the dispatch CA");
             Ok(ca)
@@ -120,10 +141,16 @@ pub async fn load_or_create(client: &Client, namespace: &str, now: Timestamp) ->
     }
 }
 
-async fn bounded<T>(action: &'static str, call: impl Future<Output = kube::Result<T>>) -> Result<T, TlsError> {
+async fn bounded<T>(
+    action: &'static str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, TlsError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
         Err(_) => Err(TlsError::Timeout { action }),
-        Ok(Err(source)) => Err(TlsError::Api { action, source: Box::new(source) }),
+        Ok(Err(source)) => Err(TlsError::Api {
+            action,
+            source: Box::new(source),
+        }),
         Ok(Ok(value)) => Ok(value),
     }
 }
@@ -131,16 +158,28 @@ async fn bounded<T>(action: &'static str, call: impl Future<Output = kube::Resul
 /// The CA in the Secret; `None` when it is empty.
 fn stored(secret: &Secret) -> Result<Option<Ca>, TlsError> {
     let text = |key: &str| {
-        let bytes = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone());
+        let bytes = secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .map(|bytes| bytes.0.clone());
         bytes.filter(|bytes| !bytes.is_empty())
     };
     match (text(CERTIFICATE), text(KEY)) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(TlsError::Damaged { what: "ca.key without ca.crt" }),
-        (Some(_), None) => Err(TlsError::Damaged { what: "ca.crt without ca.key" }),
+        (None, Some(_)) => Err(TlsError::Damaged {
+            what: "ca.key without ca.crt",
+        }),
+        (Some(_), None) => Err(TlsError::Damaged {
+            what: "ca.crt without ca.key",
+        }),
         (Some(certificate), Some(key)) => {
-            let certificate = String::from_utf8(certificate).map_err(|_| TlsError::Damaged { what: "ca.crt is not PEM" })?;
-            let key = String::from_utf8(key).map_err(|_| TlsError::Damaged { what: "ca.key is not PEM" })?;
+            let certificate = String::from_utf8(certificate).map_err(|_| TlsError::Damaged {
+                what: "ca.crt is not PEM",
+            })?;
+            let key = String::from_utf8(key).map_err(|_| TlsError::Damaged {
+                what: "ca.key is not PEM",
+            })?;
             let ca = Ca { certificate, key };
             ca.issuer()?;
             Ok(Some(ca))
@@ -158,15 +197,29 @@ fn new_ca(now: Timestamp) -> Result<Ca, TlsError> {
     let mut params = params_of(names::DISPATCH_CA, Vec::new(), now)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let certificate = params.self_signed(&key).map_err(sign("sign the dispatch CA"))?;
-    Ok(Ca { certificate: certificate.pem(), key: key.serialize_pem() })
+    let certificate = params
+        .self_signed(&key)
+        .map_err(sign("sign the dispatch CA"))?;
+    Ok(Ca {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
-fn params_of(common_name: &str, hosts: Vec<String>, now: Timestamp) -> Result<CertificateParams, TlsError> {
-    let mut params = CertificateParams::new(hosts).map_err(sign("name the dispatch certificate"))?;
-    params.distinguished_name.push(DnType::CommonName, common_name);
+fn params_of(
+    common_name: &str,
+    hosts: Vec<String>,
+    now: Timestamp,
+) -> Result<CertificateParams, TlsError> {
+    let mut params =
+        CertificateParams::new(hosts).map_err(sign("name the dispatch certificate"))?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     let day = |days: i64| {
-        let date = (now + SignedDuration::from_hours(24 * days)).to_zoned(TimeZone::UTC).date();
+        let date = (now + SignedDuration::from_hours(24 * days))
+            .to_zoned(TimeZone::UTC)
+            .date();
         let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
         rcgen::date_time_ymd(i32::from(date.year()), month, day)
     };
@@ -177,8 +230,12 @@ fn params_of(common_name: &str, hosts: Vec<String>, now: Timestamp) -> Result<Ce
 
 impl Ca {
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, TlsError> {
-        let key = KeyPair::from_pem(&self.key).map_err(|_| TlsError::Damaged { what: "ca.key is no private key" })?;
-        Issuer::from_ca_cert_pem(&self.certificate, key).map_err(|_| TlsError::Damaged { what: "ca.crt is no certificate" })
+        let key = KeyPair::from_pem(&self.key).map_err(|_| TlsError::Damaged {
+            what: "ca.key is no private key",
+        })?;
+        Issuer::from_ca_cert_pem(&self.certificate, key).map_err(|_| TlsError::Damaged {
+            what: "ca.crt is no certificate",
+        })
     }
 
     /// Signs this replica's serving certificate for the dispatch Service of `namespace`.
@@ -193,8 +250,13 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &self.issuer()?).map_err(sign("sign the serving certificate"))?;
-        Ok(Serving { certificate: certificate.pem(), key: key.serialize_pem() })
+        let certificate = params
+            .signed_by(&key, &self.issuer()?)
+            .map_err(sign("sign the serving certificate"))?;
+        Ok(Serving {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
     }
 }
 
@@ -218,15 +280,23 @@ mod tests {
     use super::*;
 
     fn secret(pairs: &[(&str, &str)]) -> Secret {
-        let data = pairs.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec()))).collect();
-        Secret { data: Some(data), ..Secret::default() }
+        let data = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec())))
+            .collect();
+        Secret {
+            data: Some(data),
+            ..Secret::default()
+        }
     }
 
     /// One in-memory handshake, client against server; the error of whoever refused.
     fn handshake(ca: &Ca, serving: &Serving, host: &str) -> Result<(), rustls::Error> {
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(ca.certificate.as_bytes()).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(ca.certificate.as_bytes()).unwrap())
+            .unwrap();
         let client = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
@@ -258,7 +328,12 @@ mod tests {
         let ca = new_ca(Timestamp::now()).unwrap();
         let serving = ca.serving("kinora-system", Timestamp::now()).unwrap();
         handshake(&ca, &serving, "kinora-operator.kinora-system.svc").unwrap();
-        handshake(&ca, &serving, "kinora-operator.kinora-system.svc.cluster.local").unwrap();
+        handshake(
+            &ca,
+            &serving,
+            "kinora-operator.kinora-system.svc.cluster.local",
+        )
+        .unwrap();
         handshake(&ca, &serving, "kinora-operator.elsewhere.svc").unwrap_err();
         let stranger = new_ca(Timestamp::now()).unwrap();
         handshake(&stranger, &serving, "kinora-operator.kinora-system.svc").unwrap_err();
@@ -267,8 +342,16 @@ mod tests {
     #[test]
     fn a_secret_is_empty_whole_or_damaged() {
         let ca = new_ca(Timestamp::now()).unwrap();
-        assert!(stored(&Secret::default()).unwrap().is_none(), "no data at all");
-        assert!(stored(&secret(&[("ca.crt", ""), ("ca.key", "")])).unwrap().is_none(), "empty keys");
+        assert!(
+            stored(&Secret::default()).unwrap().is_none(),
+            "no data at all"
+        );
+        assert!(
+            stored(&secret(&[("ca.crt", ""), ("ca.key", "")]))
+                .unwrap()
+                .is_none(),
+            "empty keys"
+        );
         let whole = stored(&secret(&[("ca.crt", &ca.certificate), ("ca.key", &ca.key)])).unwrap();
         assert_eq!(whole.unwrap().certificate, ca.certificate);
         stored(&secret(&[("ca.crt", &ca.certificate)])).unwrap_err();

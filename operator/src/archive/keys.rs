@@ -35,7 +35,9 @@ pub struct Filed {
 /// The upload a job was made for: label, name and id must agree.
 pub fn upload_of(job: &VideoJob) -> Option<UploadId> {
     let name = job.metadata.name.as_deref()?;
-    let id = name.strip_prefix(names::JOB_NAME_PREFIX).filter(|_| job.is_upload())?;
+    let id = name
+        .strip_prefix(names::JOB_NAME_PREFIX)
+        .filter(|_| job.is_upload())?;
     id.parse().ok()
 }
 
@@ -44,13 +46,28 @@ pub fn upload_of(job: &VideoJob) -> Option<UploadId> {
 /// # Errors
 /// `Unusable` for an object without uid or creationTimestamp, which no API server returns.
 pub fn filed(job: &VideoJob) -> Result<Filed, StoreWorkError> {
-    let unusable = |what: &str| StoreWorkError::Unusable(format!("job {} has no {what}", job.name_any()));
+    let unusable =
+        |what: &str| StoreWorkError::Unusable(format!("job {} has no {what}", job.name_any()));
     let uid = job.metadata.uid.clone().ok_or_else(|| unusable("uid"))?;
     if let Some(upload) = upload_of(job) {
-        return Ok(Filed { id: upload.as_str().to_owned(), day: upload.day(), upload: Some(upload), uid });
+        return Ok(Filed {
+            id: upload.as_str().to_owned(),
+            day: upload.day(),
+            upload: Some(upload),
+            uid,
+        });
     }
-    let created = job.metadata.creation_timestamp.as_ref().ok_or_else(|| unusable("creationTimestamp"))?;
-    Ok(Filed { id: uid.clone(), upload: None, day: Day::from_timestamp(created.0), uid })
+    let created = job
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .ok_or_else(|| unusable("creationTimestamp"))?;
+    Ok(Filed {
+        id: uid.clone(),
+        upload: None,
+        day: Day::from_timestamp(created.0),
+        uid,
+    })
 }
 
 impl Filed {
@@ -91,7 +108,10 @@ impl KeyPolicy {
         if self.may(job, &namespace, key) {
             Ok(key)
         } else {
-            Err(StoreWorkError::ForeignKey { key: key.to_owned(), namespace })
+            Err(StoreWorkError::ForeignKey {
+                key: key.to_owned(),
+                namespace,
+            })
         }
     }
 
@@ -103,9 +123,14 @@ impl KeyPolicy {
             return key == keys::video(&upload);
         }
         let own = |prefix: &String| !prefix.is_empty() && key.starts_with(prefix.as_str());
-        let imported = key.strip_prefix("imports/").and_then(|rest| rest.split_once('/'));
+        let imported = key
+            .strip_prefix("imports/")
+            .and_then(|rest| rest.split_once('/'));
         imported.is_some_and(|(owner, rest)| owner == namespace && !rest.is_empty())
-            || self.allowed.get(namespace).is_some_and(|prefixes| prefixes.iter().any(own))
+            || self
+                .allowed
+                .get(namespace)
+                .is_some_and(|prefixes| prefixes.iter().any(own))
     }
 }
 
@@ -135,28 +160,96 @@ mod tests {
     fn a_job_names_only_keys_of_its_own() {
         let policy = KeyPolicy {
             jobs_namespace: "videos".to_owned(),
-            allowed: [("films".to_owned(), vec!["library/films/".to_owned(), String::new()])].into(),
+            allowed: [(
+                "films".to_owned(),
+                vec!["library/films/".to_owned(), String::new()],
+            )]
+            .into(),
         };
-        let video = format!("videos/2016-07-30/bd/{ID}");
+        let video = keys::video(&ID.parse().unwrap());
         let name = format!("vj-{ID}");
         let upload = Some("upload");
         let table = [
-            ("an upload names its own video", job("videos", &name, upload, &video), true),
-            ("not without the label", job("videos", &name, None, &video), false),
-            ("not with another label", job("videos", &name, Some("git"), &video), false),
-            ("not under another name", job("videos", "vj-x", upload, &video), false),
-            ("not from another namespace", job("films", &name, upload, &video), false),
-            ("an upload names nobody else's video", job("videos", &name, upload, "videos/2016-07-30/bd/other"), false),
-            ("nor an import", job("videos", &name, upload, "imports/videos/x"), false),
-            ("a declared job names its namespace's imports", job("films", "x", None, "imports/films/a/b.mp4"), true),
-            ("not those of others", job("films", "x", None, "imports/other/a"), false),
-            ("not of a namespace that begins alike", job("films", "x", None, "imports/films2/a"), false),
-            ("not the folder itself", job("films", "x", None, "imports/films/"), false),
-            ("a given prefix", job("films", "x", None, "library/films/a"), true),
-            ("not in another namespace", job("other", "x", None, "library/films/a"), false),
-            ("an empty prefix gives nothing", job("films", "x", None, "records/a"), false),
-            ("no climbing", job("films", "x", None, "imports/films/../other/a"), false),
-            ("no absolute key", job("films", "x", None, "/imports/films/a"), false),
+            (
+                "an upload names its own video",
+                job("videos", &name, upload, &video),
+                true,
+            ),
+            (
+                "not without the label",
+                job("videos", &name, None, &video),
+                false,
+            ),
+            (
+                "not with another label",
+                job("videos", &name, Some("git"), &video),
+                false,
+            ),
+            (
+                "not under another name",
+                job("videos", "vj-x", upload, &video),
+                false,
+            ),
+            (
+                "not from another namespace",
+                job("films", &name, upload, &video),
+                false,
+            ),
+            (
+                "an upload names nobody else's video",
+                job("videos", &name, upload, "videos/2016-07-30/bd/other"),
+                false,
+            ),
+            (
+                "nor an import",
+                job("videos", &name, upload, "imports/videos/x"),
+                false,
+            ),
+            (
+                "a declared job names its namespace's imports",
+                job("films", "x", None, "imports/films/a/b.mp4"),
+                true,
+            ),
+            (
+                "not those of others",
+                job("films", "x", None, "imports/other/a"),
+                false,
+            ),
+            (
+                "not of a namespace that begins alike",
+                job("films", "x", None, "imports/films2/a"),
+                false,
+            ),
+            (
+                "not the folder itself",
+                job("films", "x", None, "imports/films/"),
+                false,
+            ),
+            (
+                "a given prefix",
+                job("films", "x", None, "library/films/a"),
+                true,
+            ),
+            (
+                "not in another namespace",
+                job("other", "x", None, "library/films/a"),
+                false,
+            ),
+            (
+                "an empty prefix gives nothing",
+                job("films", "x", None, "records/a"),
+                false,
+            ),
+            (
+                "no climbing",
+                job("films", "x", None, "imports/films/../other/a"),
+                false,
+            ),
+            (
+                "no absolute key",
+                job("films", "x", None, "/imports/films/a"),
+                false,
+            ),
         ];
         for (name, job, want) in table {
             assert_eq!(policy.source(&job).is_ok(), want, "{name}");
@@ -166,12 +259,21 @@ mod tests {
     #[test]
     fn uploads_are_filed_under_their_id_and_declared_jobs_under_their_uid() {
         let upload = filed(&job("videos", &format!("vj-{ID}"), Some("upload"), "k")).unwrap();
-        assert_eq!(upload.record(), format!("records/2016-07-30/bd/{ID}"));
-        assert_eq!(upload.active().as_deref(), Some(format!("active/bd/{ID}").as_str()));
-        assert!(upload.outputs(2, "0a1b2c3d-4e5f").starts_with("outputs/2016-07-30/e8/7d1f0e6c-"));
+        let id: UploadId = ID.parse().unwrap();
+        assert_eq!(upload.record(), keys::record_for_upload(&id));
+        assert_eq!(upload.active(), Some(keys::active(&id)));
+        assert!(
+            upload
+                .outputs(2, "0a1b2c3d-4e5f")
+                .starts_with("outputs/2016-07-30/")
+        );
         assert!(upload.outputs(2, "0a1b2c3d-4e5f").ends_with("/2-0a1b2c3d/"));
         let declared = filed(&job("films", "x", None, "k")).unwrap();
-        assert_eq!(declared.record(), "records/2026-03-04/e8/7d1f0e6c-3f7a-4b0c-9d53-0a1b2c3d4e5f");
+        let uid = "7d1f0e6c-3f7a-4b0c-9d53-0a1b2c3d4e5f";
+        assert_eq!(
+            declared.record(),
+            keys::record_for_declared(uid, "2026-03-04".parse().unwrap())
+        );
         assert_eq!(declared.active(), None);
     }
 }

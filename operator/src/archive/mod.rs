@@ -18,7 +18,8 @@ use kinora_storage::{CasOutcome, Condition, PutOptions, Store, StoreError};
 use self::keys::{Filed, KeyPolicy, filed};
 use self::record::{Known, Precedence, build, precedence};
 use crate::core::seams::{
-    AttemptOf, FoundOutput, LeaseRequest, LeaseUrls, OutputUrl, RecordFacts, SourceState, StoreWork, StoreWorkError,
+    AttemptOf, FoundOutput, LeaseRequest, LeaseUrls, OutputUrl, RecordFacts, SourceState,
+    StoreWork, StoreWorkError,
 };
 
 /// URLs outlive the call by this: for the upload of its outputs and clocks that differ.
@@ -43,34 +44,62 @@ pub struct Archive {
 impl Archive {
     /// Over this store, under this policy.
     pub fn new(store: Store, policy: KeyPolicy) -> Self {
-        Self { store, policy, endpoints: Mutex::default() }
+        Self {
+            store,
+            policy,
+            endpoints: Mutex::default(),
+        }
     }
 
     fn signer(&self, endpoint: Option<&str>) -> Result<Store> {
         let Some(endpoint) = endpoint else {
             return Ok(self.store.clone());
         };
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = endpoints.get(endpoint) {
             return Ok(store.clone());
         }
-        let store = self.store.with_presign_endpoint(endpoint).map_err(unavailable)?;
+        let store = self
+            .store
+            .with_presign_endpoint(endpoint)
+            .map_err(unavailable)?;
         endpoints.insert(endpoint.to_owned(), store.clone());
         Ok(store)
     }
 
     async fn sign(&self, request: LeaseRequest) -> Result<LeaseUrls> {
-        let LeaseRequest { attempt, outputs, timeout, store_endpoint } = request;
+        let LeaseRequest {
+            attempt,
+            outputs,
+            timeout,
+            store_endpoint,
+        } = request;
         let source = self.policy.source(&attempt.job)?;
         let signer = self.signer(store_endpoint.as_deref())?;
         let valid = timeout.saturating_add(URL_EXTRA);
         let prefix = filed(&attempt.job)?.outputs(attempt.attempt, &attempt.pod_uid);
-        let source_url = signer.presign_get(source, valid).await.map_err(unavailable)?;
+        let source_url = signer
+            .presign_get(source, valid)
+            .await
+            .map_err(unavailable)?;
         let signed = outputs.into_iter().map(async |name| {
-            let put = signer.presign_put(&format!("{prefix}{name}"), valid, None).await.map_err(unavailable)?;
-            Ok::<_, StoreWorkError>(OutputUrl { name, put_url: put.url, headers: put.headers })
+            let put = signer
+                .presign_put(&format!("{prefix}{name}"), valid, None)
+                .await
+                .map_err(unavailable)?;
+            Ok::<_, StoreWorkError>(OutputUrl {
+                name,
+                put_url: put.url,
+                headers: put.headers,
+            })
         });
-        Ok(LeaseUrls { source_url, outputs: try_join_all(signed).await? })
+        Ok(LeaseUrls {
+            source_url,
+            outputs: try_join_all(signed).await?,
+        })
     }
 
     async fn find(&self, attempt: AttemptOf, names: Vec<String>) -> Result<Vec<FoundOutput>> {
@@ -91,19 +120,37 @@ impl Archive {
     async fn look(&self, job: Arc<VideoJob>) -> Result<SourceState> {
         let key = self.policy.source(&job)?;
         let head = self.store.head(key).await.map_err(unavailable)?;
-        Ok(if head.is_some() { SourceState::Present } else { SourceState::Missing })
+        Ok(if head.is_some() {
+            SourceState::Present
+        } else {
+            SourceState::Missing
+        })
     }
 
     async fn document<T: Document>(&self, key: &str) -> Result<Option<(T, String)>> {
-        let object = self.store.get_bounded(key, MAX_DOCUMENT).await.map_err(unavailable)?;
-        object.map(|object| Ok((decode(&object.bytes).map_err(|e| unusable(key, &e))?, object.etag))).transpose()
+        let object = self
+            .store
+            .get_bounded(key, MAX_DOCUMENT)
+            .await
+            .map_err(unavailable)?;
+        object
+            .map(|object| {
+                Ok((
+                    decode(&object.bytes).map_err(|e| unusable(key, &e))?,
+                    object.etag,
+                ))
+            })
+            .transpose()
     }
 
     /// Write, and where another record is, judge which of the two stays.
     async fn record(&self, job: Arc<VideoJob>, result_json: Option<String>) -> Result<()> {
         let filed = filed(&job)?;
         let active = match filed.active() {
-            Some(key) => self.document::<Active>(&key).await?.map(|(active, _)| active),
+            Some(key) => self
+                .document::<Active>(&key)
+                .await?
+                .map(|(active, _)| active),
             None => None,
         };
         let result = result_json.and_then(|json| serde_json::from_str(&json).ok());
@@ -116,29 +163,51 @@ impl Archive {
                 bucket: self.store.bucket().to_owned(),
             };
             let Some(record) = build(&job, &filed, known) else {
-                return Err(StoreWorkError::Unusable(format!("write the record of {}: the job has not ended", filed.id)));
+                return Err(StoreWorkError::Unusable(format!(
+                    "write the record of {}: the job has not ended",
+                    filed.id
+                )));
             };
-            if stored.as_ref().is_some_and(|(stored, _)| precedence(stored, &record) == Precedence::Keep) {
+            if stored
+                .as_ref()
+                .is_some_and(|(stored, _)| precedence(stored, &record) == Precedence::Keep)
+            {
                 return self.mark(&filed, &record, true).await;
             }
             self.mark(&filed, &record, false).await?;
-            let condition = stored.take().map_or(Condition::IfAbsent, |(_, etag)| Condition::IfMatch(etag));
+            let condition = stored
+                .take()
+                .map_or(Condition::IfAbsent, |(_, etag)| Condition::IfMatch(etag));
             match self.put(&filed, &record, condition).await? {
                 CasOutcome::Won { .. } => return self.mark(&filed, &record, true).await,
                 CasOutcome::Lost(other) => {
                     let key = filed.record();
-                    stored = Some((decode(&other.bytes).map_err(|e| unusable(&key, &e))?, other.etag));
+                    stored = Some((
+                        decode(&other.bytes).map_err(|e| unusable(&key, &e))?,
+                        other.etag,
+                    ));
                 }
                 CasOutcome::Gone => {}
             }
         }
-        Err(StoreWorkError::Unavailable(format!("write the record of {}: others keep writing it", filed.id)))
+        Err(StoreWorkError::Unavailable(format!(
+            "write the record of {}: others keep writing it",
+            filed.id
+        )))
     }
 
-    async fn put(&self, filed: &Filed, record: &Record, condition: Condition) -> Result<CasOutcome> {
+    async fn put(
+        &self,
+        filed: &Filed,
+        record: &Record,
+        condition: Condition,
+    ) -> Result<CasOutcome> {
         let key = filed.record();
         let body = encode(record).map_err(|error| unusable(&key, &error))?;
-        self.store.cas(&key, body.into(), PutOptions::json(condition)).await.map_err(unavailable)
+        self.store
+            .cas(&key, body.into(), PutOptions::json(condition))
+            .await
+            .map_err(unavailable)
     }
 
     /// The dead letter's marker: there before its record is, gone after the record of a later, better end.
@@ -146,7 +215,10 @@ impl Archive {
         let key = filed.dead();
         if record.dead_lettered {
             if !written {
-                self.store.put(&key, Vec::new().into(), PutOptions::default()).await.map_err(unavailable)?;
+                self.store
+                    .put(&key, Vec::new().into(), PutOptions::default())
+                    .await
+                    .map_err(unavailable)?;
             }
         } else if written && record.redrives > 0 {
             self.store.delete(&key).await.map_err(unavailable)?;
@@ -157,12 +229,17 @@ impl Archive {
     async fn clean(&self, job: Arc<VideoJob>) -> Result<()> {
         let filed = filed(&job)?;
         let status = job.status.clone().unwrap_or_default();
-        let accepted = status.worker.as_ref().filter(|_| job.state() == state::SUCCEEDED);
-        let accepted = accepted.map(|w| filed.outputs(u32::try_from(status.attempt).unwrap_or(0), &w.pod_uid));
+        let accepted = status
+            .worker
+            .as_ref()
+            .filter(|_| job.state() == state::SUCCEEDED);
+        let accepted =
+            accepted.map(|w| filed.outputs(u32::try_from(status.attempt).unwrap_or(0), &w.pod_uid));
         // An only attempt that succeeded leaves nothing behind, and one that never began neither.
         let clean = status.attempt == 0 || (status.attempt == 1 && accepted.is_some());
         if !clean {
-            self.remove_outputs(&filed.all_outputs(), accepted.as_deref()).await?;
+            self.remove_outputs(&filed.all_outputs(), accepted.as_deref())
+                .await?;
         }
         let Some(key) = filed.active() else {
             return Ok(());
@@ -179,9 +256,15 @@ impl Archive {
     async fn remove_outputs(&self, prefix: &str, but: Option<&str>) -> Result<()> {
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(prefix, after.as_deref(), PAGE).await.map_err(unavailable)?;
+            let page = self
+                .store
+                .list(prefix, after.as_deref(), PAGE)
+                .await
+                .map_err(unavailable)?;
             let keys = page.entries.into_iter().map(|entry| entry.key);
-            let losers: Vec<_> = keys.filter(|key| but.is_none_or(|but| !key.starts_with(but))).collect();
+            let losers: Vec<_> = keys
+                .filter(|key| but.is_none_or(|but| !key.starts_with(but)))
+                .collect();
             self.store.delete_many(&losers).await.map_err(unavailable)?;
             match page.next {
                 Some(next) => after = Some(next),
@@ -196,7 +279,9 @@ impl Archive {
             let state = serde_json::to_value(record.state).ok();
             RecordFacts {
                 redrives: u32::try_from(record.redrives).unwrap_or(0),
-                state: state.and_then(|state| state.as_str().map(str::to_owned)).unwrap_or_default(),
+                state: state
+                    .and_then(|state| state.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
             }
         }))
     }
@@ -207,7 +292,11 @@ impl StoreWork for Archive {
         self.sign(request).boxed()
     }
 
-    fn check_outputs(&self, attempt: AttemptOf, names: Vec<String>) -> BoxFuture<'_, Result<Vec<FoundOutput>>> {
+    fn check_outputs(
+        &self,
+        attempt: AttemptOf,
+        names: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<FoundOutput>>> {
         self.find(attempt, names).boxed()
     }
 
@@ -215,7 +304,11 @@ impl StoreWork for Archive {
         self.look(job).boxed()
     }
 
-    fn write_final_record(&self, job: Arc<VideoJob>, result_json: Option<String>) -> BoxFuture<'_, Result<()>> {
+    fn write_final_record(
+        &self,
+        job: Arc<VideoJob>,
+        result_json: Option<String>,
+    ) -> BoxFuture<'_, Result<()>> {
         self.record(job, result_json).boxed()
     }
 
@@ -229,6 +322,8 @@ impl StoreWork for Archive {
 }
 
 /// Whatever the store's trouble is, the job is not to blame, and a later try may find it mended.
+// By value, to be named in `map_err`.
+#[allow(clippy::needless_pass_by_value)]
 fn unavailable(error: StoreError) -> StoreWorkError {
     StoreWorkError::Unavailable(error.to_string())
 }

@@ -25,7 +25,9 @@ pub struct Known {
 pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
     let status = job.status.clone().unwrap_or_default();
     let verdict = conditions::find(&status.conditions, conditions::SUCCEEDED);
-    let why = verdict.map(|condition| condition.reason.clone()).unwrap_or_default();
+    let why = verdict
+        .map(|condition| condition.reason.clone())
+        .unwrap_or_default();
     let state = match job.state() {
         state::SUCCEEDED => RecordState::Succeeded,
         state::CANCELLED => RecordState::Cancelled,
@@ -33,46 +35,90 @@ pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
         state::DEAD_LETTERED => RecordState::Failed,
         _ => return None,
     };
-    let Known { active, stored, result, bucket } = known;
+    let Known {
+        active,
+        stored,
+        result,
+        bucket,
+    } = known;
     let active = active.as_ref();
     let stored = stored.as_ref();
     let namespace = job.namespace().unwrap_or_default();
-    let tenant = active.map(|a| a.tenant.clone()).or_else(|| stored.map(|s| s.tenant.clone()));
-    let declared_size = job.spec.source.size_bytes.and_then(|size| u64::try_from(size).ok());
-    let message = verdict.map(|condition| condition.message.clone()).filter(|message| !message.is_empty());
+    let tenant = active
+        .map(|a| a.tenant.clone())
+        .or_else(|| stored.map(|s| s.tenant.clone()));
+    let declared_size = job
+        .spec
+        .source
+        .size_bytes
+        .and_then(|size| u64::try_from(size).ok());
+    let message = verdict
+        .map(|condition| condition.message.clone())
+        .filter(|message| !message.is_empty());
     Some(Record {
         v: VERSION,
         id: filed.id.clone(),
-        owner: active.map(|a| a.owner.clone()).or_else(|| stored.and_then(|s| s.owner.clone())),
-        tenant: tenant.or_else(|| job.spec.tenant.clone()).unwrap_or_else(|| namespace.clone()),
+        owner: active
+            .map(|a| a.owner.clone())
+            .or_else(|| stored.and_then(|s| s.owner.clone())),
+        tenant: tenant
+            .or_else(|| job.spec.tenant.clone())
+            .unwrap_or_else(|| namespace.clone()),
         state,
         dead_lettered: job.state() == state::DEAD_LETTERED,
-        job: Some(JobRef { namespace, name: job.name_any(), uid: filed.uid.clone() }),
+        job: Some(JobRef {
+            namespace,
+            name: job.name_any(),
+            uid: filed.uid.clone(),
+        }),
         reason: why,
         message,
         key: job.spec.source.key.clone(),
-        size: active.map(|a| a.size).or_else(|| stored.and_then(|s| s.size)).or(declared_size),
-        checksum: active.map(|a| a.checksum.clone()).or_else(|| stored.map(|s| s.checksum.clone())).unwrap_or_default(),
-        duration: active.and_then(|a| a.duration).or_else(|| stored.and_then(|s| s.duration)),
+        size: active
+            .map(|a| a.size)
+            .or_else(|| stored.and_then(|s| s.size))
+            .or(declared_size),
+        checksum: active
+            .map(|a| a.checksum.clone())
+            .or_else(|| stored.map(|s| s.checksum.clone()))
+            .unwrap_or_default(),
+        duration: active
+            .and_then(|a| a.duration)
+            .or_else(|| stored.and_then(|s| s.duration)),
         attempts: i64::from(status.attempt),
         redrives: i64::from(status.redrives),
-        outputs: status.outputs.iter().map(|output| recorded(output, &bucket)).collect(),
+        outputs: status
+            .outputs
+            .iter()
+            .map(|output| recorded(output, &bucket))
+            .collect(),
         result,
-        index_key: active.map(|a| a.index_key.clone()).or_else(|| stored.and_then(|s| s.index_key.clone())),
+        index_key: active
+            .map(|a| a.index_key.clone())
+            .or_else(|| stored.and_then(|s| s.index_key.clone())),
         times: times(job, active, stored),
-        extra: stored.map(|s| s.extra.clone()).unwrap_or_else(Map::new),
+        extra: stored.map_or_else(Map::new, |s| s.extra.clone()),
     })
 }
 
 fn times(job: &VideoJob, active: Option<&Active>, stored: Option<&Record>) -> Times {
-    let earlier = active.map(|a| a.times.clone()).or_else(|| stored.map(|s| s.times.clone())).unwrap_or_default();
+    let earlier = active
+        .map(|a| a.times.clone())
+        .or_else(|| stored.map(|s| s.times.clone()))
+        .unwrap_or_default();
     let status = job.status.as_ref();
     Times {
-        created: earlier.created.or_else(|| job.metadata.creation_timestamp.as_ref().map(|time| time.0)),
+        created: earlier
+            .created
+            .or_else(|| job.metadata.creation_timestamp.as_ref().map(|time| time.0)),
         uploaded: earlier.uploaded,
         decided: earlier.decided,
-        started: status.and_then(|s| s.start_time.as_ref()).map(|time| time.0),
-        finished: status.and_then(|s| s.finish_time.as_ref()).map(|time| time.0),
+        started: status
+            .and_then(|s| s.start_time.as_ref())
+            .map(|time| time.0),
+        finished: status
+            .and_then(|s| s.finish_time.as_ref())
+            .map(|time| time.0),
     }
 }
 
@@ -97,7 +143,11 @@ pub enum Precedence {
 
 /// A record of the same or a later redrive ends the job; one of an earlier redrive is replaced.
 pub fn precedence(stored: &Record, new: &Record) -> Precedence {
-    if stored.ends(new.redrives) || !new.may_follow(stored) { Precedence::Keep } else { Precedence::Replace }
+    if stored.ends(new.redrives) || !new.may_follow(stored) {
+        Precedence::Keep
+    } else {
+        Precedence::Replace
+    }
 }
 
 #[cfg(test)]
@@ -140,23 +190,47 @@ mod tests {
     }
 
     fn record(job: &VideoJob, active: Option<Active>) -> Option<Record> {
-        let known = Known { active, bucket: "kinora".to_owned(), ..Known::default() };
+        let known = Known {
+            active,
+            bucket: "kinora".to_owned(),
+            ..Known::default()
+        };
         build(job, &filed(job).unwrap(), known)
     }
 
     #[test]
     fn each_end_state_has_its_record_and_others_have_none() {
         let table = [
-            ("Succeeded", "Completed", Some((RecordState::Succeeded, false))),
-            ("DeadLettered", "FailuresExhausted", Some((RecordState::Failed, true))),
-            ("DeadLettered", "Rejected", Some((RecordState::Rejected, true))),
-            ("Cancelled", "Cancelled", Some((RecordState::Cancelled, false))),
+            (
+                "Succeeded",
+                "Completed",
+                Some((RecordState::Succeeded, false)),
+            ),
+            (
+                "DeadLettered",
+                "FailuresExhausted",
+                Some((RecordState::Failed, true)),
+            ),
+            (
+                "DeadLettered",
+                "Rejected",
+                Some((RecordState::Rejected, true)),
+            ),
+            (
+                "Cancelled",
+                "Cancelled",
+                Some((RecordState::Cancelled, false)),
+            ),
             ("Running", "Processing", None),
             ("Moonstruck", "", None),
         ];
         for (state, reason, want) in table {
             let got = record(&job(state, reason), Some(active()));
-            assert_eq!(got.map(|r| (r.state, r.dead_lettered)), want, "{state}/{reason}");
+            assert_eq!(
+                got.map(|r| (r.state, r.dead_lettered)),
+                want,
+                "{state}/{reason}"
+            );
         }
     }
 
@@ -169,7 +243,10 @@ mod tests {
     #[test]
     fn without_the_decision_the_job_says_what_it_knows() {
         let record = record(&job("Succeeded", "Completed"), None).unwrap();
-        assert_eq!((record.tenant.as_str(), record.size, record.owner), ("t", Some(9), None));
+        assert_eq!(
+            (record.tenant.as_str(), record.size, record.owner),
+            ("t", Some(9), None)
+        );
     }
 
     /// covers: T5, F3
@@ -182,9 +259,19 @@ mod tests {
         };
         let table = [
             ("the same end again", of(0, 2), of(0, 2), Precedence::Keep),
-            ("another end of the same life", of(0, 2), of(0, 3), Precedence::Keep),
+            (
+                "another end of the same life",
+                of(0, 2),
+                of(0, 3),
+                Precedence::Keep,
+            ),
             ("a redriven job", of(0, 2), of(1, 3), Precedence::Replace),
-            ("a late writer of an earlier life", of(1, 3), of(0, 2), Precedence::Keep),
+            (
+                "a late writer of an earlier life",
+                of(1, 3),
+                of(0, 2),
+                Precedence::Keep,
+            ),
         ];
         for (name, stored, new, want) in table {
             assert_eq!(precedence(&stored, &new), want, "{name}");

@@ -29,7 +29,9 @@ pub enum ChainError {
 /// # Errors
 /// [`ChainError::Pod`].
 pub fn replica_set(pod_owner: Option<&Owner>) -> Result<&Owner, ChainError> {
-    pod_owner.filter(|owner| owner.kind == "ReplicaSet" && group(owner) == "apps").ok_or(ChainError::Pod)
+    pod_owner
+        .filter(|owner| owner.kind == "ReplicaSet" && group(owner) == "apps")
+        .ok_or(ChainError::Pod)
 }
 
 /// The Deployment that a ReplicaSet's owner names.
@@ -37,7 +39,8 @@ pub fn replica_set(pod_owner: Option<&Owner>) -> Result<&Owner, ChainError> {
 /// # Errors
 /// [`ChainError::ReplicaSet`].
 pub fn deployment(replica_set_owner: Option<&Owner>) -> Result<&Owner, ChainError> {
-    let found = replica_set_owner.filter(|owner| owner.kind == "Deployment" && group(owner) == "apps");
+    let found =
+        replica_set_owner.filter(|owner| owner.kind == "Deployment" && group(owner) == "apps");
     found.ok_or(ChainError::ReplicaSet)
 }
 
@@ -53,7 +56,10 @@ pub fn pool(
     let owner = deployment_owner
         .filter(|owner| owner.kind == "VideoWorkerPool" && group(owner) == names::GROUP)
         .ok_or(ChainError::Deployment)?;
-    let key = PoolKey { namespace: namespace.to_owned(), name: owner.name.clone() };
+    let key = PoolKey {
+        namespace: namespace.to_owned(),
+        name: owner.name.clone(),
+    };
     match stored_uid(&key) {
         Some(uid) if uid == owner.uid => Ok(key),
         Some(_) | None => Err(ChainError::Pool),
@@ -61,7 +67,10 @@ pub fn pool(
 }
 
 fn group(owner: &Owner) -> &str {
-    owner.api_version.split_once('/').map_or("", |(group, _)| group)
+    owner
+        .api_version
+        .split_once('/')
+        .map_or("", |(group, _)| group)
 }
 
 #[cfg(test)]
@@ -69,7 +78,12 @@ mod tests {
     use super::*;
 
     fn owner(kind: &str, api_version: &str) -> Owner {
-        Owner { kind: kind.to_owned(), api_version: api_version.to_owned(), name: "x".to_owned(), uid: "u".to_owned() }
+        Owner {
+            kind: kind.to_owned(),
+            api_version: api_version.to_owned(),
+            name: "x".to_owned(),
+            uid: "u".to_owned(),
+        }
     }
 
     #[test]
@@ -79,27 +93,58 @@ mod tests {
         assert_eq!(replica_set(Some(&rs)), Ok(&rs));
         assert_eq!(replica_set(None), Err(ChainError::Pod));
         assert_eq!(replica_set(Some(&deploy)), Err(ChainError::Pod));
-        assert_eq!(replica_set(Some(&owner("ReplicaSet", "evil.example/v1"))), Err(ChainError::Pod));
-        assert_eq!(replica_set(Some(&owner("ReplicaSet", "v1"))), Err(ChainError::Pod));
+        assert_eq!(
+            replica_set(Some(&owner("ReplicaSet", "evil.example/v1"))),
+            Err(ChainError::Pod)
+        );
+        assert_eq!(
+            replica_set(Some(&owner("ReplicaSet", "v1"))),
+            Err(ChainError::Pod)
+        );
         assert_eq!(deployment(Some(&deploy)), Ok(&deploy));
         assert_eq!(deployment(None), Err(ChainError::ReplicaSet));
-        assert_eq!(deployment(Some(&owner("Deployment", "extensions/v1"))), Err(ChainError::ReplicaSet));
+        assert_eq!(
+            deployment(Some(&owner("Deployment", "extensions/v1"))),
+            Err(ChainError::ReplicaSet)
+        );
     }
 
     #[test]
     fn the_pool_is_the_one_with_the_uid_the_deployment_names() {
         let vpool = owner("VideoWorkerPool", "kinora.dev/v1alpha1");
-        let key = PoolKey { namespace: "videos".to_owned(), name: "x".to_owned() };
+        let key = PoolKey {
+            namespace: "videos".to_owned(),
+            name: "x".to_owned(),
+        };
         let table = [
             ("the pool exists", Some(vpool.clone()), Some("u"), Ok(key)),
-            ("a later namesake is another pool", Some(vpool.clone()), Some("u2"), Err(ChainError::Pool)),
+            (
+                "a later namesake is another pool",
+                Some(vpool.clone()),
+                Some("u2"),
+                Err(ChainError::Pool),
+            ),
             ("the pool is gone", Some(vpool), None, Err(ChainError::Pool)),
-            ("another kind", Some(owner("VideoJob", "kinora.dev/v1alpha1")), Some("u"), Err(ChainError::Deployment)),
-            ("another group", Some(owner("VideoWorkerPool", "evil.dev/v1")), Some("u"), Err(ChainError::Deployment)),
+            (
+                "another kind",
+                Some(owner("VideoJob", "kinora.dev/v1alpha1")),
+                Some("u"),
+                Err(ChainError::Deployment),
+            ),
+            (
+                "another group",
+                Some(owner("VideoWorkerPool", "evil.dev/v1")),
+                Some("u"),
+                Err(ChainError::Deployment),
+            ),
             ("no owner", None, Some("u"), Err(ChainError::Deployment)),
         ];
         for (name, owner, uid, want) in table {
-            assert_eq!(pool("videos", owner.as_ref(), |_| uid.map(str::to_owned)), want, "{name}");
+            assert_eq!(
+                pool("videos", owner.as_ref(), |_| uid.map(str::to_owned)),
+                want,
+                "{name}"
+            );
         }
     }
 }

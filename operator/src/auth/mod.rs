@@ -41,7 +41,13 @@ pub struct TokenAuth {
 impl TokenAuth {
     /// `pods` and `pools` are filled by their own watches.
     pub fn new(client: Client, pods: Pods, pools: Store<VideoWorkerPool>) -> Self {
-        Self { reviews: Reviews::new(client.clone()), client, pods, pools, owners: Mutex::default() }
+        Self {
+            reviews: Reviews::new(client.clone()),
+            client,
+            pods,
+            pools,
+            owners: Mutex::default(),
+        }
     }
 
     async fn identify(&self, token: &str) -> Result<WorkerIdentity, AuthError> {
@@ -51,23 +57,41 @@ impl TokenAuth {
             return Err(AuthError::Refused(format!("pod {} has ended", pod.name)));
         }
         let pool = self.pool_of(&pod).await?;
-        Ok(WorkerIdentity { pool, pod_name: pod.name, pod_uid: pod.uid, node_name: pod.node })
+        Ok(WorkerIdentity {
+            pool,
+            pod_name: pod.name,
+            pod_uid: pod.uid,
+            node_name: pod.node,
+        })
     }
 
     async fn pod(&self, reviewed: &Reviewed) -> Result<PodFacts, AuthError> {
-        let Reviewed { namespace, pod_name, pod_uid } = reviewed;
-        let found = self.pods.find(namespace, pod_name, pod_uid).await.map_err(unavailable("read the pod"))?;
+        let Reviewed {
+            namespace,
+            pod_name,
+            pod_uid,
+        } = reviewed;
+        let found = self
+            .pods
+            .find(namespace, pod_name, pod_uid)
+            .await
+            .map_err(unavailable("read the pod"))?;
         let pod = found.filter(|pod| pod.namespace == *namespace);
         pod.ok_or_else(|| AuthError::Refused(format!("{namespace}/{pod_name} is no pod of a pool")))
     }
 
     async fn pool_of(&self, pod: &PodFacts) -> Result<PoolKey, AuthError> {
-        let refused = |error: chain::ChainError| AuthError::Refused(format!("pod {}: {error}", pod.name));
+        let refused =
+            |error: chain::ChainError| AuthError::Refused(format!("pod {}: {error}", pod.name));
         let set = chain::replica_set(pod.owner.as_ref()).map_err(refused)?;
         let set_owner = self.owner::<ReplicaSet>(&pod.namespace, set).await?;
         let deployment = chain::deployment(set_owner.as_ref()).map_err(refused)?;
         let deployment_owner = self.owner::<Deployment>(&pod.namespace, deployment).await?;
-        let judge = || chain::pool(&pod.namespace, deployment_owner.as_ref(), |key| self.stored_uid(key));
+        let judge = || {
+            chain::pool(&pod.namespace, deployment_owner.as_ref(), |key| {
+                self.stored_uid(key)
+            })
+        };
         let deadline = Instant::now() + WATCH_LAG;
         loop {
             match judge() {
@@ -81,7 +105,9 @@ impl TokenAuth {
     }
 
     fn stored_uid(&self, key: &PoolKey) -> Option<String> {
-        let pool = self.pools.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
+        let pool = self
+            .pools
+            .get(&ObjectRef::new(&key.name).within(&key.namespace))?;
         pool.metadata.uid.clone()
     }
 
@@ -94,20 +120,32 @@ impl TokenAuth {
             + serde::de::DeserializeOwned,
         K::DynamicType: Default,
     {
-        let known = self.owners.lock().unwrap_or_else(PoisonError::into_inner).get(&of.uid).cloned();
+        let known = self
+            .owners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&of.uid)
+            .cloned();
         if let Some(owner) = known {
             return Ok(owner);
         }
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let read = tokio::time::timeout(GET_TIMEOUT, api.get_metadata_opt(&of.name)).await;
-        let read = read.map_err(|_| AuthError::Unavailable(format!("read {}: no answer in time", of.name)))?;
+        let read = read
+            .map_err(|_| AuthError::Unavailable(format!("read {}: no answer in time", of.name)))?;
         let found = read.map_err(unavailable("read the pod's owners"))?;
         // A namesake with another uid is not the owner: whatever owned this pod is gone.
         let found = found.filter(|object| object.metadata.uid.as_deref() == Some(of.uid.as_str()));
         let Some(object) = found else {
             return Ok(None);
         };
-        let owner = index::controller(object.metadata.owner_references.as_deref().unwrap_or_default());
+        let owner = index::controller(
+            object
+                .metadata
+                .owner_references
+                .as_deref()
+                .unwrap_or_default(),
+        );
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         if owners.len() >= OWNERS_KEPT {
             owners.clear();
@@ -118,7 +156,10 @@ impl TokenAuth {
 }
 
 impl Authenticate for TokenAuth {
-    fn authenticate<'a>(&'a self, bearer_token: &'a str) -> BoxFuture<'a, Result<WorkerIdentity, AuthError>> {
+    fn authenticate<'a>(
+        &'a self,
+        bearer_token: &'a str,
+    ) -> BoxFuture<'a, Result<WorkerIdentity, AuthError>> {
         self.identify(bearer_token).boxed()
     }
 }

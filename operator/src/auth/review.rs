@@ -38,7 +38,10 @@ pub(super) struct Reviews {
 
 impl Reviews {
     pub(super) fn new(client: Client) -> Self {
-        Self { api: Api::all(client), kept: Mutex::default() }
+        Self {
+            api: Api::all(client),
+            kept: Mutex::default(),
+        }
     }
 
     pub(super) async fn review(&self, token: &str) -> Result<Reviewed, AuthError> {
@@ -59,10 +62,15 @@ impl Reviews {
             token: Some(token.to_owned()),
             audiences: Some(vec![names::DISPATCH_AUDIENCE.to_owned()]),
         };
-        let review = TokenReview { spec, ..TokenReview::default() };
+        let review = TokenReview {
+            spec,
+            ..TokenReview::default()
+        };
         let params = PostParams::default();
         match tokio::time::timeout(REVIEW_TIMEOUT, self.api.create(&params, &review)).await {
-            Err(_) => Err(AuthError::Unavailable("review the token: no answer in time".to_owned())),
+            Err(_) => Err(AuthError::Unavailable(
+                "review the token: no answer in time".to_owned(),
+            )),
             Ok(Err(error)) => Err(AuthError::Unavailable(format!("review the token: {error}"))),
             Ok(Ok(review)) => Ok(review.status.unwrap_or_default()),
         }
@@ -89,21 +97,38 @@ impl Reviews {
 fn judge(status: TokenReviewStatus) -> Result<Reviewed, AuthError> {
     let refuse = |why: &str| Err(AuthError::Refused(why.to_owned()));
     if status.authenticated != Some(true) {
-        return refuse(status.error.as_deref().unwrap_or("the API server does not accept the token"));
+        return refuse(
+            status
+                .error
+                .as_deref()
+                .unwrap_or("the API server does not accept the token"),
+        );
     }
     // A server that does not know audiences answers without them; its yes is not for us.
-    if !status.audiences.unwrap_or_default().iter().any(|audience| audience == names::DISPATCH_AUDIENCE) {
+    if !status
+        .audiences
+        .unwrap_or_default()
+        .iter()
+        .any(|audience| audience == names::DISPATCH_AUDIENCE)
+    {
         return refuse("the token is not for the audience kinora-dispatch");
     }
     let user = status.user.unwrap_or_default();
-    let account = user.username.as_deref().and_then(|name| name.strip_prefix("system:serviceaccount:"));
+    let account = user
+        .username
+        .as_deref()
+        .and_then(|name| name.strip_prefix("system:serviceaccount:"));
     let Some((namespace, _)) = account.and_then(|account| account.split_once(':')) else {
         return refuse("the token is no service account's");
     };
     let extra = user.extra.unwrap_or_default();
     let first = |key: &str| extra.get(key).and_then(|values| values.first()).cloned();
     match (first(POD_NAME), first(POD_UID)) {
-        (Some(pod_name), Some(pod_uid)) => Ok(Reviewed { namespace: namespace.to_owned(), pod_name, pod_uid }),
+        (Some(pod_name), Some(pod_uid)) => Ok(Reviewed {
+            namespace: namespace.to_owned(),
+            pod_name,
+            pod_uid,
+        }),
         _ => refuse("the token is not bound to a pod"),
     }
 }
@@ -132,18 +157,30 @@ mod tests {
 
     #[test]
     fn only_a_pod_bound_token_for_our_audience_is_good() {
-        let good = Reviewed { namespace: "videos".to_owned(), pod_name: "w-1".to_owned(), pod_uid: "u1".to_owned() };
+        let good = Reviewed {
+            namespace: "videos".to_owned(),
+            pod_name: "w-1".to_owned(),
+            pod_uid: "u1".to_owned(),
+        };
         assert_eq!(judge(status(|_| ())).unwrap(), good);
-        let table: [(&str, fn(&mut Value)); 6] = [
+        type Change = fn(&mut Value);
+        let table: [(&str, Change); 6] = [
             ("not authenticated", |s| s["authenticated"] = json!(false)),
-            ("another audience", |s| s["audiences"] = json!(["https://kubernetes.default.svc"])),
+            ("another audience", |s| {
+                s["audiences"] = json!(["https://kubernetes.default.svc"]);
+            }),
             ("no audience", |s| s["audiences"] = json!([])),
             ("a person", |s| s["user"]["username"] = json!("admin")),
-            ("a token made by hand, bound to no pod", |s| s["user"]["extra"] = json!({})),
+            ("a token made by hand, bound to no pod", |s| {
+                s["user"]["extra"] = json!({});
+            }),
             ("no user", |s| s["user"] = Value::Null),
         ];
         for (name, change) in table {
-            assert!(matches!(judge(status(change)), Err(AuthError::Refused(_))), "{name}");
+            assert!(
+                matches!(judge(status(change)), Err(AuthError::Refused(_))),
+                "{name}"
+            );
         }
     }
 }

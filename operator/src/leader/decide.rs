@@ -206,13 +206,48 @@ mod tests {
         let wait = |seconds| Step::Wait { until: at(seconds) };
         let table: Vec<(&str, Option<Record>, u64, Step)> = vec![
             ("no lease is created", None, 0, Step::Create),
-            ("a released lease is taken at once", Some(free("1")), 0, Step::TakeOver),
-            ("its own lease is renewed, also after a restart in the same pod", Some(held_by("me", "1")), 0, Step::Renew),
-            ("its own lease is renewed however old it is", Some(held_by("me", "1")), 100, Step::Renew),
-            ("a fresh lease of another is respected", Some(held_by("other", "1")), 0, wait(6)),
-            ("just before expiry it still waits", Some(held_by("other", "1")), 5, wait(6)),
-            ("unchanged for its duration it is taken", Some(held_by("other", "1")), 6, Step::TakeOver),
-            ("a holder that asked for more is trusted for more", Some(slow.clone()), 6, wait(15)),
+            (
+                "a released lease is taken at once",
+                Some(free("1")),
+                0,
+                Step::TakeOver,
+            ),
+            (
+                "its own lease is renewed, also after a restart in the same pod",
+                Some(held_by("me", "1")),
+                0,
+                Step::Renew,
+            ),
+            (
+                "its own lease is renewed however old it is",
+                Some(held_by("me", "1")),
+                100,
+                Step::Renew,
+            ),
+            (
+                "a fresh lease of another is respected",
+                Some(held_by("other", "1")),
+                0,
+                wait(6),
+            ),
+            (
+                "just before expiry it still waits",
+                Some(held_by("other", "1")),
+                5,
+                wait(6),
+            ),
+            (
+                "unchanged for its duration it is taken",
+                Some(held_by("other", "1")),
+                6,
+                Step::TakeOver,
+            ),
+            (
+                "a holder that asked for more is trusted for more",
+                Some(slow.clone()),
+                6,
+                wait(15),
+            ),
             ("and not for ever", Some(slow), 15, Step::TakeOver),
         ];
         for (name, record, after, want) in table {
@@ -241,13 +276,25 @@ mod tests {
         let mut elector = Elector::new("me".to_owned(), Timing::default());
         assert_eq!(elector.standing(t0), Standing::Standby);
         elector.observed(Some(held_by("other", "1")), t0);
-        assert_eq!(elector.standing(t0), Standing::Standby, "another leads and we never did");
+        assert_eq!(
+            elector.standing(t0),
+            Standing::Standby,
+            "another leads and we never did"
+        );
         elector.written(held_by("me", "2"), t0);
         assert_eq!(elector.standing(at(3999)), Standing::Leading);
         assert_eq!(elector.standing(at(4000)), Standing::Doubtful);
-        assert_eq!(elector.standing(at(60_000)), Standing::Doubtful, "no other was seen");
+        assert_eq!(
+            elector.standing(at(60_000)),
+            Standing::Doubtful,
+            "no other was seen"
+        );
         elector.written(held_by("me", "3"), at(60_000));
-        assert_eq!(elector.standing(at(60_001)), Standing::Leading, "nobody came between");
+        assert_eq!(
+            elector.standing(at(60_001)),
+            Standing::Leading,
+            "nobody came between"
+        );
         elector.observed(Some(held_by("other", "4")), at(60_002));
         assert_eq!(elector.standing(at(60_003)), Standing::Deposed);
     }

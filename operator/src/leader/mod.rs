@@ -153,7 +153,11 @@ impl Shell {
             }
             Err(error) => {
                 self.must_read = true;
-                if is_lost_race(&error) { Ok(()) } else { Err(error) }
+                if is_lost_race(&error) {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
             }
         }
     }
@@ -164,10 +168,12 @@ impl Shell {
             ..PostParams::default()
         };
         if lease.metadata.resource_version.is_none() {
-            self.bounded("create", self.api.create(&params, lease)).await
+            self.bounded("create", self.api.create(&params, lease))
+                .await
         } else {
             let name = names::OPERATOR_SERVICE;
-            self.bounded("write", self.api.replace(name, &params, lease)).await
+            self.bounded("write", self.api.replace(name, &params, lease))
+                .await
         }
     }
 
@@ -185,7 +191,10 @@ impl Shell {
         };
         match answer {
             Err(_) => Err(LeaseError::Timeout { action }),
-            Ok(Err(source)) => Err(LeaseError::Api { action, source: Box::new(source) }),
+            Ok(Err(source)) => Err(LeaseError::Api {
+                action,
+                source: Box::new(source),
+            }),
             Ok(Ok(value)) => Ok(value),
         }
     }
@@ -216,7 +225,8 @@ impl Shell {
             Step::Create | Step::Renew | Step::TakeOver => next,
         };
         // A refused or failing API server must not be asked in a hot loop.
-        next.saturating_duration_since(now).max(Duration::from_millis(50))
+        next.saturating_duration_since(now)
+            .max(Duration::from_millis(50))
     }
 
     fn publish(&self) {
@@ -229,7 +239,8 @@ impl Shell {
             },
         };
         if let Some(renewed) = self.elector.renewed_at().map(Instant::into_std) {
-            self.renewed.send_if_modified(|seen| std::mem::replace(seen, renewed) != renewed);
+            self.renewed
+                .send_if_modified(|seen| std::mem::replace(seen, renewed) != renewed);
         }
         self.leadership.send_if_modified(|seen| {
             let changed = *seen != next;
@@ -249,7 +260,9 @@ impl Shell {
             return;
         }
         let lease = self.lease(None);
-        self.leadership.send_replace(Leadership::Standby { leader_address: None });
+        self.leadership.send_replace(Leadership::Standby {
+            leader_address: None,
+        });
         match self.put(&lease).await {
             Ok(_) => tracing::info!("leader lease released"),
             Err(error) => {
@@ -263,8 +276,12 @@ impl Shell {
     fn lease(&self, holder: Option<&str>) -> Lease {
         let seen = self.elector.record();
         let changed = seen.and_then(|r| r.holder.as_deref()) != holder;
-        let transitions = seen.map_or(0, |r| r.transitions) + i32::from(changed && holder.is_some());
-        let annotation = (names::ANNOTATION_LEADER_ADDRESS.to_owned(), self.candidate.address.clone());
+        let transitions =
+            seen.map_or(0, |r| r.transitions) + i32::from(changed && holder.is_some());
+        let annotation = (
+            names::ANNOTATION_LEADER_ADDRESS.to_owned(),
+            self.candidate.address.clone(),
+        );
         Lease {
             metadata: ObjectMeta {
                 name: Some(names::OPERATOR_SERVICE.to_owned()),

@@ -77,7 +77,12 @@ impl PodIndex {
     /// The pods that carry a pool's label, in order of their uid.
     pub fn of_pool(&self, namespace: &str, pool: &str) -> Vec<PodFacts> {
         let own = |pod: &&PodFacts| pod.namespace == namespace && pod.pool == pool;
-        let sorted: BTreeMap<_, _> = self.pods.values().filter(own).map(|pod| (pod.uid.clone(), pod.clone())).collect();
+        let sorted: BTreeMap<_, _> = self
+            .pods
+            .values()
+            .filter(own)
+            .map(|pod| (pod.uid.clone(), pod.clone()))
+            .collect();
         sorted.into_values().collect()
     }
 
@@ -91,7 +96,12 @@ impl PodIndex {
         let Some(named) = self.relisted.take() else {
             return Vec::new();
         };
-        let missing: Vec<String> = self.pods.keys().filter(|uid| !named.contains(*uid)).cloned().collect();
+        let missing: Vec<String> = self
+            .pods
+            .keys()
+            .filter(|uid| !named.contains(*uid))
+            .cloned()
+            .collect();
         missing.iter().flat_map(|uid| self.remove(uid)).collect()
     }
 
@@ -107,17 +117,28 @@ impl PodIndex {
         let ended_before = old.is_some_and(|o| o.ended);
         let mut events = Vec::new();
         if new.ended && !ended_before {
-            events.push(PodEvent::Gone { pod_uid: new.uid.clone(), by_itself: failed_by_itself(pod, &new) });
+            events.push(PodEvent::Gone {
+                pod_uid: new.uid.clone(),
+                by_itself: failed_by_itself(pod, &new),
+            });
         }
         if (new.deleting || new.disrupted) && !old.is_some_and(|o| o.deleting || o.disrupted) {
-            events.push(PodEvent::Draining { pod_uid: new.uid.clone() });
+            events.push(PodEvent::Draining {
+                pod_uid: new.uid.clone(),
+            });
         }
         let reported = old.and_then(|o| o.container_ended_ms);
         let end = last_end(pod);
         new.container_ended_ms = end.map(|(at, _)| at).max(reported);
-        if let Some((finished_at_ms, failed)) = end.filter(|(at, _)| Some(*at) > reported && !new.ended) {
+        if let Some((finished_at_ms, failed)) =
+            end.filter(|(at, _)| Some(*at) > reported && !new.ended)
+        {
             let by_itself = failed && !new.deleting && !new.disrupted;
-            events.push(PodEvent::ContainerEnded { pod_uid: new.uid.clone(), finished_at_ms, by_itself });
+            events.push(PodEvent::ContainerEnded {
+                pod_uid: new.uid.clone(),
+                finished_at_ms,
+                by_itself,
+            });
         }
         self.pods.insert(new.uid.clone(), new);
         events
@@ -126,7 +147,10 @@ impl PodIndex {
     /// A pod's object is gone. Somebody removed it, so it is never proof of an interruption.
     pub fn remove(&mut self, uid: &str) -> Vec<PodEvent> {
         match self.pods.remove(uid) {
-            Some(pod) if !pod.ended => vec![PodEvent::Gone { pod_uid: pod.uid, by_itself: false }],
+            Some(pod) if !pod.ended => vec![PodEvent::Gone {
+                pod_uid: pod.uid,
+                by_itself: false,
+            }],
             Some(_) | None => Vec::new(),
         }
     }
@@ -136,20 +160,32 @@ impl PodIndex {
 pub fn facts(pod: &Pod) -> Option<PodFacts> {
     let meta = &pod.metadata;
     let status = pod.status.as_ref();
-    let waiting = worker_status(pod).and_then(|c| c.state.as_ref()).and_then(|s| s.waiting.as_ref());
+    let waiting = worker_status(pod)
+        .and_then(|c| c.state.as_ref())
+        .and_then(|s| s.waiting.as_ref());
     Some(PodFacts {
         namespace: meta.namespace.clone()?,
         name: meta.name.clone()?,
         uid: meta.uid.clone()?,
         pool: meta.labels.as_ref()?.get(names::LABEL_POOL)?.clone(),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+        node: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .unwrap_or_default(),
         owner: controller(meta.owner_references.as_deref().unwrap_or_default()),
         ready: condition(status, "Ready").is_some_and(|c| c.status == "True"),
         deleting: meta.deletion_timestamp.is_some(),
         disrupted: condition(status, "DisruptionTarget").is_some_and(|c| c.status == "True"),
-        ended: status.and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Failed" || p == "Succeeded"),
+        ended: status
+            .and_then(|s| s.phase.as_deref())
+            .is_some_and(|p| p == "Failed" || p == "Succeeded"),
         waiting: waiting.and_then(|w| w.reason.clone()),
-        deletion_cost: meta.annotations.as_ref().and_then(|all| all.get(DELETION_COST)).cloned(),
+        deletion_cost: meta
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(DELETION_COST))
+            .cloned(),
         container_ended_ms: None,
     })
 }
@@ -166,19 +202,32 @@ pub fn controller(owners: &[OwnerReference]) -> Option<Owner> {
 }
 
 fn condition<'a>(status: Option<&'a PodStatus>, kind: &str) -> Option<&'a PodCondition> {
-    status?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+    status?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|c| c.type_ == kind)
 }
 
 fn worker_status(pod: &Pod) -> Option<&ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|c| c.name == WORKER_CONTAINER)
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .as_ref()?
+        .iter()
+        .find(|c| c.name == WORKER_CONTAINER)
 }
 
 /// Unix milliseconds of the worker container's latest end, and whether it failed.
 fn last_end(pod: &Pod) -> Option<(i64, bool)> {
     let status = worker_status(pod)?;
     let states = [status.state.as_ref(), status.last_state.as_ref()];
-    let ends = states.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
-    ends.filter_map(|t| Some((t.finished_at.as_ref()?.0.as_millisecond(), t.exit_code != 0))).max()
+    let ends = states
+        .into_iter()
+        .flatten()
+        .filter_map(|state| state.terminated.as_ref());
+    ends.filter_map(|t| Some((t.finished_at.as_ref()?.0.as_millisecond(), t.exit_code != 0)))
+        .max()
 }
 
 /// Phase Failed that nobody asked for: the worker failed, and neither a deletion nor an eviction made it.

@@ -39,29 +39,55 @@ fn with(mut a: Value, b: &Value) -> Value {
 }
 
 fn gone(by_itself: bool) -> PodEvent {
-    PodEvent::Gone { pod_uid: "u1".to_owned(), by_itself }
+    PodEvent::Gone {
+        pod_uid: "u1".to_owned(),
+        by_itself,
+    }
 }
 
 fn container_ended(by_itself: bool) -> PodEvent {
-    PodEvent::ContainerEnded { pod_uid: "u1".to_owned(), finished_at_ms: T1_MS, by_itself }
+    PodEvent::ContainerEnded {
+        pod_uid: "u1".to_owned(),
+        finished_at_ms: T1_MS,
+        by_itself,
+    }
 }
 
 fn draining() -> PodEvent {
-    PodEvent::Draining { pod_uid: "u1".to_owned() }
+    PodEvent::Draining {
+        pod_uid: "u1".to_owned(),
+    }
 }
 
 #[test]
 fn a_change_of_a_running_pod_means_what_it_proves() {
     let deleting = json!({"metadata": {"deletionTimestamp": T1}});
-    let disrupted = json!({"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}});
+    let disrupted =
+        json!({"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}});
     let failed = json!({"status": {"phase": "Failed"}});
     let table: Vec<(&str, Value, Vec<PodEvent>)> = vec![
         ("nothing changed", json!({}), vec![]),
-        ("deletionTimestamp means draining, nothing lost", deleting.clone(), vec![draining()]),
+        (
+            "deletionTimestamp means draining, nothing lost",
+            deleting.clone(),
+            vec![draining()],
+        ),
         ("so does an eviction", disrupted.clone(), vec![draining()]),
-        ("a container killed by OOM and waiting for its restart", ended("state", 137), vec![container_ended(true)]),
-        ("one that was restarted already", ended("lastState", 1), vec![container_ended(true)]),
-        ("a clean exit interrupts nothing", ended("lastState", 0), vec![container_ended(false)]),
+        (
+            "a container killed by OOM and waiting for its restart",
+            ended("state", 137),
+            vec![container_ended(true)],
+        ),
+        (
+            "one that was restarted already",
+            ended("lastState", 1),
+            vec![container_ended(true)],
+        ),
+        (
+            "a clean exit interrupts nothing",
+            ended("lastState", 0),
+            vec![container_ended(false)],
+        ),
         (
             "an end under deletion is no interruption",
             with(ended("state", 137), &deleting),
@@ -72,9 +98,21 @@ fn a_change_of_a_running_pod_means_what_it_proves() {
             with(ended("state", 137), &disrupted),
             vec![draining(), container_ended(false)],
         ),
-        ("phase Failed by itself", with(ended("state", 1), &failed), vec![gone(true)]),
-        ("phase Failed with no word of the container proves nothing", failed.clone(), vec![gone(false)]),
-        ("phase Failed by eviction", with(with(ended("state", 1), &failed), &disrupted), vec![gone(false), draining()]),
+        (
+            "phase Failed by itself",
+            with(ended("state", 1), &failed),
+            vec![gone(true)],
+        ),
+        (
+            "phase Failed with no word of the container proves nothing",
+            failed.clone(),
+            vec![gone(false)],
+        ),
+        (
+            "phase Failed by eviction",
+            with(with(ended("state", 1), &failed), &disrupted),
+            vec![gone(false), draining()],
+        ),
     ];
     for (name, change, want) in table {
         let mut index = PodIndex::default();
@@ -92,7 +130,11 @@ fn a_vanished_pod_is_gone_and_never_by_itself() {
     assert_eq!(index.remove("u1"), vec![gone(false)]);
     assert_eq!(index.remove("u1"), vec![], "once");
     index.apply(&pod(&json!({"status": {"phase": "Succeeded"}})));
-    assert_eq!(index.remove("u1"), vec![], "it was gone when its phase ended");
+    assert_eq!(
+        index.remove("u1"),
+        vec![],
+        "it was gone when its phase ended"
+    );
 }
 
 #[test]
@@ -103,15 +145,27 @@ fn a_listing_removes_what_it_does_not_name() {
     index.apply(&pod(&json!({"metadata": {"uid": "u2", "name": "w-2"}})));
     assert_eq!(index.finish(), vec![gone(false)]);
     assert!(index.get("u1").is_none() && index.get("u2").is_some());
-    assert_eq!(index.finish(), vec![], "outside a listing nothing is missing");
+    assert_eq!(
+        index.finish(),
+        vec![],
+        "outside a listing nothing is missing"
+    );
 }
 
 #[test]
 fn a_pool_sees_only_its_own_pods() {
     let mut index = PodIndex::default();
     index.apply(&pod(&json!({})));
-    index.apply(&pod(&json!({"metadata": {"uid": "u2", "namespace": "elsewhere"}})));
-    index.apply(&pod(&json!({"metadata": {"uid": "u3", "labels": {"kinora.dev/pool": "other"}}})));
-    let own: Vec<_> = index.of_pool("videos", "default").into_iter().map(|pod| pod.uid).collect();
+    index.apply(&pod(
+        &json!({"metadata": {"uid": "u2", "namespace": "elsewhere"}}),
+    ));
+    index.apply(&pod(
+        &json!({"metadata": {"uid": "u3", "labels": {"kinora.dev/pool": "other"}}}),
+    ));
+    let own: Vec<_> = index
+        .of_pool("videos", "default")
+        .into_iter()
+        .map(|pod| pod.uid)
+        .collect();
     assert_eq!(own, ["u1"]);
 }

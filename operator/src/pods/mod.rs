@@ -36,20 +36,35 @@ pub struct PodWatch {
 /// An empty index and the watch that shall fill it.
 pub fn new(client: Client, events: mpsc::Sender<PodEvent>) -> (Pods, PodWatch) {
     let (sender, changes) = watch::channel(0);
-    let pods = Pods { client, index: Arc::default(), changes };
-    let watch = PodWatch { pods: pods.clone(), changes: sender, events };
+    let pods = Pods {
+        client,
+        index: Arc::default(),
+        changes,
+    };
+    let watch = PodWatch {
+        pods: pods.clone(),
+        changes: sender,
+        events,
+    };
     (pods, watch)
 }
 
 impl Pods {
     /// The pod with this uid, if the watch has seen it.
     pub fn get(&self, uid: &str) -> Option<PodFacts> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+        self.index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .cloned()
     }
 
     /// The pods labelled as a pool's.
     pub fn of_pool(&self, namespace: &str, pool: &str) -> Vec<PodFacts> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).of_pool(namespace, pool)
+        self.index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .of_pool(namespace, pool)
     }
 
     /// Changes whenever the index does.
@@ -58,21 +73,33 @@ impl Pods {
     }
 
     /// Like [`Pods::get`], but a worker may be faster than the watch: then the pod is read once by name.
-    pub async fn find(&self, namespace: &str, name: &str, uid: &str) -> Result<Option<PodFacts>, kube::Error> {
+    pub async fn find(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<Option<PodFacts>, kube::Error> {
         if let Some(pod) = self.get(uid) {
             return Ok(Some(pod));
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let read = tokio::time::timeout(GET_TIMEOUT, api.get_opt(name));
-        let pod = read.await.map_err(|elapsed| kube::Error::Service(elapsed.into()))??;
+        let pod = read
+            .await
+            .map_err(|elapsed| kube::Error::Service(elapsed.into()))??;
         // Not put into the index: only the watch, which also sees the end, writes there.
-        Ok(pod.as_ref().and_then(index::facts).filter(|pod| pod.uid == uid))
+        Ok(pod
+            .as_ref()
+            .and_then(index::facts)
+            .filter(|pod| pod.uid == uid))
     }
 }
 
 /// Watches until the process ends. Every replica does: a standby's index is warm.
 pub async fn run(watch: PodWatch) {
-    let config = watcher::Config::default().labels(names::LABEL_POOL).streaming_lists();
+    let config = watcher::Config::default()
+        .labels(names::LABEL_POOL)
+        .streaming_lists();
     let stream = watch_stream(Api::<Pod>::all(watch.pods.client.clone()), config)
         .modify(|pod| pod.metadata.managed_fields = None)
         .default_backoff();
@@ -92,7 +119,11 @@ pub async fn run(watch: PodWatch) {
 impl PodWatch {
     async fn apply(&self, event: Event<Pod>) {
         let events = {
-            let mut index = self.pods.index.write().unwrap_or_else(PoisonError::into_inner);
+            let mut index = self
+                .pods
+                .index
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             match event {
                 Event::Init => {
                     index.begin();
@@ -100,7 +131,11 @@ impl PodWatch {
                 }
                 Event::InitApply(pod) | Event::Apply(pod) => index.apply(&pod),
                 Event::InitDone => index.finish(),
-                Event::Delete(pod) => pod.metadata.uid.map(|uid| index.remove(&uid)).unwrap_or_default(),
+                Event::Delete(pod) => pod
+                    .metadata
+                    .uid
+                    .map(|uid| index.remove(&uid))
+                    .unwrap_or_default(),
             }
         };
         self.changes.send_modify(|count| *count += 1);

@@ -19,7 +19,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
+pub(super) enum ApplyError {
     /// No answer in time.
     #[error("{action} of pool {namespace}/{name}: no answer in time", namespace = .pool.namespace, name = .pool.name)]
     Timeout {
@@ -45,15 +45,26 @@ pub enum ApplyError {
 }
 
 /// Does it.
-pub(super) async fn apply(shared: &Shared, pool: &PoolKey, plan: Plan, memory: &mut Memory) -> Result<(), ApplyError> {
+pub(super) async fn apply(
+    shared: &Shared,
+    pool: &PoolKey,
+    plan: Plan,
+    memory: &mut Memory,
+) -> Result<(), ApplyError> {
     if plan.publish_ca {
         publish_ca(shared, pool).await?;
     }
     if let Some(deployment) = plan.deployment {
         apply_deployment(shared, pool, &deployment, memory).await?;
     }
-    command(shared, &plan.moves.cordon, |pod_uid| CoreCommand::Cordon { pod_uid }).await;
-    command(shared, &plan.moves.uncordon, |pod_uid| CoreCommand::Uncordon { pod_uid }).await;
+    command(shared, &plan.moves.cordon, |pod_uid| CoreCommand::Cordon {
+        pod_uid,
+    })
+    .await;
+    command(shared, &plan.moves.uncordon, |pod_uid| {
+        CoreCommand::Uncordon { pod_uid }
+    })
+    .await;
     for pod in &plan.moves.mark {
         set_cost(shared, pool, pod, json!(MARK)).await?;
     }
@@ -69,10 +80,21 @@ pub(super) async fn apply(shared: &Shared, pool: &PoolKey, plan: Plan, memory: &
     Ok(())
 }
 
-async fn bounded<T>(action: &'static str, pool: &PoolKey, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApplyError> {
+async fn bounded<T>(
+    action: &'static str,
+    pool: &PoolKey,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ApplyError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
-        Err(_) => Err(ApplyError::Timeout { action, pool: pool.clone() }),
-        Ok(Err(source)) => Err(ApplyError::Api { action, pool: pool.clone(), source: Box::new(source) }),
+        Err(_) => Err(ApplyError::Timeout {
+            action,
+            pool: pool.clone(),
+        }),
+        Ok(Err(source)) => Err(ApplyError::Api {
+            action,
+            pool: pool.clone(),
+            source: Box::new(source),
+        }),
         Ok(Ok(value)) => Ok(value),
     }
 }
@@ -85,36 +107,74 @@ async fn publish_ca(shared: &Shared, pool: &PoolKey) -> Result<(), ApplyError> {
         "data": {names::DISPATCH_CA_KEY: shared.config.ca_certificate},
     });
     let params = PatchParams::apply(names::MANAGER_OPERATOR).force();
-    bounded("publish the dispatch CA", pool, api.patch(names::DISPATCH_CA, &params, &Patch::Apply(&map))).await?;
+    bounded(
+        "publish the dispatch CA",
+        pool,
+        api.patch(names::DISPATCH_CA, &params, &Patch::Apply(&map)),
+    )
+    .await?;
     Ok(())
 }
 
-async fn apply_deployment(shared: &Shared, pool: &PoolKey, deployment: &Deployment, memory: &mut Memory) -> Result<(), ApplyError> {
+async fn apply_deployment(
+    shared: &Shared,
+    pool: &PoolKey,
+    deployment: &Deployment,
+    memory: &mut Memory,
+) -> Result<(), ApplyError> {
     let api: Api<Deployment> = Api::namespaced(shared.client.clone(), &pool.namespace);
     let name = names::worker_deployment_name(&pool.name);
     let params = PatchParams::apply(names::MANAGER_OPERATOR).force();
-    let stored = bounded("apply the Deployment", pool, api.patch(&name, &params, &Patch::Apply(deployment))).await?;
+    let stored = bounded(
+        "apply the Deployment",
+        pool,
+        api.patch(&name, &params, &Patch::Apply(deployment)),
+    )
+    .await?;
     let hash = template::hash_of(deployment).unwrap_or_default().to_owned();
     memory.applied = Some((hash, stored.metadata.generation.unwrap_or(0)));
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     memory.scaled = replicas.map(|replicas| (replicas, Instant::now()));
-    tracing::info!(namespace = pool.namespace, pool = pool.name, replicas, "applied the workers' Deployment");
+    tracing::info!(
+        namespace = pool.namespace,
+        pool = pool.name,
+        replicas,
+        "applied the workers' Deployment"
+    );
     Ok(())
 }
 
-async fn scale(shared: &Shared, pool: &PoolKey, replicas: i32, memory: &mut Memory) -> Result<(), ApplyError> {
+async fn scale(
+    shared: &Shared,
+    pool: &PoolKey,
+    replicas: i32,
+    memory: &mut Memory,
+) -> Result<(), ApplyError> {
     let api: Api<Deployment> = Api::namespaced(shared.client.clone(), &pool.namespace);
     let name = names::worker_deployment_name(&pool.name);
-    let params = PatchParams { field_manager: Some(names::MANAGER_OPERATOR.to_owned()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
+        ..PatchParams::default()
+    };
     let patch = json!({"spec": {"replicas": replicas}});
-    bounded("scale", pool, api.patch_scale(&name, &params, &Patch::Merge(&patch))).await?;
+    bounded(
+        "scale",
+        pool,
+        api.patch_scale(&name, &params, &Patch::Merge(&patch)),
+    )
+    .await?;
     // The scale subresource does not tell the generation; a change of replicas raises it by one. A wrong guess costs one
     // idempotent apply.
     if let Some((_, generation)) = &mut memory.applied {
         *generation += 1;
     }
     memory.scaled = Some((replicas, Instant::now()));
-    tracing::info!(namespace = pool.namespace, pool = pool.name, replicas, "scaled");
+    tracing::info!(
+        namespace = pool.namespace,
+        pool = pool.name,
+        replicas,
+        "scaled"
+    );
     Ok(())
 }
 
@@ -125,20 +185,44 @@ async fn command(shared: &Shared, uids: &[String], make: impl Fn(String) -> Core
     }
 }
 
-async fn set_cost(shared: &Shared, pool: &PoolKey, pod: &str, cost: Value) -> Result<(), ApplyError> {
+async fn set_cost(
+    shared: &Shared,
+    pool: &PoolKey,
+    pod: &str,
+    cost: Value,
+) -> Result<(), ApplyError> {
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), &pool.namespace);
-    let params = PatchParams { field_manager: Some(names::MANAGER_OPERATOR.to_owned()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
+        ..PatchParams::default()
+    };
     let patch = json!({"metadata": {"annotations": {DELETION_COST: cost}}});
-    match bounded("mark a pod", pool, api.patch_metadata(pod, &params, &Patch::Merge(&patch))).await {
-        Err(ApplyError::Api { source, .. }) if matches!(source.as_ref(), kube::Error::Api(s) if s.is_not_found()) => Ok(()),
+    match bounded(
+        "mark a pod",
+        pool,
+        api.patch_metadata(pod, &params, &Patch::Merge(&patch)),
+    )
+    .await
+    {
+        Err(ApplyError::Api { source, .. }) if matches!(source.as_ref(), kube::Error::Api(s) if s.is_not_found()) => {
+            Ok(())
+        }
         other => other.map(|_| ()),
     }
 }
 
 /// Writes the status unless somebody wrote the pool meanwhile; then the watch brings the next pass.
-async fn write_status(shared: &Shared, pool: &PoolKey, patch: &Value, memory: &mut Memory) -> Result<(), ApplyError> {
+async fn write_status(
+    shared: &Shared,
+    pool: &PoolKey,
+    patch: &Value,
+    memory: &mut Memory,
+) -> Result<(), ApplyError> {
     let api: Api<VideoWorkerPool> = Api::namespaced(shared.client.clone(), &pool.namespace);
-    let params = PatchParams { field_manager: Some(names::MANAGER_OPERATOR.to_owned()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
+        ..PatchParams::default()
+    };
     let patch = Patch::Merge(patch);
     let write = api.patch_status(&pool.name, &params, &patch);
     match bounded("write the status", pool, write).await {
@@ -146,10 +230,13 @@ async fn write_status(shared: &Shared, pool: &PoolKey, patch: &Value, memory: &m
             memory.status_written = Some(Instant::now());
             Ok(())
         }
-        Err(ApplyError::Api { source, .. })
-            if matches!(source.as_ref(), kube::Error::Api(s) if s.is_conflict() || s.is_not_found()) =>
+        Err(ApplyError::Api { source, .. }) if matches!(source.as_ref(), kube::Error::Api(s) if s.is_conflict() || s.is_not_found()) =>
         {
-            tracing::debug!(namespace = pool.namespace, pool = pool.name, "pool changed meanwhile, deciding again");
+            tracing::debug!(
+                namespace = pool.namespace,
+                pool = pool.name,
+                "pool changed meanwhile, deciding again"
+            );
             Ok(())
         }
         Err(other) => Err(other),

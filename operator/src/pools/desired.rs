@@ -50,7 +50,11 @@ pub struct Desired {
 
 /// `ceil(min(running + claimable, what the service takes) / slots)`, at least one while a job is unfinished, clamped.
 pub fn desired(demand: &Demand) -> Desired {
-    let waiting = if demand.suspended { 0 } else { demand.claimable };
+    let waiting = if demand.suspended {
+        0
+    } else {
+        demand.claimable
+    };
     let asked = demand.running.saturating_add(waiting);
     let fed = asked.min(service_takes(demand));
     let slots = demand.slots.max(1);
@@ -66,12 +70,17 @@ pub fn desired(demand: &Demand) -> Desired {
     } else {
         None
     };
-    Desired { replicas, capped_by }
+    Desired {
+        replicas,
+        capped_by,
+    }
 }
 
 /// Calls at once that the service takes, at least one.
 fn service_takes(demand: &Demand) -> u32 {
-    let by_rate = demand.rate_per_second.map_or(f64::INFINITY, |rate| rate * demand.call.as_secs_f64() * HEAD_ROOM);
+    let by_rate = demand.rate_per_second.map_or(f64::INFINITY, |rate| {
+        rate * demand.call.as_secs_f64() * HEAD_ROOM
+    });
     let by_rate = by_rate.ceil().clamp(1.0, f64::from(u32::MAX));
     // In range by the clamp; a cast from a float saturates anyway.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -102,33 +111,104 @@ mod tests {
 
     #[test]
     fn the_number_follows_from_backlog_limits_and_bounds() {
-        let backlog = |running, claimable| Demand { running, claimable, unfinished: running + claimable, ..demand() };
+        let backlog = |running, claimable| Demand {
+            running,
+            claimable,
+            unfinished: running + claimable,
+            ..demand()
+        };
         let table = [
             ("nothing to do needs nobody", demand(), 0, None),
-            ("a job in a long backoff keeps one worker", Demand { unfinished: 1, ..demand() }, 1, None),
+            (
+                "a job in a long backoff keeps one worker",
+                Demand {
+                    unfinished: 1,
+                    ..demand()
+                },
+                1,
+                None,
+            ),
             ("one job, one worker", backlog(0, 1), 1, None),
-            ("slots are filled before workers are added", Demand { slots: 4, ..backlog(3, 6) }, 3, None),
-            ("the maximum holds", backlog(2, 100), 10, Some(Cap::MaxReplicas)),
+            (
+                "slots are filled before workers are added",
+                Demand {
+                    slots: 4,
+                    ..backlog(3, 6)
+                },
+                3,
+                None,
+            ),
+            (
+                "the maximum holds",
+                backlog(2, 100),
+                10,
+                Some(Cap::MaxReplicas),
+            ),
             ("the minimum holds", Demand { min: 2, ..demand() }, 2, None),
-            ("concurrency of the service holds", Demand { limit: 3, ..backlog(2, 100) }, 3, Some(Cap::Service)),
+            (
+                "concurrency of the service holds",
+                Demand {
+                    limit: 3,
+                    ..backlog(2, 100)
+                },
+                3,
+                Some(Cap::Service),
+            ),
             (
                 "0.1 calls a second of a minute each feed seven",
-                Demand { rate_per_second: Some(0.1), ..backlog(0, 100) },
+                Demand {
+                    rate_per_second: Some(0.1),
+                    ..backlog(0, 100)
+                },
                 7,
                 Some(Cap::Service),
             ),
             (
                 "a very slow service still gets one",
-                Demand { rate_per_second: Some(0.001), ..backlog(0, 100) },
+                Demand {
+                    rate_per_second: Some(0.001),
+                    ..backlog(0, 100)
+                },
                 1,
                 Some(Cap::Service),
             ),
-            ("a suspended pool only keeps what runs", Demand { suspended: true, ..backlog(2, 100) }, 2, None),
-            ("and nobody for jobs that wait", Demand { suspended: true, ..backlog(0, 5) }, 0, None),
-            ("a maximum of zero is obeyed", Demand { max: 0, ..backlog(0, 5) }, 0, Some(Cap::MaxReplicas)),
+            (
+                "a suspended pool only keeps what runs",
+                Demand {
+                    suspended: true,
+                    ..backlog(2, 100)
+                },
+                2,
+                None,
+            ),
+            (
+                "and nobody for jobs that wait",
+                Demand {
+                    suspended: true,
+                    ..backlog(0, 5)
+                },
+                0,
+                None,
+            ),
+            (
+                "a maximum of zero is obeyed",
+                Demand {
+                    max: 0,
+                    ..backlog(0, 5)
+                },
+                0,
+                Some(Cap::MaxReplicas),
+            ),
         ];
         for (name, demand, replicas, capped_by) in table {
-            assert_eq!(desired(&demand), Desired { replicas, capped_by }, "{name}");
+            assert_eq!(
+                desired(&demand),
+                Desired {
+                    replicas,
+                    capped_by
+                },
+                "{name}"
+            );
         }
     }
 

@@ -19,7 +19,10 @@ pub struct Problem {
 
 /// Key of a pool.
 pub fn key(pool: &VideoWorkerPool) -> PoolKey {
-    PoolKey { namespace: pool.namespace().unwrap_or_default(), name: pool.name_any() }
+    PoolKey {
+        namespace: pool.namespace().unwrap_or_default(),
+        name: pool.name_any(),
+    }
 }
 
 /// The core's view of a pool. One that cannot be served takes no claims.
@@ -47,20 +50,33 @@ pub fn facts(pool: &VideoWorkerPool, reserved_secrets: &[String]) -> PoolFacts {
 
 /// Why this spec cannot be served, if it cannot.
 pub fn problem(spec: &VideoWorkerPoolSpec, reserved_secrets: &[String]) -> Option<Problem> {
-    let invalid = |message: String| Some(Problem { reason: reason::INVALID_SPEC, message });
+    let invalid = |message: String| {
+        Some(Problem {
+            reason: reason::INVALID_SPEC,
+            message,
+        })
+    };
     match spec.execution() {
         Execution::Leased => {}
         Execution::PodPerAttempt => {
-            return invalid("execution PodPerAttempt is not supported by this version; use Leased".to_owned());
+            return invalid(
+                "execution PodPerAttempt is not supported by this version; use Leased".to_owned(),
+            );
         }
         Execution::Unknown => {
-            return invalid("execution is a word that this version does not know; use Leased".to_owned());
+            return invalid(
+                "execution is a word that this version does not know; use Leased".to_owned(),
+            );
         }
     }
     if spec.protocol() == Protocol::Unknown {
-        return invalid("service.protocol is a word that this version does not know; use Grpc".to_owned());
+        return invalid(
+            "service.protocol is a word that this version does not know; use Grpc".to_owned(),
+        );
     }
-    let named = secrets(spec).into_iter().find(|(_, name)| reserved_secrets.contains(name));
+    let named = secrets(spec)
+        .into_iter()
+        .find(|(_, name)| reserved_secrets.contains(name));
     named.and_then(|(field, name)| {
         invalid(format!("{field} names Secret {name}, which is Kinora's own and is never given to workers; name another"))
     })
@@ -70,12 +86,30 @@ pub fn problem(spec: &VideoWorkerPoolSpec, reserved_secrets: &[String]) -> Optio
 fn secrets(spec: &VideoWorkerPoolSpec) -> Vec<(&'static str, String)> {
     let mut named = Vec::new();
     let service = &spec.service;
-    named.extend(service.tls_secret_ref.iter().map(|s| ("service.tlsSecretRef", s.name.clone())));
-    named.extend(service.token_secret_ref.iter().map(|s| ("service.tokenSecretRef", s.name.clone())));
+    named.extend(
+        service
+            .tls_secret_ref
+            .iter()
+            .map(|s| ("service.tlsSecretRef", s.name.clone())),
+    );
+    named.extend(
+        service
+            .token_secret_ref
+            .iter()
+            .map(|s| ("service.tokenSecretRef", s.name.clone())),
+    );
     if let Some(template) = &spec.template {
-        let env = template.env.iter().filter_map(|env| env.value_from.secret_key_ref.as_ref());
+        let env = template
+            .env
+            .iter()
+            .filter_map(|env| env.value_from.secret_key_ref.as_ref());
         named.extend(env.map(|s| ("template.env", s.name.clone())));
-        named.extend(template.image_pull_secrets.iter().map(|s| ("template.imagePullSecrets", s.name.clone())));
+        named.extend(
+            template
+                .image_pull_secrets
+                .iter()
+                .map(|s| ("template.imagePullSecrets", s.name.clone())),
+        );
     }
     named
 }
@@ -116,13 +150,41 @@ mod tests {
         let endpoint = "http://svc:50051";
         let table = [
             ("a plain pool", json!({}), None),
-            ("pod per attempt", json!({"execution": "PodPerAttempt"}), Some("PodPerAttempt")),
-            ("a newer word", json!({"execution": "Moonshot"}), Some("does not know")),
-            ("a TLS secret", json!({"service": {"endpoint": endpoint, "tlsSecretRef": {"name": "kinora-store"}}}), Some("tlsSecretRef")),
-            ("a token secret", json!({"service": {"endpoint": endpoint, "tokenSecretRef": {"name": "kinora-store"}}}), Some("tokenSecretRef")),
-            ("an environment variable", json!({"template": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "kinora-store"}}}]}}), Some("template.env")),
-            ("a pull secret", json!({"template": {"imagePullSecrets": [{"name": "kinora-store"}]}}), Some("imagePullSecrets")),
-            ("a secret of its own", json!({"template": {"imagePullSecrets": [{"name": "regcred"}]}}), None),
+            (
+                "pod per attempt",
+                json!({"execution": "PodPerAttempt"}),
+                Some("PodPerAttempt"),
+            ),
+            (
+                "a newer word",
+                json!({"execution": "Moonshot"}),
+                Some("does not know"),
+            ),
+            (
+                "a TLS secret",
+                json!({"service": {"endpoint": endpoint, "tlsSecretRef": {"name": "kinora-store"}}}),
+                Some("tlsSecretRef"),
+            ),
+            (
+                "a token secret",
+                json!({"service": {"endpoint": endpoint, "tokenSecretRef": {"name": "kinora-store"}}}),
+                Some("tokenSecretRef"),
+            ),
+            (
+                "an environment variable",
+                json!({"template": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "kinora-store"}}}]}}),
+                Some("template.env"),
+            ),
+            (
+                "a pull secret",
+                json!({"template": {"imagePullSecrets": [{"name": "kinora-store"}]}}),
+                Some("imagePullSecrets"),
+            ),
+            (
+                "a secret of its own",
+                json!({"template": {"imagePullSecrets": [{"name": "regcred"}]}}),
+                None,
+            ),
         ];
         for (name, extra, want) in table {
             let pool = with(&extra);
@@ -130,14 +192,21 @@ mod tests {
             assert_eq!(got.is_some(), want.is_some(), "{name}: {got:?}");
             assert_eq!(facts(&pool, &own).suspended, want.is_some(), "{name}");
             if let (Some(problem), Some(word)) = (got, want) {
-                assert!(problem.message.contains(word), "{name}: {}", problem.message);
+                assert!(
+                    problem.message.contains(word),
+                    "{name}: {}",
+                    problem.message
+                );
             }
         }
     }
 
     #[test]
     fn absent_fields_mean_the_documented_defaults() {
-        let facts = facts(&pool(&json!({"service": {"endpoint": "http://svc:1", "outputs": ["video"]}})), &[]);
+        let facts = facts(
+            &pool(&json!({"service": {"endpoint": "http://svc:1", "outputs": ["video"]}})),
+            &[],
+        );
         let want = PoolFacts {
             is_default: false,
             created_ms: 1_767_225_600_000,

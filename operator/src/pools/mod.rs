@@ -4,6 +4,7 @@
 mod apply;
 pub mod desired;
 pub mod facts;
+mod mounts;
 mod observe;
 pub mod plan;
 pub mod scaler;
@@ -85,17 +86,43 @@ pub struct Links {
 }
 
 /// Makes caches and the watches that fill them. `events` tells the core of every pool.
-pub fn watches(client: &Client, reserved_secrets: Vec<String>, events: mpsc::Sender<PoolEvent>) -> (Caches, Watches) {
+pub fn watches(
+    client: &Client,
+    reserved_secrets: Vec<String>,
+    events: mpsc::Sender<PoolEvent>,
+) -> (Caches, Watches) {
     let (triggers, queue) = mpsc::channel(1024);
     let (caches, tasks) = watch::tasks(client, reserved_secrets, events, triggers.clone());
-    (caches, Watches { tasks, queue, triggers })
+    (
+        caches,
+        Watches {
+            tasks,
+            queue,
+            triggers,
+        },
+    )
 }
 
 /// Runs watches and controller until the process ends.
-pub async fn run(client: Client, config: PoolsConfig, caches: Caches, watches: Watches, links: Links) {
-    let Watches { tasks, queue, triggers } = watches;
+pub async fn run(
+    client: Client,
+    config: PoolsConfig,
+    caches: Caches,
+    watches: Watches,
+    links: Links,
+) {
+    let Watches {
+        tasks,
+        queue,
+        triggers,
+    } = watches;
     let pools = caches.pools.clone();
-    let follow = watch::follow(pools.clone(), links.backlog.clone(), links.leadership.clone(), triggers);
+    let follow = watch::follow(
+        pools.clone(),
+        links.backlog.clone(),
+        links.leadership.clone(),
+        triggers,
+    );
     let shared = Arc::new(Shared {
         client,
         config,
@@ -109,7 +136,7 @@ pub async fn run(client: Client, config: PoolsConfig, caches: Caches, watches: W
     });
     let passes = applier(
         |pool, shared| Box::pin(reconcile(pool, shared)),
-        after_error,
+        |pool, error, _| after_error(&pool, error),
         shared,
         pools,
         ReceiverStream::new(queue).map(Ok::<_, std::convert::Infallible>),
@@ -135,9 +162,18 @@ async fn reconcile(pool: Arc<VideoWorkerPool>, shared: Arc<Shared>) -> Result<Ac
         return Ok(Action::requeue(Duration::from_secs(5)));
     }
     let observed = observe::observe(&shared, pool);
-    let memory = shared.memory.lock().await.entry(observed.key.clone()).or_default().clone();
+    let memory = shared
+        .memory
+        .lock()
+        .await
+        .entry(observed.key.clone())
+        .or_default()
+        .clone();
     let mut memory = memory.lock().await;
-    let now = Clock { mono: Instant::now(), wall: Time(second(Timestamp::now())) };
+    let now = Clock {
+        mono: Instant::now(),
+        wall: Time(second(Timestamp::now())),
+    };
     let plan = plan::plan(&observed, &shared.config.settings, &mut memory, &now)?;
     let again = plan.again;
     apply::apply(&shared, &observed.key, plan, &mut memory).await?;
@@ -145,7 +181,7 @@ async fn reconcile(pool: Arc<VideoWorkerPool>, shared: Arc<Shared>) -> Result<Ac
 }
 
 /// Retries with jitter; the API server's own trouble is not made worse in step.
-fn after_error(pool: Arc<VideoWorkerPool>, error: &ApplyError, _: Arc<Shared>) -> Action {
+fn after_error(pool: &VideoWorkerPool, error: &ApplyError) -> Action {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     tracing::warn!(pool = pool.name_any(), namespace = pool.namespace(), %error, cause, "pool pass failed");
     Action::requeue(Duration::from_millis(rand::random_range(2_000..8_000)))
@@ -160,9 +196,15 @@ impl Caches {
     /// Whether all are filled; waits a little for that.
     async fn wait(&self) -> bool {
         let all = async {
-            let filled = tokio::join!(self.pools.wait_until_ready(), self.deployments.wait_until_ready(), self.ca.wait_until_ready());
+            let filled = tokio::join!(
+                self.pools.wait_until_ready(),
+                self.deployments.wait_until_ready(),
+                self.ca.wait_until_ready()
+            );
             filled.0.is_ok() && filled.1.is_ok() && filled.2.is_ok()
         };
-        tokio::time::timeout(Duration::from_secs(2), all).await.unwrap_or(false)
+        tokio::time::timeout(Duration::from_secs(2), all)
+            .await
+            .unwrap_or(false)
     }
 }

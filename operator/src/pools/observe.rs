@@ -33,14 +33,25 @@ pub struct Observed {
 /// Looks at the caches.
 pub(super) fn observe(shared: &Shared, pool: Arc<VideoWorkerPool>) -> Observed {
     let key = facts::key(&pool);
-    let deployment = ObjectRef::new(&names::worker_deployment_name(&key.name)).within(&key.namespace);
-    let ca = shared.caches.ca.get(&ObjectRef::new(names::DISPATCH_CA).within(&key.namespace));
+    let deployment =
+        ObjectRef::new(&names::worker_deployment_name(&key.name)).within(&key.namespace);
+    let ca = shared
+        .caches
+        .ca
+        .get(&ObjectRef::new(names::DISPATCH_CA).within(&key.namespace));
     let ca = ca.and_then(|map| map.data.as_ref()?.get(names::DISPATCH_CA_KEY).cloned());
     let listed = *shared.synced.borrow();
     Observed {
         deployment: shared.caches.deployments.get(&deployment),
         ca_published: ca.as_deref() == Some(shared.config.ca_certificate.as_str()),
-        backlog: listed.then(|| shared.backlog.borrow().get(&key).cloned().unwrap_or_default()),
+        backlog: listed.then(|| {
+            shared
+                .backlog
+                .borrow()
+                .get(&key)
+                .cloned()
+                .unwrap_or_default()
+        }),
         pods: shared.pods.of_pool(&key.namespace, &key.name),
         acting_default: acting_default(&pool, &shared.caches.pools.state()),
         key,
@@ -53,13 +64,18 @@ fn acting_default(pool: &VideoWorkerPool, all: &[Arc<VideoWorkerPool>]) -> Optio
     if !pool.spec.is_default() {
         return None;
     }
-    let rivals = all.iter().filter(|other| other.spec.is_default() && other.namespace() == pool.namespace());
+    let rivals = all
+        .iter()
+        .filter(|other| other.spec.is_default() && other.namespace() == pool.namespace());
     let oldest = rivals.min_by_key(|other| (created(other), other.name_any()))?;
     (oldest.name_any() != pool.name_any()).then(|| oldest.name_any())
 }
 
 fn created(pool: &VideoWorkerPool) -> i64 {
-    pool.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond())
+    pool.metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(i64::MAX, |time| time.0.as_millisecond())
 }
 
 #[cfg(test)]
@@ -87,10 +103,21 @@ mod tests {
             pool("d", "elsewhere", "2025-01-01T00:00:00Z", true),
             pool("e", "videos", day1, true),
         ];
-        let table = [(0, None), (1, Some("b")), (2, None), (3, None), (4, Some("b"))];
+        let table = [
+            (0, None),
+            (1, Some("b")),
+            (2, None),
+            (3, None),
+            (4, Some("b")),
+        ];
         for (index, want) in table {
             let pool: &Arc<VideoWorkerPool> = &all[index];
-            assert_eq!(acting_default(pool, &all).as_deref(), want, "{}", pool.name_any());
+            assert_eq!(
+                acting_default(pool, &all).as_deref(),
+                want,
+                "{}",
+                pool.name_any()
+            );
         }
     }
 }

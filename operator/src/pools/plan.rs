@@ -85,13 +85,25 @@ pub fn plan(
     now: &Clock,
 ) -> Result<Plan, serde_json::Error> {
     let problem = problem_of(observed, settings);
-    let served = problem.as_ref().is_none_or(|problem| problem.reason == reason::NOT_THE_DEFAULT);
-    let mut plan = Plan { again: RESYNC, ..Plan::default() };
+    let served = problem
+        .as_ref()
+        .is_none_or(|problem| problem.reason == reason::NOT_THE_DEFAULT);
+    let mut plan = Plan {
+        again: RESYNC,
+        ..Plan::default()
+    };
     let current = current(observed, memory, now.mono);
     let wanted = wanted(observed, current);
     let desired = i32::try_from(wanted.replicas).unwrap_or(i32::MAX);
     if served {
-        serve(&mut plan, observed, settings, memory, (current, desired), now.mono)?;
+        serve(
+            &mut plan,
+            observed,
+            settings,
+            memory,
+            (current, desired),
+            now.mono,
+        )?;
     }
     let scaled_to = plan.moves.target;
     if served && current.is_some_and(|current| current != scaled_to) {
@@ -104,26 +116,52 @@ pub fn plan(
 fn problem_of(observed: &Observed, settings: &Settings) -> Option<Problem> {
     let unserved = problem(&observed.pool.spec, &settings.reserved_secrets);
     let foreign = || {
-        let controller = index::controller(observed.deployment.as_ref()?.metadata.owner_references.as_deref().unwrap_or_default());
-        let own = controller.is_some_and(|owner| Some(owner.uid.as_str()) == observed.pool.metadata.uid.as_deref());
+        let controller = index::controller(
+            observed
+                .deployment
+                .as_ref()?
+                .metadata
+                .owner_references
+                .as_deref()
+                .unwrap_or_default(),
+        );
+        let own = controller
+            .is_some_and(|owner| Some(owner.uid.as_str()) == observed.pool.metadata.uid.as_deref());
         let message = format!(
             "a Deployment {} exists that is not this pool's: delete or rename it",
             kinora_crds::names::worker_deployment_name(&observed.key.name)
         );
-        (!own).then_some(Problem { reason: reason::INVALID_SPEC, message })
+        (!own).then_some(Problem {
+            reason: reason::INVALID_SPEC,
+            message,
+        })
     };
     let second = || {
         let older = observed.acting_default.as_ref()?;
-        let message = format!("pool {older} is the older default pool of this namespace and acts; unset default on one of them");
-        Some(Problem { reason: reason::NOT_THE_DEFAULT, message })
+        let message = format!(
+            "pool {older} is the older default pool of this namespace and acts; unset default on one of them"
+        );
+        Some(Problem {
+            reason: reason::NOT_THE_DEFAULT,
+            message,
+        })
     };
     unserved.or_else(foreign).or_else(second)
 }
 
 /// Replicas the Deployment asks for; our own last write counts until the watch can have shown it.
 fn current(observed: &Observed, memory: &mut Memory, now: Instant) -> Option<i32> {
-    let stored = observed.deployment.as_ref()?.spec.as_ref()?.replicas.unwrap_or(1);
-    if memory.scaled.is_some_and(|(own, at)| own == stored || now.duration_since(at) >= OWN_WRITE) {
+    let stored = observed
+        .deployment
+        .as_ref()?
+        .spec
+        .as_ref()?
+        .replicas
+        .unwrap_or(1);
+    if memory
+        .scaled
+        .is_some_and(|(own, at)| own == stored || now.duration_since(at) >= OWN_WRITE)
+    {
         memory.scaled = None;
     }
     Some(memory.scaled.map_or(stored, |(own, _)| own))
@@ -132,7 +170,10 @@ fn current(observed: &Observed, memory: &mut Memory, now: Instant) -> Option<i32
 /// How many workers the pool wants; before the jobs are counted, as many as there are.
 fn wanted(observed: &Observed, current: Option<i32>) -> Desired {
     let spec = &observed.pool.spec;
-    let hold = |replicas: i32| Desired { replicas: unsigned(replicas), capped_by: None };
+    let hold = |replicas: i32| Desired {
+        replicas: unsigned(replicas),
+        capped_by: None,
+    };
     match spec.scaling_mode() {
         ScalingMode::External => return hold(spec.replicas.unwrap_or(1)),
         ScalingMode::Unknown => return hold(current.unwrap_or(0)),
@@ -146,7 +187,10 @@ fn wanted(observed: &Observed, current: Option<i32>) -> Desired {
         claimable: backlog.claimable,
         unfinished: backlog.unfinished,
         suspended: spec.is_suspended(),
-        call: backlog.call_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or_else(|| spec.expected_call()),
+        call: backlog
+            .call_seconds
+            .and_then(|s| Duration::try_from_secs_f64(s).ok())
+            .unwrap_or_else(|| spec.expected_call()),
         rate_per_second: spec.rate_per_second(),
         limit: limit(observed),
         slots: unsigned(spec.slots_per_worker()),
@@ -156,7 +200,10 @@ fn wanted(observed: &Observed, current: Option<i32>) -> Desired {
 }
 
 fn limit(observed: &Observed) -> u32 {
-    let now = observed.backlog.as_ref().and_then(|backlog| backlog.effective_limit);
+    let now = observed
+        .backlog
+        .as_ref()
+        .and_then(|backlog| backlog.effective_limit);
     now.unwrap_or_else(|| unsigned(observed.pool.spec.max_in_flight()))
 }
 
@@ -171,7 +218,10 @@ fn serve(
 ) -> Result<(), serde_json::Error> {
     plan.publish_ca = !observed.ca_published;
     plan.moves = match current {
-        None => Moves { target: desired, ..Moves::default() },
+        None => Moves {
+            target: desired,
+            ..Moves::default()
+        },
         Some(current) => memory.scaler.step(&view(observed, current, desired), now),
     };
     plan.again = plan.moves.again.unwrap_or(RESYNC);
@@ -192,7 +242,10 @@ fn in_step(observed: &Observed, rendered: &Deployment, memory: &Memory) -> bool 
         return false;
     };
     let hash = template::hash_of(rendered);
-    let applied = memory.applied.as_ref().filter(|(own, _)| Some(own.as_str()) == hash);
+    let applied = memory
+        .applied
+        .as_ref()
+        .filter(|(own, _)| Some(own.as_str()) == hash);
     applied.is_some_and(|(_, generation)| stored.metadata.generation.unwrap_or(0) <= *generation)
 }
 
@@ -203,8 +256,17 @@ fn view(observed: &Observed, current: i32, desired: i32) -> View {
         ScalingMode::Internal | ScalingMode::Unknown => spec.scale_down_stabilization(),
     };
     let backlog = observed.backlog.as_ref();
-    let workers = observed.pods.iter().map(|pod| worker(pod, backlog)).collect();
-    View { current, desired, window, workers }
+    let workers = observed
+        .pods
+        .iter()
+        .map(|pod| worker(pod, backlog))
+        .collect();
+    View {
+        current,
+        desired,
+        window,
+        workers,
+    }
 }
 
 fn worker(pod: &PodFacts, backlog: Option<&PoolBacklog>) -> Worker {
@@ -234,7 +296,9 @@ fn write_status(
     let pool = &observed.pool;
     let deployment = observed.deployment.as_deref();
     let status = deployment.and_then(|deployment| deployment.status.as_ref());
-    let selector = template::labels(&observed.key.name).into_iter().map(|(key, value)| format!("{key}={value}"));
+    let selector = template::labels(&observed.key.name)
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"));
     let report = Report {
         generation: pool.metadata.generation,
         replicas: status.and_then(|s| s.replicas).unwrap_or(0),
@@ -254,7 +318,13 @@ fn write_status(
     let new = status::build(&report, &old, now.wall.clone());
     match status::due(&old, &new, memory.status_written, now.mono) {
         Due::Never => {}
-        Due::Now => plan.status = Some(status::patch(&old, &new, pool.metadata.resource_version.as_deref())?),
+        Due::Now => {
+            plan.status = Some(status::patch(
+                &old,
+                &new,
+                pool.metadata.resource_version.as_deref(),
+            )?);
+        }
         Due::In(wait) => plan.again = plan.again.min(wait),
     }
     Ok(())
@@ -263,7 +333,8 @@ fn write_status(
 /// The Deployment's controller has not seen its spec, or pods of an older template are still there.
 fn rolling(deployment: &Deployment) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
-    let unseen = status.observed_generation.unwrap_or(0) < deployment.metadata.generation.unwrap_or(0);
+    let unseen =
+        status.observed_generation.unwrap_or(0) < deployment.metadata.generation.unwrap_or(0);
     unseen || status.updated_replicas.unwrap_or(0) < status.replicas.unwrap_or(0)
 }
 

@@ -45,7 +45,10 @@ struct World {
 impl World {
     fn new(spec: &Value) -> Self {
         let observed = Observed {
-            key: PoolKey { namespace: "videos".to_owned(), name: "default".to_owned() },
+            key: PoolKey {
+                namespace: "videos".to_owned(),
+                name: "default".to_owned(),
+            },
             pool: Arc::new(pool(spec)),
             deployment: None,
             ca_published: false,
@@ -53,16 +56,31 @@ impl World {
             pods: Vec::new(),
             acting_default: None,
         };
-        Self { observed, memory: Memory::default(), start: Instant::now(), now: Duration::ZERO }
+        Self {
+            observed,
+            memory: Memory::default(),
+            start: Instant::now(),
+            now: Duration::ZERO,
+        }
     }
 
     fn backlog(&mut self, claimable: u32) {
-        self.observed.backlog = Some(PoolBacklog { claimable, queued: claimable, unfinished: claimable, ..PoolBacklog::default() });
+        self.observed.backlog = Some(PoolBacklog {
+            claimable,
+            queued: claimable,
+            unfinished: claimable,
+            ..PoolBacklog::default()
+        });
     }
 
     fn look(&mut self) -> Plan {
-        let wall = Timestamp::from_second(1_800_000_000 + i64::try_from(self.now.as_secs()).unwrap()).unwrap();
-        let clock = Clock { mono: self.start + self.now, wall: Time(wall) };
+        let wall =
+            Timestamp::from_second(1_800_000_000 + i64::try_from(self.now.as_secs()).unwrap())
+                .unwrap();
+        let clock = Clock {
+            mono: self.start + self.now,
+            wall: Time(wall),
+        };
         plan(&self.observed, &settings(), &mut self.memory, &clock).unwrap()
     }
 
@@ -73,25 +91,43 @@ impl World {
         let at = self.start + self.now;
         if let Some(applied) = &plan.deployment {
             let mut stored = applied.as_ref().clone();
-            let generation = self.observed.deployment.as_ref().and_then(|d| d.metadata.generation).unwrap_or(0) + 1;
+            let generation = self
+                .observed
+                .deployment
+                .as_ref()
+                .and_then(|d| d.metadata.generation)
+                .unwrap_or(0)
+                + 1;
             stored.metadata.generation = Some(generation);
-            self.memory.applied = Some((template::hash_of(&stored).unwrap().to_owned(), generation));
-            self.memory.scaled = stored.spec.as_ref().unwrap().replicas.map(|replicas| (replicas, at));
+            self.memory.applied =
+                Some((template::hash_of(&stored).unwrap().to_owned(), generation));
+            self.memory.scaled = stored
+                .spec
+                .as_ref()
+                .unwrap()
+                .replicas
+                .map(|replicas| (replicas, at));
             self.settle(stored);
         }
         if let Some(replicas) = plan.scale {
             let mut stored = self.observed.deployment.as_deref().unwrap().clone();
             stored.spec.as_mut().unwrap().replicas = Some(replicas);
-            stored.metadata.generation = stored.metadata.generation.map(|generation| generation + 1);
+            stored.metadata.generation =
+                stored.metadata.generation.map(|generation| generation + 1);
             self.memory.applied.as_mut().unwrap().1 += 1;
             self.memory.scaled = Some((replicas, at));
             self.settle(stored);
         }
         if let Some(patch) = &plan.status {
             let mut stored = self.observed.pool.as_ref().clone();
-            let mut status = serde_json::to_value(stored.status.clone().unwrap_or_default()).unwrap();
+            let mut status =
+                serde_json::to_value(stored.status.clone().unwrap_or_default()).unwrap();
             for (key, value) in patch["status"].as_object().unwrap() {
-                if value.is_null() { status.as_object_mut().unwrap().remove(key); } else { status[key] = value.clone(); }
+                if value.is_null() {
+                    status.as_object_mut().unwrap().remove(key);
+                } else {
+                    status[key] = value.clone();
+                }
             }
             stored.status = Some(serde_json::from_value::<VideoWorkerPoolStatus>(status).unwrap());
             self.observed.pool = Arc::new(stored);
@@ -130,15 +166,36 @@ impl World {
 }
 
 fn is_quiet(plan: &Plan) -> bool {
-    let Plan { publish_ca, deployment, moves, scale, status, again: _ } = plan;
-    let Moves { target: _, cordon, uncordon, mark, unmark, again: _ } = moves;
+    let Plan {
+        publish_ca,
+        deployment,
+        moves,
+        scale,
+        status,
+        again: _,
+    } = plan;
+    let Moves {
+        target: _,
+        cordon,
+        uncordon,
+        mark,
+        unmark,
+        again: _,
+    } = moves;
     let lists = [cordon, uncordon, mark, unmark];
-    !publish_ca && deployment.is_none() && scale.is_none() && status.is_none() && lists.iter().all(|list| list.is_empty())
+    !publish_ca
+        && deployment.is_none()
+        && scale.is_none()
+        && status.is_none()
+        && lists.iter().all(|list| list.is_empty())
 }
 
 fn conditions(world: &World) -> String {
     let status = world.observed.pool.status.clone().unwrap_or_default();
-    let each = status.conditions.iter().map(|c| format!("{}={}/{}", c.type_, c.status, c.reason));
+    let each = status
+        .conditions
+        .iter()
+        .map(|c| format!("{}={}/{}", c.type_, c.status, c.reason));
     each.collect::<Vec<_>>().join(" ")
 }
 
@@ -169,7 +226,11 @@ fn backlog_is_one_scale_patch_and_going_back_to_zero_takes_its_window() {
     world.now += Duration::from_secs(29);
     assert_eq!(world.pass().scale, None, "not within the window");
     world.now += Duration::from_secs(1);
-    assert_eq!(world.pass().scale, Some(0), "no pod of the three was ever made, so none is asked");
+    assert_eq!(
+        world.pass().scale,
+        Some(0),
+        "no pod of the three was ever made, so none is asked"
+    );
     world.quiet();
     assert_eq!(conditions(&world), "Ready=True/ScaledToZero");
 }
@@ -183,7 +244,11 @@ fn a_leader_that_has_not_counted_yet_neither_scales_nor_reports() {
     world.observed.backlog = None;
     let plan = world.pass();
     assert_eq!((plan.scale, plan.status), (None, None));
-    assert_eq!(plan.deployment.unwrap().spec.unwrap().replicas, Some(4), "applied once, as it is");
+    assert_eq!(
+        plan.deployment.unwrap().spec.unwrap().replicas,
+        Some(4),
+        "applied once, as it is"
+    );
 }
 
 #[test]
@@ -192,7 +257,16 @@ fn somebody_elses_edit_is_taken_back_once() {
     world.quiet();
     let mut edited = world.observed.deployment.as_deref().unwrap().clone();
     edited.metadata.generation = Some(9);
-    edited.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].image = Some("evil".to_owned());
+    edited
+        .spec
+        .as_mut()
+        .unwrap()
+        .template
+        .spec
+        .as_mut()
+        .unwrap()
+        .containers[0]
+        .image = Some("evil".to_owned());
     world.settle(edited);
     assert!(world.pass().deployment.is_some());
     world.quiet();
@@ -211,8 +285,14 @@ fn a_pool_that_cannot_be_served_is_stalled_and_left_alone() {
     let mut world = World::new(&json!({"execution": "PodPerAttempt"}));
     world.backlog(5);
     let plan = world.pass();
-    assert_eq!((plan.publish_ca, plan.deployment, plan.scale), (false, None, None));
-    assert_eq!(conditions(&world), "Ready=False/InvalidSpec Stalled=True/InvalidSpec");
+    assert_eq!(
+        (plan.publish_ca, plan.deployment, plan.scale),
+        (false, None, None)
+    );
+    assert_eq!(
+        conditions(&world),
+        "Ready=False/InvalidSpec Stalled=True/InvalidSpec"
+    );
     world.quiet();
 }
 
@@ -232,7 +312,10 @@ fn a_second_default_pool_is_stalled_and_served_for_those_who_name_it() {
     world.backlog(1);
     world.quiet();
     assert_eq!(world.replicas(), Some(1));
-    assert_eq!(conditions(&world), "Ready=True/WorkersReady Stalled=True/AnotherDefaultPool");
+    assert_eq!(
+        conditions(&world),
+        "Ready=True/WorkersReady Stalled=True/AnotherDefaultPool"
+    );
 }
 
 #[test]
@@ -251,9 +334,22 @@ fn our_own_scale_patch_is_believed_before_the_watch_shows_it() {
 #[test]
 fn busy_slots_are_counted_from_the_streams() {
     let mut world = World::new(&json!({}));
-    let load = WorkerLoad { pod_name: "w".to_owned(), slots: 2, busy: 1, cordoned: false };
-    world.observed.backlog = Some(PoolBacklog { running: 1, unfinished: 1, workers: [("u".to_owned(), load)].into(), ..PoolBacklog::default() });
+    let load = WorkerLoad {
+        pod_name: "w".to_owned(),
+        slots: 2,
+        busy: 1,
+        cordoned: false,
+    };
+    world.observed.backlog = Some(PoolBacklog {
+        running: 1,
+        unfinished: 1,
+        workers: [("u".to_owned(), load)].into(),
+        ..PoolBacklog::default()
+    });
     world.quiet();
     let status = world.observed.pool.status.clone().unwrap();
-    assert_eq!((status.busy_slots, status.total_slots, status.running_jobs), (Some(1), Some(2), Some(1)));
+    assert_eq!(
+        (status.busy_slots, status.total_slots, status.running_jobs),
+        (Some(1), Some(2), Some(1))
+    );
 }

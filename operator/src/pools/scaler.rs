@@ -80,14 +80,21 @@ impl Scaler {
     /// The next moves.
     pub fn step(&mut self, view: &View, now: Instant) -> Moves {
         let goal = self.goal(view, now);
-        let mut moves = Moves { target: goal.max(view.current), ..Moves::default() };
+        let mut moves = Moves {
+            target: goal.max(view.current),
+            ..Moves::default()
+        };
         if goal < view.current {
             self.drain(view, goal, now, &mut moves);
         } else {
             self.picked.clear();
         }
         self.give_back(view, now, &mut moves);
-        let waits = self.below.map(|(since, _)| (since + view.window).saturating_duration_since(now).max(LOOK_AGAIN));
+        let waits = self.below.map(|(since, _)| {
+            (since + view.window)
+                .saturating_duration_since(now)
+                .max(LOOK_AGAIN)
+        });
         let busy = !self.picked.is_empty() || self.removing.is_some();
         moves.again = if busy { Some(LOOK_AGAIN) } else { waits };
         moves
@@ -102,11 +109,19 @@ impl Scaler {
         let (since, peak) = self.below.unwrap_or((now, view.desired));
         let peak = peak.max(view.desired);
         self.below = Some((since, peak));
-        if now.duration_since(since) < view.window { view.current } else { peak }
+        if now.duration_since(since) < view.window {
+            view.current
+        } else {
+            peak
+        }
     }
 
     fn drain(&mut self, view: &View, goal: i32, now: Instant, moves: &mut Moves) {
-        let live: Vec<&Worker> = view.workers.iter().filter(|worker| !worker.leaving).collect();
+        let live: Vec<&Worker> = view
+            .workers
+            .iter()
+            .filter(|worker| !worker.leaving)
+            .collect();
         let existing = i32::try_from(live.len()).unwrap_or(i32::MAX);
         // Replicas that have no pod yet can be taken back without asking anybody.
         let unborn = view.current.saturating_sub(existing).max(0);
@@ -114,11 +129,17 @@ impl Scaler {
         self.pick(&live, surplus.saturating_sub(unborn));
         let mut idle = 0;
         for worker in live {
-            let Some(since) = self.picked.get_mut(&worker.uid) else { continue };
+            let Some(since) = self.picked.get_mut(&worker.uid) else {
+                continue;
+            };
             if !worker.cordoned && worker.busy.is_some() {
                 moves.cordon.push(worker.uid.clone());
             }
-            *since = if is_idle(worker) && worker.marked { Some(since.unwrap_or(now)) } else { None };
+            *since = if is_idle(worker) && worker.marked {
+                Some(since.unwrap_or(now))
+            } else {
+                None
+            };
             if !is_idle(worker) {
                 if worker.marked {
                     moves.unmark.push(worker.name.clone());
@@ -149,14 +170,19 @@ impl Scaler {
         });
         let chosen = order.into_iter().take(count);
         let old = std::mem::take(&mut self.picked);
-        self.picked = chosen.map(|w| (w.uid.clone(), old.get(&w.uid).copied().flatten())).collect();
+        self.picked = chosen
+            .map(|w| (w.uid.clone(), old.get(&w.uid).copied().flatten()))
+            .collect();
     }
 
     /// Workers that were to go and now stay get leases again, but not while the ReplicaSet may still be about to delete them.
     fn give_back(&mut self, view: &View, now: Instant, moves: &mut Moves) {
         let live = view.workers.iter().filter(|worker| !worker.leaving);
         let surplus = i32::try_from(live.clone().count()).unwrap_or(i32::MAX) > moves.target;
-        if self.removing.is_some_and(|until| now >= until || (!surplus && moves.target == view.current)) {
+        if self
+            .removing
+            .is_some_and(|until| now >= until || (!surplus && moves.target == view.current))
+        {
             self.removing = None;
         }
         if self.removing.is_some() {

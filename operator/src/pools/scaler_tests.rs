@@ -19,7 +19,12 @@ fn worker(uid: &str, busy: u32) -> Worker {
 }
 
 fn view(current: i32, desired: i32, workers: Vec<Worker>) -> View {
-    View { current, desired, window: WINDOW, workers }
+    View {
+        current,
+        desired,
+        window: WINDOW,
+        workers,
+    }
 }
 
 /// A scaler whose window has passed at the returned time.
@@ -27,7 +32,10 @@ fn after_window(view: &View) -> (Scaler, Instant) {
     let t0 = Instant::now();
     let mut scaler = Scaler::default();
     let moves = scaler.step(view, t0);
-    assert_eq!(moves.target, view.current, "nothing happens inside the window");
+    assert_eq!(
+        moves.target, view.current,
+        "nothing happens inside the window"
+    );
     assert!(moves.cordon.is_empty() && moves.mark.is_empty());
     assert_eq!(moves.again, Some(WINDOW));
     (scaler, t0 + WINDOW)
@@ -36,13 +44,25 @@ fn after_window(view: &View) -> (Scaler, Instant) {
 #[test]
 fn up_is_at_once_also_from_zero() {
     let moves = Scaler::default().step(&view(0, 3, vec![]), Instant::now());
-    assert_eq!(moves, Moves { target: 3, ..Moves::default() });
+    assert_eq!(
+        moves,
+        Moves {
+            target: 3,
+            ..Moves::default()
+        }
+    );
 }
 
 #[test]
 fn a_steady_pool_asks_for_nothing() {
     let steady = view(2, 2, vec![worker("a", 1), worker("b", 0)]);
-    assert_eq!(Scaler::default().step(&steady, Instant::now()), Moves { target: 2, ..Moves::default() });
+    assert_eq!(
+        Scaler::default().step(&steady, Instant::now()),
+        Moves {
+            target: 2,
+            ..Moves::default()
+        }
+    );
 }
 
 #[test]
@@ -52,23 +72,48 @@ fn down_goes_over_cordon_mark_wait_and_a_second_look() {
     let at = |millis: u64| t1 + Duration::from_millis(millis);
 
     let moves = scaler.step(&seen, at(0));
-    assert_eq!((moves.target, moves.cordon), (2, vec!["b".to_owned()]), "the idlest is cordoned, nothing is scaled");
-    assert!(moves.mark.is_empty(), "not before the core confirmed the cordon");
+    assert_eq!(
+        (moves.target, moves.cordon),
+        (2, vec!["b".to_owned()]),
+        "the idlest is cordoned, nothing is scaled"
+    );
+    assert!(
+        moves.mark.is_empty(),
+        "not before the core confirmed the cordon"
+    );
 
     seen.workers[1].cordoned = true;
     assert_eq!(scaler.step(&seen, at(100)).mark, ["pod-b"]);
 
     seen.workers[1].marked = true;
     let moves = scaler.step(&seen, at(200));
-    assert_eq!((moves.target, moves.mark.len(), moves.again), (2, 0, Some(LOOK_AGAIN)));
-    assert_eq!(scaler.step(&seen, at(2_199)).target, 2, "two seconds are not over");
+    assert_eq!(
+        (moves.target, moves.mark.len(), moves.again),
+        (2, 0, Some(LOOK_AGAIN))
+    );
+    assert_eq!(
+        scaler.step(&seen, at(2_199)).target,
+        2,
+        "two seconds are not over"
+    );
     assert_eq!(scaler.step(&seen, at(2_200)).target, 1);
 
     seen.current = 1;
     let moves = scaler.step(&seen, at(2_300));
-    assert_eq!((moves.target, moves.uncordon.len(), moves.unmark.len()), (1, 0, 0), "the pod is about to go");
+    assert_eq!(
+        (moves.target, moves.uncordon.len(), moves.unmark.len()),
+        (1, 0, 0),
+        "the pod is about to go"
+    );
     seen.workers[1].leaving = true;
-    assert_eq!(scaler.step(&seen, at(2_400)), Moves { target: 1, ..Moves::default() }, "done");
+    assert_eq!(
+        scaler.step(&seen, at(2_400)),
+        Moves {
+            target: 1,
+            ..Moves::default()
+        },
+        "done"
+    );
 }
 
 #[test]
@@ -85,7 +130,11 @@ fn a_lease_that_was_on_its_way_saves_its_worker() {
     seen.workers[1].busy = Some(0);
     seen.workers[1].marked = false;
     let moves = scaler.step(&seen, t1 + SETTLE * 2);
-    assert_eq!((moves.target, moves.mark), (2, vec!["pod-b".to_owned()]), "idle again: the wait starts anew");
+    assert_eq!(
+        (moves.target, moves.mark),
+        (2, vec!["pod-b".to_owned()]),
+        "idle again: the wait starts anew"
+    );
 }
 
 #[test]
@@ -108,17 +157,29 @@ fn more_work_gives_the_chosen_back_at_once() {
 
 #[test]
 fn pods_that_never_came_up_go_first_and_unseen_ones_never() {
-    let dark = |ready| Worker { busy: None, ready, ..worker("c", 0) };
+    let dark = |ready| Worker {
+        busy: None,
+        ready,
+        ..worker("c", 0)
+    };
     let seen = view(2, 1, vec![worker("a", 0), dark(false)]);
     let (mut scaler, t1) = after_window(&seen);
     let moves = scaler.step(&seen, t1);
-    assert_eq!((moves.cordon.len(), moves.mark), (0, vec!["pod-c".to_owned()]), "no stream, not ready");
+    assert_eq!(
+        (moves.cordon.len(), moves.mark),
+        (0, vec!["pod-c".to_owned()]),
+        "no stream, not ready"
+    );
 
     let seen = view(1, 0, vec![dark(true)]);
     let (mut scaler, t1) = after_window(&seen);
     for seconds in 0..60 {
         let moves = scaler.step(&seen, t1 + Duration::from_secs(seconds));
-        assert_eq!((moves.target, moves.mark.len()), (1, 0), "up but without a stream: it may hold leases");
+        assert_eq!(
+            (moves.target, moves.mark.len()),
+            (1, 0),
+            "up but without a stream: it may hold leases"
+        );
     }
 }
 
@@ -132,11 +193,21 @@ fn replicas_without_a_pod_are_taken_back_without_asking() {
 
 #[test]
 fn the_most_that_was_wanted_in_the_window_stays() {
-    let workers: Vec<_> = ["a", "b", "c", "d"].iter().map(|uid| Worker { cordoned: true, marked: true, ..worker(uid, 0) }).collect();
+    let workers: Vec<_> = ["a", "b", "c", "d"]
+        .iter()
+        .map(|uid| Worker {
+            cordoned: true,
+            marked: true,
+            ..worker(uid, 0)
+        })
+        .collect();
     let t0 = Instant::now();
     let mut scaler = Scaler::default();
     for (seconds, desired) in [(0, 1), (20, 3), (40, 0)] {
-        let moves = scaler.step(&view(4, desired, workers.clone()), t0 + Duration::from_secs(seconds));
+        let moves = scaler.step(
+            &view(4, desired, workers.clone()),
+            t0 + Duration::from_secs(seconds),
+        );
         assert_eq!(moves.target, 4);
     }
     let later = t0 + WINDOW;
@@ -147,7 +218,10 @@ fn the_most_that_was_wanted_in_the_window_stays() {
 
 #[test]
 fn a_mark_left_by_an_earlier_leader_is_removed() {
-    let left = Worker { marked: true, ..worker("a", 1) };
+    let left = Worker {
+        marked: true,
+        ..worker("a", 1)
+    };
     let moves = Scaler::default().step(&view(1, 1, vec![left]), Instant::now());
     assert_eq!(moves.unmark, ["pod-a"]);
 }

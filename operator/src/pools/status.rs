@@ -48,8 +48,11 @@ pub struct Report<'a> {
 /// The status to store.
 pub fn build(report: &Report<'_>, old: &VideoWorkerPoolStatus, now: Time) -> VideoWorkerPoolStatus {
     let backlog = report.backlog;
-    let slots = |of: fn(&crate::ports::WorkerLoad) -> u32| count(backlog.workers.values().map(of).sum());
-    let oldest = backlog.oldest_queued_ms.and_then(|ms| k8s_openapi::jiff::Timestamp::from_second(ms.div_euclid(1000)).ok());
+    let slots =
+        |of: fn(&crate::ports::WorkerLoad) -> u32| count(backlog.workers.values().map(of).sum());
+    let oldest = backlog
+        .oldest_queued_ms
+        .and_then(|ms| k8s_openapi::jiff::Timestamp::from_second(ms.div_euclid(1000)).ok());
     VideoWorkerPoolStatus {
         observed_generation: report.generation,
         replicas: Some(report.replicas),
@@ -63,48 +66,87 @@ pub fn build(report: &Report<'_>, old: &VideoWorkerPoolStatus, now: Time) -> Vid
         effective_limit: count(report.limit),
         breaker: old.breaker.clone(),
         selector: Some(report.selector.clone()),
-        last_scale_time: report.last_scale.clone().or_else(|| old.last_scale_time.clone()),
+        last_scale_time: report
+            .last_scale
+            .clone()
+            .or_else(|| old.last_scale_time.clone()),
         conditions: conditions_of(report, now).carry(&old.conditions),
     }
 }
 
 fn conditions_of(report: &Report<'_>, now: Time) -> Conditions {
     let (ready, ready_reason, message) = readiness(report);
-    let mut all = Conditions::new(report.generation, now).with(conditions::READY, ready, ready_reason, &message);
+    let mut all = Conditions::new(report.generation, now).with(
+        conditions::READY,
+        ready,
+        ready_reason,
+        &message,
+    );
     if let Some(cap) = report.capped_by {
         let message = match cap {
             Cap::MaxReplicas => "scaling.maxReplicas holds the number of workers down",
             Cap::Service => "service.limits hold the number of workers down",
         };
-        all = all.with(conditions::SCALING_LIMITED, true, reason::AT_MAXIMUM, message);
+        all = all.with(
+            conditions::SCALING_LIMITED,
+            true,
+            reason::AT_MAXIMUM,
+            message,
+        );
     }
     if report.suspended {
-        all = all.with(conditions::SUSPENDED, true, reason::SUSPENDED, "suspend is set: no attempt starts");
+        all = all.with(
+            conditions::SUSPENDED,
+            true,
+            reason::SUSPENDED,
+            "suspend is set: no attempt starts",
+        );
     }
     match report.problem {
         Some(problem) => all.with(conditions::STALLED, true, problem.reason, &problem.message),
-        None if !ready || report.rolling => {
-            all.with(conditions::RECONCILING, true, reason::WORKERS_STARTING, "workers are being started or replaced")
-        }
+        None if !ready || report.rolling => all.with(
+            conditions::RECONCILING,
+            true,
+            reason::WORKERS_STARTING,
+            "workers are being started or replaced",
+        ),
         None => all,
     }
 }
 
 fn readiness(report: &Report<'_>) -> (bool, &'static str, String) {
-    if let Some(problem) = report.problem.filter(|problem| problem.reason != reason::NOT_THE_DEFAULT) {
+    if let Some(problem) = report
+        .problem
+        .filter(|problem| problem.reason != reason::NOT_THE_DEFAULT)
+    {
         return (false, problem.reason, problem.message.clone());
     }
     if report.suspended {
-        return (true, reason::SUSPENDED, "suspend is set: no attempt starts".to_owned());
+        return (
+            true,
+            reason::SUSPENDED,
+            "suspend is set: no attempt starts".to_owned(),
+        );
     }
     if report.desired == 0 && report.replicas == 0 {
-        return (true, reason::SCALED_TO_ZERO, "no work, no workers".to_owned());
+        return (
+            true,
+            reason::SCALED_TO_ZERO,
+            "no work, no workers".to_owned(),
+        );
     }
     if report.ready > 0 || report.desired == 0 {
         return (true, reason::WORKERS_READY, "workers are ready".to_owned());
     }
-    let why = report.waiting.map(|why| format!(": {why}")).unwrap_or_default();
-    (false, reason::WORKERS_STARTING, format!("no worker is ready yet{why}"))
+    let why = report
+        .waiting
+        .map(|why| format!(": {why}"))
+        .unwrap_or_default();
+    (
+        false,
+        reason::WORKERS_STARTING,
+        format!("no worker is ready yet{why}"),
+    )
 }
 
 fn count(value: u32) -> Option<i32> {
@@ -123,7 +165,12 @@ pub enum Due {
 }
 
 /// Whether the change from `old` to `new` is written now, later or never.
-pub fn due(old: &VideoWorkerPoolStatus, new: &VideoWorkerPoolStatus, last_write: Option<Instant>, now: Instant) -> Due {
+pub fn due(
+    old: &VideoWorkerPoolStatus,
+    new: &VideoWorkerPoolStatus,
+    last_write: Option<Instant>,
+    now: Instant,
+) -> Due {
     if old == new {
         return Due::Never;
     }
@@ -138,11 +185,21 @@ pub fn due(old: &VideoWorkerPoolStatus, new: &VideoWorkerPoolStatus, last_write:
 /// A count left or reached zero, a condition flipped, or another spec was observed.
 fn urgent(old: &VideoWorkerPoolStatus, new: &VideoWorkerPoolStatus) -> bool {
     let counts = |s: &VideoWorkerPoolStatus| {
-        let all = [s.replicas, s.ready_replicas, s.busy_slots, s.total_slots, s.queued_jobs, s.running_jobs, s.desired_replicas];
+        let all = [
+            s.replicas,
+            s.ready_replicas,
+            s.busy_slots,
+            s.total_slots,
+            s.queued_jobs,
+            s.running_jobs,
+            s.desired_replicas,
+        ];
         all.map(|count| count.unwrap_or(0) > 0)
     };
     let flips = |all: &[Condition]| -> Vec<(String, String, String)> {
-        all.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect()
+        all.iter()
+            .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()))
+            .collect()
     };
     counts(old) != counts(new)
         || flips(&old.conditions) != flips(&new.conditions)
@@ -158,12 +215,20 @@ pub fn patch(
     new: &VideoWorkerPoolStatus,
     resource_version: Option<&str>,
 ) -> Result<Value, serde_json::Error> {
-    let (Value::Object(old), Value::Object(new)) = (serde_json::to_value(old)?, serde_json::to_value(new)?) else {
+    let (Value::Object(old), Value::Object(new)) =
+        (serde_json::to_value(old)?, serde_json::to_value(new)?)
+    else {
         return Ok(Value::Null);
     };
-    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let gone = old
+        .keys()
+        .filter(|key| !new.contains_key(*key))
+        .map(|key| (key.clone(), Value::Null));
     let mut fields: Map<String, Value> = gone.collect();
-    fields.extend(new.into_iter().filter(|(key, value)| old.get(key) != Some(value)));
+    fields.extend(
+        new.into_iter()
+            .filter(|(key, value)| old.get(key) != Some(value)),
+    );
     Ok(serde_json::json!({"metadata": {"resourceVersion": resource_version}, "status": fields}))
 }
 

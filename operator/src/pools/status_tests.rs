@@ -27,37 +27,92 @@ fn report(backlog: &PoolBacklog) -> Report<'_> {
 }
 
 fn told(status: &VideoWorkerPoolStatus) -> String {
-    let each = status.conditions.iter().map(|c| format!("{}={}/{}", c.type_, c.status, c.reason));
+    let each = status
+        .conditions
+        .iter()
+        .map(|c| format!("{}={}/{}", c.type_, c.status, c.reason));
     each.collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn conditions_tell_each_situation() {
     let backlog = PoolBacklog::default();
-    let invalid = Problem { reason: reason::INVALID_SPEC, message: "no".to_owned() };
-    let second = Problem { reason: reason::NOT_THE_DEFAULT, message: "no".to_owned() };
+    let invalid = Problem {
+        reason: reason::INVALID_SPEC,
+        message: "no".to_owned(),
+    };
+    let second = Problem {
+        reason: reason::NOT_THE_DEFAULT,
+        message: "no".to_owned(),
+    };
     let base = report(&backlog);
     let table = [
         ("idle at zero", base.clone(), "Ready=True/ScaledToZero"),
         (
             "starting from zero",
-            Report { replicas: 1, desired: 1, ..base.clone() },
+            Report {
+                replicas: 1,
+                desired: 1,
+                ..base.clone()
+            },
             "Ready=False/WorkersStarting Reconciling=True/WorkersStarting",
         ),
-        ("one ready is enough", Report { replicas: 3, ready: 1, desired: 3, ..base.clone() }, "Ready=True/WorkersReady"),
+        (
+            "one ready is enough",
+            Report {
+                replicas: 3,
+                ready: 1,
+                desired: 3,
+                ..base.clone()
+            },
+            "Ready=True/WorkersReady",
+        ),
         (
             "a rollout goes on",
-            Report { replicas: 1, ready: 1, desired: 1, rolling: true, ..base.clone() },
+            Report {
+                replicas: 1,
+                ready: 1,
+                desired: 1,
+                rolling: true,
+                ..base.clone()
+            },
             "Ready=True/WorkersReady Reconciling=True/WorkersStarting",
         ),
         (
             "held down",
-            Report { replicas: 1, ready: 1, desired: 1, capped_by: Some(Cap::Service), ..base.clone() },
+            Report {
+                replicas: 1,
+                ready: 1,
+                desired: 1,
+                capped_by: Some(Cap::Service),
+                ..base.clone()
+            },
             "Ready=True/WorkersReady ScalingLimited=True/AtMaximum",
         ),
-        ("suspended", Report { suspended: true, ..base.clone() }, "Ready=True/Suspended Suspended=True/Suspended"),
-        ("a spec that cannot be served", Report { problem: Some(&invalid), ..base.clone() }, "Ready=False/InvalidSpec Stalled=True/InvalidSpec"),
-        ("a second default pool", Report { problem: Some(&second), ..base }, "Ready=True/ScaledToZero Stalled=True/AnotherDefaultPool"),
+        (
+            "suspended",
+            Report {
+                suspended: true,
+                ..base.clone()
+            },
+            "Ready=True/Suspended Suspended=True/Suspended",
+        ),
+        (
+            "a spec that cannot be served",
+            Report {
+                problem: Some(&invalid),
+                ..base.clone()
+            },
+            "Ready=False/InvalidSpec Stalled=True/InvalidSpec",
+        ),
+        (
+            "a second default pool",
+            Report {
+                problem: Some(&second),
+                ..base
+            },
+            "Ready=True/ScaledToZero Stalled=True/AnotherDefaultPool",
+        ),
     ];
     for (name, report, want) in table {
         let status = build(&report, &VideoWorkerPoolStatus::default(), at(1));
@@ -70,22 +125,83 @@ fn conditions_tell_each_situation() {
 #[test]
 fn drift_waits_ten_seconds_and_news_does_not() {
     let none = PoolBacklog::default();
-    let some = |queued| PoolBacklog { queued, ..PoolBacklog::default() };
+    let some = |queued| PoolBacklog {
+        queued,
+        ..PoolBacklog::default()
+    };
     let busy = |backlog: &PoolBacklog| {
-        build(&Report { replicas: 1, ready: 1, desired: 1, ..report(backlog) }, &VideoWorkerPoolStatus::default(), at(1))
+        build(
+            &Report {
+                replicas: 1,
+                ready: 1,
+                desired: 1,
+                ..report(backlog)
+            },
+            &VideoWorkerPoolStatus::default(),
+            at(1),
+        )
     };
     let t0 = Instant::now();
     let later = |seconds| t0 + Duration::from_secs(seconds);
     let (zero, five, six) = (busy(&none), busy(&some(5)), busy(&some(6)));
     let idle = build(&report(&none), &VideoWorkerPoolStatus::default(), at(1));
     let table = [
-        ("the same is never written", &five, &five, Some(t0), 100, Due::Never),
-        ("a first write is at once", &VideoWorkerPoolStatus::default(), &five, None, 0, Due::Now),
-        ("drift waits", &five, &six, Some(t0), 4, Due::In(Duration::from_secs(6))),
-        ("drift is written in the end", &five, &six, Some(t0), 10, Due::Now),
-        ("a count that leaves zero is at once", &zero, &five, Some(t0), 1, Due::Now),
-        ("a count that reaches zero is at once", &five, &zero, Some(t0), 1, Due::Now),
-        ("a condition that flips is at once", &zero, &idle, Some(t0), 1, Due::Now),
+        (
+            "the same is never written",
+            &five,
+            &five,
+            Some(t0),
+            100,
+            Due::Never,
+        ),
+        (
+            "a first write is at once",
+            &VideoWorkerPoolStatus::default(),
+            &five,
+            None,
+            0,
+            Due::Now,
+        ),
+        (
+            "drift waits",
+            &five,
+            &six,
+            Some(t0),
+            4,
+            Due::In(Duration::from_secs(6)),
+        ),
+        (
+            "drift is written in the end",
+            &five,
+            &six,
+            Some(t0),
+            10,
+            Due::Now,
+        ),
+        (
+            "a count that leaves zero is at once",
+            &zero,
+            &five,
+            Some(t0),
+            1,
+            Due::Now,
+        ),
+        (
+            "a count that reaches zero is at once",
+            &five,
+            &zero,
+            Some(t0),
+            1,
+            Due::Now,
+        ),
+        (
+            "a condition that flips is at once",
+            &zero,
+            &idle,
+            Some(t0),
+            1,
+            Due::Now,
+        ),
     ];
     for (name, old, new, written, seconds, want) in table {
         assert_eq!(due(old, new, written, later(seconds)), want, "{name}");
@@ -94,8 +210,17 @@ fn drift_waits_ten_seconds_and_news_does_not() {
 
 #[test]
 fn the_patch_names_what_changed_and_what_is_gone() {
-    let old = VideoWorkerPoolStatus { queued_jobs: Some(1), oldest_queued_time: Some(at(1)), replicas: Some(1), ..Default::default() };
-    let new = VideoWorkerPoolStatus { queued_jobs: Some(0), replicas: Some(1), ..Default::default() };
+    let old = VideoWorkerPoolStatus {
+        queued_jobs: Some(1),
+        oldest_queued_time: Some(at(1)),
+        replicas: Some(1),
+        ..Default::default()
+    };
+    let new = VideoWorkerPoolStatus {
+        queued_jobs: Some(0),
+        replicas: Some(1),
+        ..Default::default()
+    };
     let want = serde_json::json!({
         "metadata": {"resourceVersion": "7"},
         "status": {"queuedJobs": 0, "oldestQueuedTime": null},

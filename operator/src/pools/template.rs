@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapKeySelector, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    KeyToPath, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
-    ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    Capabilities, ConfigMapKeySelector, Container, ContainerPort, EnvVar, EnvVarSource,
+    HTTPGetAction, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -19,17 +20,13 @@ use kinora_crds::{Protocol, VideoWorkerPool, WorkerEnv, WorkerTemplate, names};
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
+use super::mounts::{CA_DIR, SERVICE_TLS_DIR, SERVICE_TOKEN_DIR, TOKEN_DIR, mounts, volumes};
 use crate::pods::index::WORKER_CONTAINER;
 
 /// On the Deployment: hash of all that was rendered but the number of replicas.
 pub const ANNOTATION_TEMPLATE: &str = "kinora.dev/template";
 
-const TOKEN_DIR: &str = "/var/run/kinora/dispatch-token";
-const CA_DIR: &str = "/var/run/kinora/dispatch-ca";
-const SERVICE_TLS_DIR: &str = "/var/run/kinora/service-tls";
-const SERVICE_TOKEN_DIR: &str = "/var/run/kinora/service-token";
 const HTTP_PORT: i32 = 8080;
-const TOKEN_SECONDS: i64 = 3600;
 /// Added to the drain time: for the worker's own shutdown.
 const GRACE_EXTRA_SECONDS: u64 = 30;
 
@@ -48,13 +45,24 @@ pub struct WorkerDefaults {
 
 /// Selector of a pool's pods.
 pub fn labels(pool: &str) -> BTreeMap<String, String> {
-    let pairs = [("app.kubernetes.io/name", "kinora-worker"), (names::LABEL_POOL, pool)];
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    let pairs = [
+        ("app.kubernetes.io/name", "kinora-worker"),
+        (names::LABEL_POOL, pool),
+    ];
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// The hash a rendered or stored Deployment carries.
 pub fn hash_of(deployment: &Deployment) -> Option<&str> {
-    deployment.metadata.annotations.as_ref()?.get(ANNOTATION_TEMPLATE).map(String::as_str)
+    deployment
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(ANNOTATION_TEMPLATE)
+        .map(String::as_str)
 }
 
 /// The Deployment, with its hash and this number of replicas.
@@ -79,8 +87,14 @@ pub fn render(
 fn without_hash(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Deployment {
     let name = pool.name_any();
     let mut own_labels = labels(&name);
-    let selector = LabelSelector { match_labels: Some(own_labels.clone()), ..LabelSelector::default() };
-    own_labels.insert("app.kubernetes.io/managed-by".to_owned(), names::MANAGER_OPERATOR.to_owned());
+    let selector = LabelSelector {
+        match_labels: Some(own_labels.clone()),
+        ..LabelSelector::default()
+    };
+    own_labels.insert(
+        "app.kubernetes.io/managed-by".to_owned(),
+        names::MANAGER_OPERATOR.to_owned(),
+    );
     let rolling = RollingUpdateDeployment {
         max_surge: Some(IntOrString::String("25%".to_owned())),
         max_unavailable: Some(IntOrString::Int(0)),
@@ -95,10 +109,16 @@ fn without_hash(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Deployment
         },
         spec: Some(DeploymentSpec {
             selector,
-            strategy: Some(DeploymentStrategy { rolling_update: Some(rolling), type_: Some("RollingUpdate".to_owned()) }),
+            strategy: Some(DeploymentStrategy {
+                rolling_update: Some(rolling),
+                type_: Some("RollingUpdate".to_owned()),
+            }),
             revision_history_limit: Some(2),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(own_labels), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    labels: Some(own_labels),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(pod(pool, defaults)),
             },
             ..DeploymentSpec::default()
@@ -110,16 +130,26 @@ fn without_hash(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Deployment
 fn pod(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> PodSpec {
     let none = WorkerTemplate::default();
     let template = pool.spec.template.as_ref().unwrap_or(&none);
-    let pull_secrets = template.image_pull_secrets.iter().map(|s| LocalObjectReference { name: s.name.clone() });
+    let pull_secrets = template
+        .image_pull_secrets
+        .iter()
+        .map(|s| LocalObjectReference {
+            name: s.name.clone(),
+        });
     PodSpec {
         containers: vec![container(pool, template, defaults)],
         volumes: Some(volumes(pool)),
-        termination_grace_period_seconds: Some(seconds(pool.spec.drain().as_secs() + GRACE_EXTRA_SECONDS)),
+        termination_grace_period_seconds: Some(seconds(
+            pool.spec.drain().as_secs() + GRACE_EXTRA_SECONDS,
+        )),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
             ..PodSecurityContext::default()
         }),
         node_selector: some(template.node_selector.clone(), BTreeMap::is_empty),
@@ -133,10 +163,19 @@ fn pod(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> PodSpec {
     }
 }
 
-fn container(pool: &VideoWorkerPool, template: &WorkerTemplate, defaults: &WorkerDefaults) -> Container {
+fn container(
+    pool: &VideoWorkerPool,
+    template: &WorkerTemplate,
+    defaults: &WorkerDefaults,
+) -> Container {
     Container {
         name: WORKER_CONTAINER.to_owned(),
-        image: Some(template.image.clone().unwrap_or_else(|| defaults.image.clone())),
+        image: Some(
+            template
+                .image
+                .clone()
+                .unwrap_or_else(|| defaults.image.clone()),
+        ),
         image_pull_policy: defaults.image_pull_policy.clone(),
         args: Some(args(pool, defaults)),
         env: some(template.env.iter().map(env).collect(), Vec::is_empty),
@@ -153,7 +192,10 @@ fn container(pool: &VideoWorkerPool, template: &WorkerTemplate, defaults: &Worke
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
             ..SecurityContext::default()
         }),
         ..Container::default()
@@ -162,7 +204,11 @@ fn container(pool: &VideoWorkerPool, template: &WorkerTemplate, defaults: &Worke
 
 fn args(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Vec<String> {
     let spec = &pool.spec;
-    let operator = format!("{}.{}.svc:8443", names::OPERATOR_SERVICE, defaults.operator_namespace);
+    let operator = format!(
+        "{}.{}.svc:8443",
+        names::OPERATOR_SERVICE,
+        defaults.operator_namespace
+    );
     let protocol = match spec.protocol() {
         Protocol::Grpc | Protocol::Unknown => "Grpc",
         Protocol::Http => "Http",
@@ -188,18 +234,40 @@ fn args(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Vec<String> {
 }
 
 fn env(env: &WorkerEnv) -> EnvVar {
-    let secret = env.value_from.secret_key_ref.as_ref().map(|s| SecretKeySelector {
-        name: s.name.clone(),
-        key: s.key.clone().unwrap_or_else(|| defaults::TOKEN_KEY.to_owned()),
-        optional: None,
-    });
-    let config = env.value_from.config_map_key_ref.as_ref().map(|c| ConfigMapKeySelector {
-        name: c.name.clone(),
-        key: c.key.clone().unwrap_or_else(|| defaults::TOKEN_KEY.to_owned()),
-        optional: None,
-    });
-    let source = EnvVarSource { secret_key_ref: secret, config_map_key_ref: config, ..EnvVarSource::default() };
-    EnvVar { name: env.name.clone(), value_from: Some(source), value: None }
+    let secret = env
+        .value_from
+        .secret_key_ref
+        .as_ref()
+        .map(|s| SecretKeySelector {
+            name: s.name.clone(),
+            key: s
+                .key
+                .clone()
+                .unwrap_or_else(|| defaults::TOKEN_KEY.to_owned()),
+            optional: None,
+        });
+    let config = env
+        .value_from
+        .config_map_key_ref
+        .as_ref()
+        .map(|c| ConfigMapKeySelector {
+            name: c.name.clone(),
+            key: c
+                .key
+                .clone()
+                .unwrap_or_else(|| defaults::TOKEN_KEY.to_owned()),
+            optional: None,
+        });
+    let source = EnvVarSource {
+        secret_key_ref: secret,
+        config_map_key_ref: config,
+        ..EnvVarSource::default()
+    };
+    EnvVar {
+        name: env.name.clone(),
+        value_from: Some(source),
+        value: None,
+    }
 }
 
 fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
@@ -219,63 +287,23 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
 
 fn resources(template: &WorkerTemplate) -> ResourceRequirements {
     let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), Quantity((*value).to_owned()))).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Quantity((*value).to_owned())))
+            .collect()
     };
     let (requests, limits) = match &template.resources {
         Some(own) => (own.requests.clone(), own.limits.clone()),
-        None => (quantities(&[("cpu", "20m"), ("memory", "32Mi")]), quantities(&[("memory", "256Mi")])),
+        None => (
+            quantities(&[("cpu", "20m"), ("memory", "32Mi")]),
+            quantities(&[("memory", "256Mi")]),
+        ),
     };
     ResourceRequirements {
         requests: some(requests, BTreeMap::is_empty),
         limits: some(limits, BTreeMap::is_empty),
         ..ResourceRequirements::default()
     }
-}
-
-fn volumes(pool: &VideoWorkerPool) -> Vec<Volume> {
-    let token = ServiceAccountTokenProjection {
-        audience: Some(names::DISPATCH_AUDIENCE.to_owned()),
-        expiration_seconds: Some(TOKEN_SECONDS),
-        path: "token".to_owned(),
-    };
-    let projection = VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() };
-    let projected = ProjectedVolumeSource { sources: Some(vec![projection]), ..ProjectedVolumeSource::default() };
-    let ca = ConfigMapVolumeSource { name: names::DISPATCH_CA.to_owned(), ..ConfigMapVolumeSource::default() };
-    let mut volumes = vec![
-        Volume { name: "dispatch-token".to_owned(), projected: Some(projected), ..Volume::default() },
-        Volume { name: "dispatch-ca".to_owned(), config_map: Some(ca), ..Volume::default() },
-    ];
-    if let Some(secret) = &pool.spec.service.tls_secret_ref {
-        let source = SecretVolumeSource { secret_name: Some(secret.name.clone()), ..SecretVolumeSource::default() };
-        volumes.push(Volume { name: "service-tls".to_owned(), secret: Some(source), ..Volume::default() });
-    }
-    if let Some(secret) = &pool.spec.service.token_secret_ref {
-        let key = secret.key.clone().unwrap_or_else(|| defaults::TOKEN_KEY.to_owned());
-        let source = SecretVolumeSource {
-            secret_name: Some(secret.name.clone()),
-            items: Some(vec![KeyToPath { key, path: "token".to_owned(), mode: None }]),
-            ..SecretVolumeSource::default()
-        };
-        volumes.push(Volume { name: "service-token".to_owned(), secret: Some(source), ..Volume::default() });
-    }
-    volumes
-}
-
-fn mounts(pool: &VideoWorkerPool) -> Vec<VolumeMount> {
-    let mount = |name: &str, path: &str| VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    };
-    let mut mounts = vec![mount("dispatch-token", TOKEN_DIR), mount("dispatch-ca", CA_DIR)];
-    if pool.spec.service.tls_secret_ref.is_some() {
-        mounts.push(mount("service-tls", SERVICE_TLS_DIR));
-    }
-    if pool.spec.service.token_secret_ref.is_some() {
-        mounts.push(mount("service-token", SERVICE_TOKEN_DIR));
-    }
-    mounts
 }
 
 fn some<T>(value: T, is_empty: impl Fn(&T) -> bool) -> Option<T> {

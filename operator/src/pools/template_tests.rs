@@ -60,18 +60,24 @@ fn everything_a_pool_may_decide_renders_as_reviewed() {
 
 #[test]
 fn labels_and_annotations_of_the_parent_stay_with_the_parent() {
-    let text = serde_json::to_string(&render(&pool(&minimal()), &worker_defaults(), 1).unwrap()).unwrap();
+    let text =
+        serde_json::to_string(&render(&pool(&minimal()), &worker_defaults(), 1).unwrap()).unwrap();
     assert!(!text.contains("argocd"), "{text}");
 }
 
 #[test]
 fn the_hash_ignores_replicas_and_nothing_else() {
     let hash = |spec: &Value, defaults: &WorkerDefaults, replicas| {
-        hash_of(&render(&pool(spec), defaults, replicas).unwrap()).unwrap().to_owned()
+        hash_of(&render(&pool(spec), defaults, replicas).unwrap())
+            .unwrap()
+            .to_owned()
     };
     let base = hash(&minimal(), &worker_defaults(), 1);
     assert_eq!(base, hash(&minimal(), &worker_defaults(), 7));
-    let newer = WorkerDefaults { image: "kinora.local/kinora-worker:2".to_owned(), ..worker_defaults() };
+    let newer = WorkerDefaults {
+        image: "kinora.local/kinora-worker:2".to_owned(),
+        ..worker_defaults()
+    };
     assert_ne!(base, hash(&minimal(), &newer, 1));
     let mut slots = minimal();
     slots["slotsPerWorker"] = json!(2);

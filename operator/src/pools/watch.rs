@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -35,6 +36,7 @@ pub(super) struct Tasks {
     deployments: Writer<Deployment>,
     ca: Writer<ConfigMap>,
     teller: Teller,
+    events: mpsc::Sender<PoolEvent>,
     all_pools: Store<VideoWorkerPool>,
     triggers: mpsc::Sender<Trigger>,
 }
@@ -53,41 +55,105 @@ pub(super) fn tasks(
         pools: pools_writer,
         deployments: deployments_writer,
         ca: ca_writer,
-        teller: Teller { told: HashMap::new(), listed: None, reserved_secrets, events },
+        teller: Teller {
+            told: HashMap::new(),
+            listed: None,
+            reserved_secrets,
+        },
+        events,
         all_pools: pools.clone(),
         triggers,
     };
-    (Caches { pools, deployments, ca }, tasks)
+    (
+        Caches {
+            pools,
+            deployments,
+            ca,
+        },
+        tasks,
+    )
 }
 
 impl Tasks {
     pub(super) async fn run(self) {
-        let Self { client, pools, deployments, ca, mut teller, all_pools, triggers } = self;
+        let Self {
+            client,
+            pools,
+            deployments,
+            ca,
+            mut teller,
+            all_pools,
+            events,
+            triggers,
+        } = self;
         let own = watcher::Config::default().streaming_lists();
         let workers = own.clone().labels(names::LABEL_POOL);
-        let named = own.clone().fields(&format!("metadata.name={}", names::DISPATCH_CA));
-        let (by_pool, by_deployment, by_ca) = (triggers.clone(), triggers.clone(), triggers);
-        let pools = drive(Api::all(client.clone()), own, pools, async move |event: &Event<VideoWorkerPool>| {
-            teller.tell(event).await;
-            send(&by_pool, named_by(event).map(ObjectRef::from_obj)).await;
-        });
-        let deployments = drive(Api::all(client.clone()), workers, deployments, async move |event: &Event<Deployment>| {
-            send(&by_deployment, named_by(event).and_then(pool_of)).await;
-        });
-        let ca = drive(Api::all(client), named, ca, async move |event: &Event<ConfigMap>| {
-            let namespace = named_by(event).and_then(ResourceExt::namespace);
-            if namespace.is_some() {
-                let pools = all_pools.state_filter(|pool| pool.namespace() == namespace);
-                send(&by_ca, pools.iter().map(|pool| ObjectRef::from_obj(pool.as_ref()))).await;
-            }
-        });
+        let named = own
+            .clone()
+            .fields(&format!("metadata.name={}", names::DISPATCH_CA));
+        let out = Out { events, triggers };
+        let pools = drive(
+            Api::all(client.clone()),
+            own,
+            pools,
+            &out,
+            move |event: &Event<VideoWorkerPool>| News {
+                events: teller.events_of(event),
+                pools: named_by(event)
+                    .map(ObjectRef::from_obj)
+                    .into_iter()
+                    .collect(),
+            },
+        );
+        let deployments = drive(
+            Api::all(client.clone()),
+            workers,
+            deployments,
+            &out,
+            |event: &Event<Deployment>| News {
+                events: Vec::new(),
+                pools: named_by(event).and_then(pool_of).into_iter().collect(),
+            },
+        );
+        let ca = drive(
+            Api::all(client),
+            named,
+            ca,
+            &out,
+            move |event: &Event<ConfigMap>| {
+                let namespace = named_by(event).and_then(ResourceExt::namespace);
+                let neighbours = all_pools
+                    .state_filter(|pool| namespace.is_some() && pool.namespace() == namespace);
+                News {
+                    events: Vec::new(),
+                    pools: refs(&neighbours),
+                }
+            },
+        );
         tokio::join!(pools, deployments, ca);
     }
 }
 
-/// Feeds a store from a watch for ever, and shows every event to `seen` after the store has it.
-async fn drive<K>(api: Api<K>, config: watcher::Config, mut writer: Writer<K>, mut seen: impl AsyncFnMut(&Event<K>))
-where
+/// Where a watch's news go.
+struct Out {
+    events: mpsc::Sender<PoolEvent>,
+    triggers: mpsc::Sender<Trigger>,
+}
+
+/// What one watch event means to others.
+struct News {
+    events: Vec<PoolEvent>,
+    pools: Vec<ObjectRef<VideoWorkerPool>>,
+}
+
+/// Feeds a store from a watch for ever, and passes on what each event means after the store has it.
+async fn drive<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    mut writer: Writer<K>,
+    out: &Out,
+    mut news: impl FnMut(&Event<K>) -> News,
+) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
@@ -97,15 +163,31 @@ where
         match stream.try_next().await {
             Ok(Some(event)) => {
                 writer.apply_watcher_event(&event);
-                seen(&event).await;
+                let News { events, pools } = news(&event);
+                for event in events {
+                    // The core is gone only when the process ends; so is the controller.
+                    let _ = out.events.send(event).await;
+                }
+                send(&out.triggers, pools).await;
             }
             Ok(None) => return,
             Err(error) => {
                 let kind = std::any::type_name::<K>().rsplit("::").next();
-                tracing::warn!(error = &error as &dyn std::error::Error, kind, "watch: trying again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    kind,
+                    "watch: trying again"
+                );
             }
         }
     }
+}
+
+fn refs(pools: &[Arc<VideoWorkerPool>]) -> Vec<ObjectRef<VideoWorkerPool>> {
+    pools
+        .iter()
+        .map(|pool| ObjectRef::from_obj(pool.as_ref()))
+        .collect()
 }
 
 fn named_by<K>(event: &Event<K>) -> Option<&K> {
@@ -116,13 +198,13 @@ fn named_by<K>(event: &Event<K>) -> Option<&K> {
 }
 
 fn pool_of(deployment: &Deployment) -> Option<ObjectRef<VideoWorkerPool>> {
-    let owner = controller(deployment.owner_references()).filter(|owner| owner.kind == "VideoWorkerPool")?;
+    let owner = controller(deployment.owner_references())
+        .filter(|owner| owner.kind == "VideoWorkerPool")?;
     Some(ObjectRef::new(&owner.name).within(&deployment.namespace()?))
 }
 
-async fn send(triggers: &mpsc::Sender<Trigger>, pools: impl IntoIterator<Item = ObjectRef<VideoWorkerPool>>) {
+async fn send(triggers: &mpsc::Sender<Trigger>, pools: Vec<ObjectRef<VideoWorkerPool>>) {
     for pool in pools {
-        // The controller is gone only when the process ends.
         let _ = triggers.send(ReconcileRequest::from(pool)).await;
     }
 }
@@ -133,16 +215,9 @@ struct Teller {
     /// Facts of a listing in progress.
     listed: Option<HashMap<PoolKey, PoolFacts>>,
     reserved_secrets: Vec<String>,
-    events: mpsc::Sender<PoolEvent>,
 }
 
 impl Teller {
-    async fn tell(&mut self, event: &Event<VideoWorkerPool>) {
-        for event in self.events_of(event) {
-            let _ = self.events.send(event).await;
-        }
-    }
-
     fn events_of(&mut self, event: &Event<VideoWorkerPool>) -> Vec<PoolEvent> {
         match event {
             Event::Init => {
@@ -156,15 +231,27 @@ impl Teller {
             }
             Event::InitDone => {
                 let listed = self.listed.take().unwrap_or_default();
-                let gone: Vec<_> = self.told.keys().filter(|key| !listed.contains_key(*key)).cloned().collect();
-                let mut events: Vec<_> = gone.into_iter().filter_map(|key| self.gone(key)).collect();
-                events.extend(listed.into_iter().filter_map(|(key, facts)| self.changed(key, facts)).collect::<Vec<_>>());
+                let gone: Vec<_> = self
+                    .told
+                    .keys()
+                    .filter(|key| !listed.contains_key(*key))
+                    .cloned()
+                    .collect();
+                let mut events: Vec<_> =
+                    gone.into_iter().filter_map(|key| self.gone(key)).collect();
+                events.extend(
+                    listed
+                        .into_iter()
+                        .filter_map(|(key, facts)| self.changed(key, facts))
+                        .collect::<Vec<_>>(),
+                );
                 events.push(PoolEvent::Synced);
                 events
             }
-            Event::Apply(pool) => {
-                self.changed(facts::key(pool), facts::facts(pool, &self.reserved_secrets)).into_iter().collect()
-            }
+            Event::Apply(pool) => self
+                .changed(facts::key(pool), facts::facts(pool, &self.reserved_secrets))
+                .into_iter()
+                .collect(),
             Event::Delete(pool) => self.gone(facts::key(pool)).into_iter().collect(),
         }
     }
@@ -200,14 +287,16 @@ pub(super) async fn follow(
             let key = facts::key(pool);
             all || now.get(&key) != last.get(&key)
         });
-        send(&triggers, due.iter().map(|pool| ObjectRef::from_obj(pool.as_ref()))).await;
+        send(&triggers, refs(&due)).await;
         last = now;
         tokio::time::sleep(BACKLOG_PAUSE).await;
     }
 }
 
 /// A pass that failed was logged where it failed; the rest is of the queue.
-pub(super) fn log_pass(error: &kube::runtime::controller::Error<ApplyError, std::convert::Infallible>) {
+pub(super) fn log_pass(
+    error: &kube::runtime::controller::Error<ApplyError, std::convert::Infallible>,
+) {
     use kube::runtime::controller::Error;
     match error {
         Error::ReconcilerFailed(..) | Error::ObjectNotFound(_) => {}

@@ -1,0 +1,296 @@
+//! Wires the operator: client and store, caches, election, core, pools, servers; and ends it in order.
+//!
+//! What is missing at start (API server, CA, store) is waited for, unready, with a log line and a /readyz text that name it.
+
+mod wait;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kinora_storage::Store;
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+
+use crate::archive::{Archive, keys::KeyPolicy};
+use crate::auth::TokenAuth;
+use crate::config::Args;
+use crate::core::{self, Admission, CoreConfig, CoreHandle};
+use crate::default_pool::DefaultPool;
+use crate::http::{self, Readiness, Surface};
+use crate::leader::{self, Candidate, Election, End, decide::Timing};
+use crate::metrics::{Metrics, Sources};
+use crate::pods;
+use crate::pools::{self, Links, PoolsConfig, plan::Settings, template::WorkerDefaults};
+use crate::tls::{self, Ca};
+
+/// Events that may wait between two parts; a full channel slows the watch that fills it, nothing is dropped.
+const QUEUE: usize = 4096;
+/// After the lease was released: writes that are under way may end, workers hear of it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Why the process ends other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A wrong flag or file: exit code 2.
+    #[error("{0}")]
+    Config(String),
+    /// Something failed while running: exit code 1.
+    #[error("{0}")]
+    Runtime(String),
+}
+
+/// Runs until SIGTERM or SIGINT, or until another replica is seen to lead after this one did.
+///
+/// # Errors
+/// [`StartError`]; its kind decides the exit code.
+pub async fn run(args: Args) -> Result<(), StartError> {
+    let config = |error: &dyn std::fmt::Display| StartError::Config(error.to_string());
+    args.check().map_err(|error| config(&error))?;
+    let policy = KeyPolicy {
+        jobs_namespace: args.jobs_namespace(),
+        allowed: args.allowed_prefixes().map_err(|error| config(&error))?,
+    };
+    let store = Store::new(&args.store).map_err(|error| config(&error))?;
+    let client = client().await?;
+    let web = http::bind(args.http_listen, "--http-listen")
+        .await
+        .map_err(StartError::Runtime)?;
+    let dispatch = http::bind(args.dispatch_listen, "--dispatch-listen")
+        .await
+        .map_err(StartError::Runtime)?;
+
+    let stop = CancellationToken::new();
+    let (ready, readiness) = watch::channel(Some("starting".to_owned()));
+    let (counted, admission) = watch::channel(None);
+    let metrics = Metrics::default();
+    let surface = Surface::new(readiness, admission, args.max_live_jobs, metrics.clone());
+    let surface_stop = CancellationToken::new();
+    let surface = tokio::spawn(http::serve(web, surface, surface_stop.clone()));
+
+    let parts = Parts {
+        args,
+        policy,
+        store,
+        client,
+        dispatch,
+        ready,
+        counted,
+        metrics,
+        stop: stop.clone(),
+    };
+    let ended = tokio::select! {
+        ended = parts.run() => ended,
+        () = signalled(&stop) => Ok(()),
+        failed = surface => Err(StartError::Runtime(format!("serve HTTP: {failed:?}"))),
+    };
+    surface_stop.cancel();
+    ended
+}
+
+/// A client without retries of its own: every caller knows better when to try again, and a claim must not be repeated.
+async fn client() -> Result<Client, StartError> {
+    let mut config = kube::Config::infer().await.map_err(|error| {
+        StartError::Config(format!(
+            "no way to the API server: run in a pod, or set KUBECONFIG: {error}"
+        ))
+    })?;
+    config.default_retry = false;
+    Client::try_from(config)
+        .map_err(|error| StartError::Config(format!("make a client of the API server: {error}")))
+}
+
+/// Cancels `stop` at SIGTERM or SIGINT; ends only when a second signal, or nobody, waits for an orderly end.
+async fn signalled(stop: &CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    for last in [false, true] {
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        tracing::info!(last, "asked to stop");
+        stop.cancel();
+    }
+}
+
+/// What is there once flags and sockets were good.
+struct Parts {
+    args: Args,
+    policy: KeyPolicy,
+    store: Store,
+    client: Client,
+    dispatch: TcpListener,
+    ready: watch::Sender<Readiness>,
+    counted: watch::Sender<Option<Admission>>,
+    metrics: Metrics,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    async fn run(self) -> Result<(), StartError> {
+        let stop = self.stop.clone();
+        let prepared = async {
+            let ca = wait::for_ca(&self.client, &self.args.namespace, &self.ready).await;
+            wait::for_store(&self.args.store, &self.ready).await;
+            ca
+        };
+        let ca = tokio::select! {
+            ca = prepared => ca,
+            () = stop.cancelled() => return Ok(()),
+        };
+        self.lead_and_serve(ca).await
+    }
+
+    async fn lead_and_serve(self, ca: Ca) -> Result<(), StartError> {
+        let serving = ca.serving(&self.args.namespace, Timestamp::now());
+        let serving = serving.map_err(|error| StartError::Runtime(error.to_string()))?;
+        let (lease_stop, core_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (election, campaign) = self.elect(lease_stop.clone());
+        let campaign = tokio::spawn(campaign);
+
+        let (pod_events_in, pod_events) = mpsc::channel(QUEUE);
+        let (pool_events_in, pool_events) = mpsc::channel(QUEUE);
+        let (commands_in, commands) = mpsc::channel(QUEUE);
+        let (pods, pod_watch) = pods::new(self.client.clone(), pod_events_in);
+        let (caches, watches) = pools::watches(
+            &self.client,
+            self.args.reserved_secrets.clone(),
+            pool_events_in,
+        );
+        let authenticate = TokenAuth::new(self.client.clone(), pods.clone(), caches.pools.clone());
+        let handle = core::spawn(CoreConfig {
+            client: self.client.clone(),
+            namespace: None,
+            authenticate: Arc::new(authenticate),
+            store: Arc::new(Archive::new(self.store.clone(), self.policy.clone())),
+            pods: pod_events,
+            pools: pool_events,
+            leadership: election.leadership.clone(),
+            renewed: election.renewed.clone(),
+            commands,
+            upload_ttl_floor_seconds: self.args.upload_ttl_floor_seconds,
+            stop: core_stop.clone(),
+        });
+        self.publish(&handle, &election);
+        let links = Links {
+            backlog: handle.backlog.clone(),
+            synced: handle.synced.clone(),
+            leadership: election.leadership.clone(),
+            commands: commands_in,
+            pods,
+        };
+        tokio::spawn(pods::run(pod_watch));
+        tokio::spawn(pools::run(
+            self.client.clone(),
+            self.pools_config(&ca),
+            caches,
+            watches,
+            links,
+        ));
+        tokio::spawn(self.default_pool().run(
+            self.client.clone(),
+            election.leadership.clone(),
+            self.metrics.default_pool_applied(),
+        ));
+        self.serve_until_done(handle, serving, campaign, (lease_stop, core_stop))
+            .await
+    }
+
+    fn elect(
+        &self,
+        stop: CancellationToken,
+    ) -> (Election, impl Future<Output = End> + Send + use<>) {
+        let port = self.args.dispatch_listen.port();
+        let candidate = Candidate {
+            namespace: self.args.namespace.clone(),
+            identity: format!("{}_{}", self.args.pod_name, self.args.pod_uid),
+            address: std::net::SocketAddr::new(self.args.pod_ip, port).to_string(),
+        };
+        leader::run(self.client.clone(), candidate, Timing::default(), stop)
+    }
+
+    fn publish(&self, handle: &CoreHandle, election: &Election) {
+        self.metrics.watch(Sources {
+            counters: handle.counters.clone(),
+            backlog: handle.backlog.clone(),
+            admission: handle.admission.clone(),
+            leadership: election.leadership.clone(),
+        });
+        let (ready, counted) = (self.ready.clone(), self.counted.clone());
+        tokio::spawn(wait::for_listing(
+            handle.synced.clone(),
+            handle.admission.clone(),
+            ready,
+            counted,
+        ));
+    }
+
+    fn pools_config(&self, ca: &Ca) -> PoolsConfig {
+        let workers = WorkerDefaults {
+            image: self.args.worker_image.clone(),
+            image_pull_policy: self.args.worker_image_pull_policy.clone(),
+            operator_namespace: self.args.namespace.clone(),
+            log_level: self.args.worker_log_level.clone(),
+        };
+        let settings = Settings {
+            workers,
+            reserved_secrets: self.args.reserved_secrets.clone(),
+        };
+        PoolsConfig {
+            settings,
+            ca_certificate: ca.certificate.clone(),
+        }
+    }
+
+    fn default_pool(&self) -> DefaultPool {
+        DefaultPool {
+            namespace: self.args.namespace.clone(),
+            configmap: self.args.default_pool_configmap.clone(),
+            jobs_namespace: self.args.jobs_namespace(),
+        }
+    }
+
+    async fn serve_until_done(
+        self,
+        handle: CoreHandle,
+        serving: tls::Serving,
+        mut campaign: tokio::task::JoinHandle<End>,
+        (lease_stop, core_stop): (CancellationToken, CancellationToken),
+    ) -> Result<(), StartError> {
+        let identity = Identity::from_pem(serving.certificate, serving.key);
+        let tls = ServerTlsConfig::new().identity(identity);
+        let server = Server::builder()
+            .tls_config(tls)
+            .map_err(|error| StartError::Runtime(format!("dispatch TLS: {error}")))?;
+        let server = server
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .max_concurrent_streams(Some(64))
+            .tcp_nodelay(true)
+            .add_service(handle.dispatch)
+            .serve_with_incoming(TcpListenerStream::new(self.dispatch));
+        tokio::select! {
+            // The lease first: a standby takes over while this process still finishes what it began.
+            () = self.stop.cancelled() => {
+                lease_stop.cancel();
+                let _ = tokio::time::timeout(LINGER, campaign).await;
+                core_stop.cancel();
+                let _ = tokio::time::timeout(LINGER, handle.task).await;
+                Ok(())
+            }
+            end = &mut campaign => match end {
+                Ok(End::Stopped) => Ok(()),
+                Ok(End::Deposed) => Err(StartError::Runtime("another replica leads now: starting afresh as its standby".to_owned())),
+                Err(error) => Err(StartError::Runtime(format!("leader election: {error}"))),
+            },
+            served = server => Err(StartError::Runtime(format!("serve dispatch: {served:?}"))),
+        }
+    }
+}
