@@ -108,6 +108,14 @@ struct ForwardDaemon {
     target: String,
 }
 
+/// Prints a line; that nobody reads on (`| head`) is no error.
+macro_rules! say {
+    ($($word:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($word)*);
+    }};
+}
+
 /// Runs the command line; the message of an error goes to standard error.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -145,12 +153,12 @@ fn run(job: Job) -> Result<ExitCode> {
 
 fn up(options: &Up) -> Result<ExitCode> {
     let cluster = Cluster::up_with(&options.cluster.name, options.api_port)?;
-    println!(
+    say!(
         "cluster {} is up; on this machine: export KUBECONFIG={}",
         cluster.name(),
         cluster.host_kubeconfig().display()
     );
-    println!("or without it: cargo xtask kubectl get pods -A");
+    say!("or without it: cargo xtask kubectl get pods -A");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -160,7 +168,7 @@ fn down(named: &Named) -> Result<ExitCode> {
     progress.step(&format!("remove cluster {}", cluster.name()), || {
         cluster.down()
     })?;
-    println!(
+    say!(
         "cluster {} is gone: no process, mount, cgroup, namespace or file of it is left",
         cluster.name()
     );
@@ -170,7 +178,7 @@ fn down(named: &Named) -> Result<ExitCode> {
 fn status(asked: &Asked) -> Result<ExitCode> {
     let status = Cluster::named(&asked.cluster.name)?.status();
     if asked.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        say!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         show(&status);
     }
@@ -187,13 +195,13 @@ fn show(status: &Status) {
         State::Broken => "broken: `cargo xtask cluster up` mends it",
         State::Stopped => "not there: `cargo xtask cluster up` makes it",
     };
-    println!("cluster {}: {word}", status.name);
+    say!("cluster {}: {word}", status.name);
     let others: Vec<String> = cluster::names()
         .into_iter()
         .filter(|name| *name != status.name)
         .collect();
     if !others.is_empty() {
-        println!("others on this machine: {}", others.join(", "));
+        say!("others on this machine: {}", others.join(", "));
     }
     if status.state == State::Stopped {
         return;
@@ -201,23 +209,26 @@ fn show(status: &Status) {
     for component in &status.components {
         let pid = component
             .pid
-            .map_or_else(|| "in pods".to_owned(), |pid| format!("pid {pid}"));
+            .map_or_else(String::new, |pid| format!("pid {pid}"));
         let verdict = if component.ready {
             "ready"
         } else {
             component.detail.as_str()
         };
-        println!("  {:<20} {pid:<12} {verdict}", component.name);
+        say!("  {:<20} {pid:<12} {verdict}", component.name);
     }
     for port in &status.forwards {
-        println!(
+        say!(
             "  127.0.0.1:{} leads to {} ({})",
-            port.port, port.target, port.name
+            port.port,
+            port.target,
+            port.name
         );
     }
-    println!(
+    say!(
         "  KUBECONFIG={}\n  logs: {}/logs",
-        status.kubeconfig, status.state_dir
+        status.kubeconfig,
+        status.state_dir
     );
 }
 
@@ -226,7 +237,7 @@ fn import(named: &Named) -> Result<ExitCode> {
     let mut progress = Progress::new("images", 3);
     let built = images::build(&mut progress)?;
     images::load(&cluster, &built, &mut progress)?;
-    println!("tag {}", built.tag);
+    say!("tag {}", built.tag);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -95,35 +95,26 @@ fn end_processes(layout: &Layout) {
         processes::signal(pid, Signal::SIGKILL);
         let _ = processes::ended(&[pid], GRACE);
     }
-    kill_all(
-        || cgroup::processes(layout, cgroup::PODS),
-        Signal::SIGKILL,
-        LIMIT,
-    );
+    kill_all(|| cgroup::processes(layout, cgroup::PODS));
     let members = || processes::members(layout).into_keys().collect::<Vec<_>>();
-    kill_all(members, Signal::SIGTERM, GRACE);
-    kill_all(members, Signal::SIGKILL, LIMIT);
+    kill_all(members);
 }
 
-/// Signals until nobody is left or the time is up; looks again each time, because the dying still start processes.
-fn kill_all(who: impl Fn() -> Vec<i32>, signal: Signal, limit: Duration) {
+/// Kills until nobody is left or the time is up; looks again each time, because the dying still start processes.
+/// Nobody is asked to end in good order: what they would save is deleted next.
+fn kill_all(who: impl Fn() -> Vec<i32>) {
     let started = Instant::now();
-    let mut told: Vec<i32> = Vec::new();
-    loop {
+    while started.elapsed() < LIMIT {
         let pids: Vec<i32> = who()
             .into_iter()
             .filter(|pid| processes::alive(*pid))
             .collect();
-        if pids.is_empty() || started.elapsed() > limit {
+        if pids.is_empty() {
             return;
         }
-        for pid in pids
-            .iter()
-            .filter(|pid| signal == Signal::SIGKILL || !told.contains(pid))
-        {
-            processes::signal(*pid, signal);
+        for pid in &pids {
+            processes::signal(*pid, Signal::SIGKILL);
         }
-        told.extend(&pids);
         let _ = processes::ended(&pids, Duration::from_millis(200));
     }
 }

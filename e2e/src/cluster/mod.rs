@@ -43,8 +43,6 @@ pub const DEFAULT_NAME: &str = "default";
 
 const COMMAND: Duration = Duration::from_mins(10);
 const GRACE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(100);
-const API_READY: Duration = Duration::from_mins(2);
 
 /// A local cluster, up or not.
 #[derive(Clone, Debug)]
@@ -357,23 +355,19 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the API server and waits until it serves; for callers inside the namespace.
+    /// Starts the API server and waits until it serves.
     ///
     /// # Errors
     /// It does not serve in time.
     pub async fn start_apiserver(&self) -> Result<()> {
-        self.start(Daemon::ApiServer)?;
-        let started = std::time::Instant::now();
-        let client = self.client().await?;
-        while let Err(error) = client.apiserver_version().await {
-            anyhow::ensure!(
-                started.elapsed() < API_READY,
-                "the API server does not serve: {error}; see {}",
-                self.layout.log(control_plane::APISERVER).display()
-            );
-            tokio::time::sleep(PAUSE).await;
-        }
-        Ok(())
+        let cluster = self.clone();
+        let start = move || {
+            cluster.start(Daemon::ApiServer)?;
+            control_plane::api_ready(&cluster.layout)
+        };
+        tokio::task::spawn_blocking(start)
+            .await
+            .context("wait for the API server")?
     }
 
     /// Lets the host reach `target` (`ip:port` inside the namespace) through a port of its 127.0.0.1, until `down`.

@@ -51,7 +51,7 @@ fn environment(pid: i32) -> Vec<u8> {
     for _ in 0..5 {
         match std::fs::read(format!("/proc/{pid}/environ")) {
             Ok(text) if text.is_empty() && alive(pid) => {
-                std::thread::sleep(Duration::from_millis(2))
+                std::thread::sleep(Duration::from_millis(2));
             }
             Ok(text) => return text,
             Err(_) => break,

@@ -158,10 +158,11 @@ fn summary(line: &str) -> Option<Tally> {
 
 /// Hundreds of lines that say `ok` hide the one that does not.
 fn worth_showing(line: &str) -> bool {
-    !line.is_empty()
-        && !(line.starts_with("test ") && line.ends_with("... ok"))
-        && line != "running 0 tests"
-        && !line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored")
+    let held = line.starts_with("test ") && line.ends_with("... ok");
+    let nothing = line.is_empty()
+        || line == "running 0 tests"
+        || line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored");
+    !held && !nothing
 }
 
 fn first_line(error: &anyhow::Error) -> String {
