@@ -96,7 +96,7 @@ impl Engine {
         match answer {
             Answer::Written(job) => self.on_stored(uid, &pending, *job, now),
             // What is stored is what was meant: it was written, whatever the answer was.
-            Answer::Found(job) if job.status == *pending.after => {
+            Answer::Found(job) if pending.is_stored_in(&job) => {
                 self.on_stored(uid, &pending, *job, now);
             }
             Answer::Found(job) => {
@@ -266,7 +266,13 @@ impl Engine {
                     self.ask(&job, What::Delete);
                 }
             }
-            (true, false) => self.index.set_archive(uid, Archive::ToWrite),
+            (true, false) => {
+                self.index.set_archive(uid, Archive::ToWrite);
+                if archive == Archive::Done {
+                    // It was written and is gone: not a store to hurry with.
+                    self.hold(uid, now.mono + STORE_HOLD);
+                }
+            }
             (true, true) if archive == Archive::Done => {
                 self.index.set_archive(uid, Archive::Confirmed);
             }

@@ -2,8 +2,8 @@
 
 use crate::action::Cause;
 use crate::ids::{PoolName, Token, Uid};
-use crate::job::Status;
 use crate::job::decide::{Look, Loss, Report};
+use crate::job::{Job, Status};
 use crate::time::Mono;
 
 /// A request under way. There is at most one a job.
@@ -51,6 +51,16 @@ pub(super) struct Pending {
     pub(super) after: Box<Status>,
     pub(super) cause: Cause,
     pub(super) claim: Option<(Uid, PoolName)>,
+}
+
+impl Pending {
+    /// Whether this object shows that the write happened. A claim is stored when this attempt is this worker's, whoever wrote it.
+    pub(super) fn is_stored_in(&self, job: &Job) -> bool {
+        match (self.claim, self.after.worker) {
+            (Some(_), Some(worker)) => job.runs(self.after.attempt, worker),
+            _ => job.status == *self.after,
+        }
+    }
 }
 
 /// A report whose fence could not be judged by the facts at hand.

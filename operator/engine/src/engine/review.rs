@@ -13,6 +13,7 @@ use crate::job::decide::{self, Beside, Look, Next, Report};
 use crate::job::{Job, Phase, Status, machine};
 use crate::outcome::{Class, Fact, grpc};
 use crate::time::{Mono, Now};
+use crate::workers::ADOPTION_HOLD;
 
 /// How long to leave the store alone that could not be asked.
 pub(super) const STORE_HOLD: Duration = Duration::from_secs(5);
@@ -30,6 +31,7 @@ impl Engine {
         if self.prepare_if_claimed(&job) {
             return;
         }
+        self.expect_holder(&job, now);
         self.end_if_overdue(&job, now);
         let next = {
             let beside = self.beside(&job, pool, now);
@@ -138,6 +140,22 @@ impl Engine {
             pool,
         });
         true
+    }
+
+    /// Stored as running, and nothing says that it ended: its worker must show it, or it is lost.
+    fn expect_holder(&mut self, job: &Job, now: Now) {
+        let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
+            return;
+        };
+        let known = self.live.get(&job.uid);
+        if known.is_none_or(|live| live.report.is_none() && live.loss.is_none()) {
+            let attempt = AttemptId {
+                job: job.uid,
+                attempt: job.status.attempt,
+            };
+            let until = now.mono + ADOPTION_HOLD;
+            self.workers.expect(worker, attempt, true, until);
+        }
     }
 
     /// Timeout and grace are past and nobody reported: the operator says so itself.

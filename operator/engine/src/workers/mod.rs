@@ -4,7 +4,6 @@
 
 mod silence;
 
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{AttemptId, PoolName, SessionId, Uid};
