@@ -65,6 +65,9 @@ pub struct State {
     /// The client's own key and value pairs: data, never keys or names.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// `Upload-Metadata` as the client sent it, for the echo that tus asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_metadata: Option<String>,
     /// Bytes of the whole upload; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,

@@ -6,6 +6,7 @@ pub mod access;
 pub mod call;
 mod cas;
 pub mod crc;
+pub mod create;
 pub mod document;
 pub mod end;
 pub mod finish;

@@ -11,6 +11,9 @@ use super::{At, Cause, Writer};
 impl Writer {
     pub(super) fn close(&mut self, cause: Cause, crc: u64, ctx: Context<'_>) -> Vec<Call> {
         self.request_crc = crc;
+        if cause == Cause::Complete && self.doc.length.is_none() {
+            self.doc.length = Some(self.pos);
+        }
         match self.at {
             At::Filling => {
                 self.at = At::Draining(cause);

@@ -18,6 +18,8 @@ pub const IN_FLIGHT: usize = 2;
 pub enum Cause {
     /// The body is at its end.
     End,
+    /// The body is at its end and carried all the rest: an unknown length is known now.
+    Complete,
     /// Nothing came for a second; the body may go on later.
     Idle,
     /// The client is gone.

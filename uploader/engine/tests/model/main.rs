@@ -32,6 +32,7 @@ fn fresh(length: u64) -> State {
         tenant: "acme".into(),
         profile: "default".into(),
         metadata: BTreeMap::new(),
+        upload_metadata: None,
         length: Some(length),
         part_size: PART,
         key: "videos/x".into(),

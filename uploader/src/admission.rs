@@ -1,0 +1,105 @@
+//! Whether the operator wants more jobs. Above its watermark uploads are still taken and wait in
+//! the outbox; only when that has grown too old are new ones refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+const EVERY: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// New uploads are refused while admission is closed and the oldest entry is older than this.
+const TOO_OLD_SECONDS: u64 = 6 * 3600;
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    admit: bool,
+}
+
+/// What is known; clones share it. Open until somebody says otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Admission(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    closed: AtomicBool,
+    oldest_pending_seconds: AtomicU64,
+}
+
+impl Admission {
+    /// Whether jobs may be created now.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.0.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether new uploads are to be refused.
+    #[must_use]
+    pub fn refuses_uploads(&self) -> bool {
+        !self.is_open() && self.0.oldest_pending_seconds.load(Ordering::Relaxed) > TOO_OLD_SECONDS
+    }
+
+    /// What the operator said.
+    pub fn set_open(&self, open: bool) {
+        self.0.closed.store(!open, Ordering::Relaxed);
+    }
+
+    /// What the sweep saw.
+    pub fn set_oldest_pending(&self, seconds: u64) {
+        self.0
+            .oldest_pending_seconds
+            .store(seconds, Ordering::Relaxed);
+    }
+
+    /// Asks the operator every 5 s until the end; no answer means open.
+    pub async fn watch(self, url: String, end: CancellationToken) {
+        let client = match reqwest::Client::builder().timeout(TIMEOUT).build() {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::error!(%error, "no HTTP client: admission counts as open");
+                return;
+            }
+        };
+        while !end.is_cancelled() {
+            let open = ask(&client, &url).await.unwrap_or(true);
+            if open != self.is_open() {
+                tracing::info!(open, "admission changed");
+            }
+            self.set_open(open);
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+    }
+}
+
+async fn ask(client: &reqwest::Client, url: &str) -> Option<bool> {
+    let answer = client.get(url).send().await.ok()?;
+    let answer: Answer = answer.error_for_status().ok()?.json().await.ok()?;
+    Some(answer.admit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// covers: F9
+    #[test]
+    fn uploads_are_refused_only_when_closed_and_the_outbox_is_old() {
+        let cases = [
+            ("open, young", true, 10, false),
+            ("open, old", true, 7 * 3600, false),
+            ("closed, young", false, 10, false),
+            ("closed, old", false, 7 * 3600, true),
+        ];
+        for (name, open, oldest, want) in cases {
+            let admission = Admission::default();
+            admission.set_open(open);
+            admission.set_oldest_pending(oldest);
+            assert_eq!(admission.refuses_uploads(), want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What every request shares.
+
+use std::sync::Arc;
+
+use kinora_storage::{Cell, Store, UploadId};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::auth::Auth;
+use crate::budget::Budget;
+use crate::janitor::Janitor;
+use crate::jobs::JobSink;
+use crate::metrics::Metrics;
+use crate::profiles::Profiles;
+use crate::ready::Ready;
+use crate::writers::Writers;
+
+/// One replica.
+pub struct App {
+    /// The object store.
+    pub store: Store,
+    /// The cell that new ids belong to.
+    pub cell: Cell,
+    /// Kubernetes.
+    pub jobs: Arc<dyn JobSink>,
+    /// Namespace of the jobs.
+    pub jobs_namespace: String,
+    /// Who is let in.
+    pub auth: Auth,
+    /// What may be asked for.
+    pub profiles: Profiles,
+    /// Base of absolute Locations.
+    pub public_url: Option<String>,
+    /// Who writes here.
+    pub writers: Writers,
+    /// Memory for bodies.
+    pub budget: Budget,
+    /// Who cleans up.
+    pub janitor: Janitor,
+    /// Whether the operator wants more.
+    pub admission: Admission,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Whether this replica is ready.
+    pub ready: Ready,
+    /// Cancelled when writers have to close, as the process ends.
+    pub closing: CancellationToken,
+    /// Work that outlives its connection: writing, finishing.
+    pub tasks: TaskTracker,
+}
+
+impl App {
+    /// The time by the store's clock, in milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.store.now().as_millisecond()).unwrap_or_default()
+    }
+
+    /// A new id, by the store's clock.
+    #[must_use]
+    pub fn mint(&self) -> UploadId {
+        UploadId::from_parts(&self.cell, self.now_ms(), rand::random())
+    }
+
+    /// `path`, absolute if a public URL is configured.
+    #[must_use]
+    pub fn location(&self, path: &str) -> String {
+        match &self.public_url {
+            Some(base) => format!("{}{path}", base.trim_end_matches('/')),
+            None => path.to_owned(),
+        }
+    }
+
+    /// Runs work to its end even when the client's connection goes.
+    ///
+    /// # Errors
+    /// When the work panicked.
+    pub async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        self.tasks.spawn(work).await
+    }
+}

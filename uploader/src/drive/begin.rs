@@ -1,0 +1,90 @@
+//! The beginning of a request body, gathered in memory: for a whole file that fits one part it is
+//! all there is, and its first bytes are judged before anything is stored.
+
+use std::time::Duration;
+
+use axum::body::BodyDataStream;
+use bytes::{Buf, BytesMut};
+use futures::StreamExt;
+use kinora_upload_engine::sniff::{Sniff, sniff};
+use tokio::time::Instant;
+
+use super::Driver;
+use super::body::{RATE_BYTES, RATE_WINDOW};
+use crate::budget::Held;
+
+/// The beginning of a body, for those who may not need more than memory for it.
+pub struct Gathered {
+    /// The bytes.
+    pub bytes: BytesMut,
+    /// The budget's share.
+    pub held: Held,
+    /// Whether the body ended with them.
+    pub ended: bool,
+}
+
+/// Why the beginning of a body could not be gathered.
+#[derive(Debug)]
+pub enum NotGathered {
+    /// The client went away or brought too little.
+    ClientGone,
+    /// The first bytes are no video.
+    NotVideo(&'static str),
+    /// No memory is free.
+    NoMemory,
+    /// This process ends.
+    Closing,
+}
+
+/// Reads up to `limit` bytes and a little more, judging the first on the way.
+///
+/// # Errors
+/// When the body is not to be read on.
+pub async fn begin(
+    driver: &Driver,
+    stream: &mut BodyDataStream,
+    limit: u64,
+    any: bool,
+) -> Result<Gathered, NotGathered> {
+    let mut got = Gathered {
+        bytes: BytesMut::new(),
+        held: Held::default(),
+        ended: false,
+    };
+    let (mut judged, mut waited, mut window) = (any, Duration::ZERO, 0u64);
+    while got.bytes.len() as u64 <= limit && !got.ended {
+        let begun = Instant::now();
+        let item = tokio::select! {
+            biased;
+            () = driver.app.closing.cancelled() => return Err(NotGathered::Closing),
+            item = tokio::time::timeout(RATE_WINDOW, stream.next()) => item,
+        };
+        waited += begun.elapsed();
+        match item {
+            Err(_) | Ok(Some(Err(_))) => return Err(NotGathered::ClientGone),
+            Ok(None) => got.ended = true,
+            Ok(Some(Ok(chunk))) => {
+                if !driver.app.budget.take(&mut got.held, chunk.len()).await {
+                    return Err(NotGathered::NoMemory);
+                }
+                window += chunk.len() as u64;
+                driver.app.metrics.received_bytes.inc_by(chunk.len() as u64);
+                got.bytes.extend_from_slice(chunk.chunk());
+            }
+        }
+        if waited >= RATE_WINDOW {
+            if window < RATE_BYTES {
+                return Err(NotGathered::ClientGone);
+            }
+            (waited, window) = (Duration::ZERO, 0);
+        }
+        if !judged && !got.bytes.is_empty() {
+            match sniff(&got.bytes, got.ended) {
+                Sniff::Video => judged = true,
+                Sniff::NotVideo(why) => return Err(NotGathered::NotVideo(why)),
+                Sniff::More => {}
+            }
+        }
+    }
+    Ok(got)
+}

@@ -1,0 +1,303 @@
+//! A request body on its way into the store: gathered in memory up to a part, sent part by part
+//! while more comes in, the rest stored as a tail slice at the close. The engine's writer decides;
+//! this file holds the bytes and keeps the time.
+
+mod receive;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use kinora_upload_engine::crc::Running;
+use kinora_upload_engine::sniff::{LOOK, Sniff, sniff};
+use kinora_upload_engine::write::{Cause, Event, Status, Writer};
+use kinora_upload_engine::{Answer, Call, Context, State};
+
+use super::bytes::gather;
+pub use super::ends::{Incoming, Written};
+use super::{Driver, Ram, nonce};
+use crate::budget::Held;
+use crate::writers::Registration;
+
+/// A body that brings nothing for so long is closed; it may go on later.
+const IDLE: Duration = Duration::from_secs(1);
+/// Over so much time of waiting for the client …
+pub(in crate::drive) const RATE_WINDOW: Duration = Duration::from_secs(30);
+/// … it has to bring so many bytes.
+pub(in crate::drive) const RATE_BYTES: u64 = 30 * 16 * 1024;
+
+enum Ended {
+    Not,
+    Well,
+    Broken,
+}
+
+struct Pipe {
+    driver: Driver,
+    writer: Writer,
+    incoming: Incoming,
+    place: Registration,
+    ended: Ended,
+    chunk: Bytes,
+    buffer: BytesMut,
+    buffer_from: u64,
+    held: Held,
+    kept: Ram,
+    crc: Running,
+    head: Option<Vec<u8>>,
+    calls: FuturesUnordered<BoxFuture<'static, Answer>>,
+    cause: Option<Cause>,
+    not_video: &'static str,
+    too_long: bool,
+    waited: Duration,
+    window_bytes: u64,
+}
+
+/// Writes a body into an upload that was opened as `doc`, stored under `etag`.
+pub async fn write(driver: &Driver, doc: State, etag: String, mut incoming: Incoming) -> Written {
+    let head = match first_bytes(driver, &doc).await {
+        Ok(head) => head,
+        Err(why) => return Written::Fault(why),
+    };
+    let place = driver.app.writers.register(&driver.id);
+    let ended = if incoming.ended {
+        Ended::Well
+    } else {
+        Ended::Not
+    };
+    let chunk = std::mem::take(&mut incoming.first);
+    let pipe = Pipe {
+        driver: driver.clone(),
+        buffer_from: doc.offset,
+        writer: Writer::new(doc, etag),
+        held: incoming.held.take(),
+        incoming,
+        place,
+        ended,
+        chunk,
+        buffer: BytesMut::new(),
+        kept: Ram::default(),
+        crc: Running::default(),
+        head,
+        calls: FuturesUnordered::new(),
+        cause: None,
+        not_video: "",
+        too_long: false,
+        waited: Duration::ZERO,
+        window_bytes: 0,
+    };
+    let written = pipe.run().await;
+    driver.app.metrics.wrote(written.label());
+    written
+}
+
+/// The upload's first bytes, when nobody has judged them yet.
+async fn first_bytes(driver: &Driver, doc: &State) -> Result<Option<Vec<u8>>, String> {
+    if doc.sniffed {
+        return Ok(None);
+    }
+    let look = doc.offset.min(LOOK as u64);
+    let bytes = gather(
+        &driver.app.store,
+        &driver.id,
+        (0, look),
+        &doc.tail,
+        &Ram::default(),
+    )
+    .await;
+    bytes
+        .map(|bytes| Some(bytes.to_vec()))
+        .map_err(|error| error.to_string())
+}
+
+impl Pipe {
+    async fn run(mut self) -> Written {
+        loop {
+            match self.writer.status() {
+                Status::Filling => self.fill().await,
+                Status::Busy if self.writer.in_trouble() && self.cause.is_none() => {
+                    self.close(Cause::Client);
+                }
+                Status::Busy => {
+                    if !self.next_answer().await {
+                        return Written::Fault(format!(
+                            "write upload {}: nothing is under way",
+                            self.driver.id
+                        ));
+                    }
+                }
+                Status::Closed { trouble: None } if self.cause == Some(Cause::Idle) => {
+                    if !self.wait_for_more().await {
+                        return self.closed(None);
+                    }
+                }
+                Status::Closed { trouble } => return self.closed(trouble),
+                Status::Whole => {
+                    let doc = Box::new(self.writer.document().0.clone());
+                    return Written::Whole {
+                        doc,
+                        known: self.writer.stored().clone(),
+                        ram: self.kept,
+                    };
+                }
+                Status::Dead => {
+                    return Written::NotVideo(
+                        self.not_video,
+                        Box::new(self.writer.document().0.clone()),
+                    );
+                }
+                Status::Superseded => return Written::Superseded,
+                Status::Fault(why) => return Written::Fault(why),
+            }
+        }
+    }
+
+    fn closed(&self, trouble: Option<String>) -> Written {
+        let doc = Box::new(self.writer.document().0.clone());
+        match (trouble, self.cause) {
+            (Some(why), _) => Written::Trouble(doc, why),
+            (None, _) if self.too_long => Written::TooLong(doc),
+            (None, Some(Cause::Asked)) => Written::Asked(doc),
+            (None, Some(Cause::Client)) => Written::ClientGone(doc),
+            (None, Some(Cause::Idle)) if matches!(self.ended, Ended::Well) => Written::Closed(doc),
+            (None, Some(Cause::Idle)) if self.stops() => Written::Asked(doc),
+            (None, Some(Cause::Idle)) => Written::ClientGone(doc),
+            (None, Some(Cause::End | Cause::Complete | Cause::NotVideo) | None) => {
+                Written::Closed(doc)
+            }
+        }
+    }
+
+    fn stops(&self) -> bool {
+        self.place.is_asked() || self.driver.app.closing.is_cancelled()
+    }
+
+    /// One move while the writer takes bytes.
+    async fn fill(&mut self) {
+        let room = usize::try_from(self.writer.room()).unwrap_or(usize::MAX);
+        let full = self.writer.document().0.length == Some(self.writer.pos());
+        if !self.chunk.is_empty() {
+            let unknown = self.writer.document().0.length.is_none();
+            if unknown && self.writer.pos() + self.chunk.len() as u64 > self.incoming.max {
+                self.too_long = true;
+                return self.close(Cause::Client);
+            }
+            match (room, full) {
+                (0, true) => {
+                    self.too_long = true;
+                    self.close(Cause::End);
+                }
+                (0, false) => {
+                    self.next_answer().await;
+                }
+                (room, _) => self.feed(room),
+            }
+            return;
+        }
+        match self.ended {
+            Ended::Well if self.incoming.carries_all => self.close(Cause::Complete),
+            Ended::Well => self.close(Cause::End),
+            Ended::Broken => self.close(Cause::Client),
+            Ended::Not => self.receive().await,
+        }
+    }
+
+    fn feed(&mut self, room: usize) {
+        let n = room.min(self.chunk.len());
+        let bytes = self.chunk.split_to(n);
+        self.crc.update(&bytes);
+        self.buffer.extend_from_slice(&bytes);
+        self.step(Event::Bytes(n as u64));
+        let Some(head) = &mut self.head else { return };
+        head.extend_from_slice(&bytes[..n.min(LOOK.saturating_sub(head.len()))]);
+        self.judge(false);
+    }
+
+    /// Looks at the first bytes before any of them is stored.
+    fn judge(&mut self, ended: bool) -> bool {
+        let Some(head) = &self.head else { return true };
+        match sniff(head, ended) {
+            Sniff::Video => {
+                self.head = None;
+                self.step(Event::Sniffed);
+            }
+            Sniff::NotVideo(why) => {
+                self.head = None;
+                self.not_video = why;
+                self.close(Cause::NotVideo);
+                return false;
+            }
+            Sniff::More => {}
+        }
+        true
+    }
+
+    async fn next_answer(&mut self) -> bool {
+        match self.calls.next().await {
+            Some(answer) => {
+                self.step(Event::Answer(answer));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn close(&mut self, cause: Cause) {
+        if self.cause.is_some() {
+            return;
+        }
+        let (doc, pos) = (self.writer.document().0, self.writer.pos());
+        let all = cause == Cause::Complete || doc.length == Some(pos);
+        if all && cause != Cause::NotVideo && !self.judge(true) {
+            return;
+        }
+        self.cause = Some(cause);
+        self.step(Event::Close(cause, self.crc.value()));
+    }
+
+    fn step(&mut self, event: Event) {
+        let nonce = nonce();
+        let ctx = Context {
+            now_ms: self.driver.app.now_ms(),
+            nonce: &nonce,
+        };
+        for call in self.writer.step(event, ctx) {
+            self.start(call);
+        }
+    }
+
+    /// Begins a call; the bytes it carries leave the buffer with it.
+    fn start(&mut self, call: Call) {
+        let ram = match &call {
+            Call::UploadPart { to, .. } => {
+                let ram = Ram {
+                    from: self.buffer_from,
+                    bytes: self.buffer.split().freeze(),
+                    held: self.held.take(),
+                };
+                self.buffer_from = *to;
+                ram
+            }
+            Call::PutSlice { .. } => {
+                let bytes = self.buffer.split().freeze();
+                // The finisher may want them again.
+                self.kept = Ram {
+                    from: self.buffer_from,
+                    bytes: bytes.clone(),
+                    held: self.held.take(),
+                };
+                Ram {
+                    from: self.buffer_from,
+                    bytes,
+                    held: Held::default(),
+                }
+            }
+            _ => Ram::default(),
+        };
+        let driver = self.driver.clone();
+        self.calls
+            .push(Box::pin(async move { driver.call(call, &ram).await }));
+    }
+}

@@ -1,0 +1,128 @@
+//! Waiting for the client: bytes, silence, the end of the body, or somebody who wants it closed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use kinora_upload_engine::write::{Cause, Event};
+use tokio::time::Instant;
+
+use super::{Ended, IDLE, Pipe, RATE_BYTES, RATE_WINDOW};
+use crate::drive::Ram;
+
+impl Pipe {
+    /// Waits for the next thing to happen: bytes, a stored part, silence, or the end.
+    pub(super) async fn receive(&mut self) {
+        let begun = Instant::now();
+        let received = tokio::select! {
+            biased;
+            Some(answer) = self.calls.next(), if !self.calls.is_empty() => {
+                self.step(Event::Answer(answer));
+                return;
+            }
+            () = self.place.asked() => return self.close(Cause::Asked),
+            () = self.driver.app.closing.cancelled() => return self.close(Cause::Asked),
+            received = tokio::time::timeout(IDLE, self.incoming.stream.next()) => received,
+        };
+        self.waited += begun.elapsed();
+        match received {
+            Ok(item) => self.received(item).await,
+            Err(_) => self.close(Cause::Idle),
+        }
+    }
+
+    async fn received(&mut self, item: Option<Result<Bytes, axum::Error>>) {
+        match item {
+            Some(Ok(chunk)) => {
+                self.window_bytes += chunk.len() as u64;
+                self.driver
+                    .app
+                    .metrics
+                    .received_bytes
+                    .inc_by(chunk.len() as u64);
+                self.chunk = chunk;
+                if self.too_slow() {
+                    self.close(Cause::Client);
+                } else if !self
+                    .driver
+                    .app
+                    .budget
+                    .take(&mut self.held, self.chunk.len())
+                    .await
+                {
+                    // Give back what is held; the chunk goes on when there is room.
+                    self.close(Cause::Idle);
+                }
+            }
+            Some(Err(error)) => {
+                tracing::debug!(upload = %self.driver.id, %error, "the client went away");
+                self.ended = Ended::Broken;
+            }
+            None => self.ended = Ended::Well,
+        }
+    }
+
+    /// Below 16 KiB/s over 30 s of waiting for the client; our own pauses do not count.
+    fn too_slow(&mut self) -> bool {
+        if self.waited < RATE_WINDOW {
+            return false;
+        }
+        self.waited = Duration::ZERO;
+        std::mem::take(&mut self.window_bytes) < RATE_BYTES
+    }
+
+    /// Closed after silence: waits for the body to go on. False when this request is over.
+    pub(super) async fn wait_for_more(&mut self) -> bool {
+        self.kept = Ram::default();
+        self.buffer_from = self.writer.pos();
+        let _ = self.held.take();
+        if self.chunk.is_empty() && matches!(self.ended, Ended::Not) {
+            let begun = Instant::now();
+            let patience = RATE_WINDOW.saturating_sub(self.waited).max(IDLE);
+            let item = tokio::select! {
+                biased;
+                () = self.place.asked() => return false,
+                () = self.driver.app.closing.cancelled() => return false,
+                item = tokio::time::timeout(patience, self.incoming.stream.next()) => item,
+            };
+            self.waited += begun.elapsed();
+            let Ok(item) = item else { return false };
+            match item {
+                Some(Ok(chunk)) => {
+                    self.window_bytes += chunk.len() as u64;
+                    self.driver
+                        .app
+                        .metrics
+                        .received_bytes
+                        .inc_by(chunk.len() as u64);
+                    self.chunk = chunk;
+                }
+                Some(Err(_)) => self.ended = Ended::Broken,
+                None => self.ended = Ended::Well,
+            }
+            if self.too_slow() {
+                return false;
+            }
+        }
+        let length_follows = self.incoming.carries_all && self.writer.document().0.length.is_none();
+        match self.ended {
+            Ended::Broken => return false,
+            Ended::Well if !length_follows => return false,
+            Ended::Well | Ended::Not => {}
+        }
+        while !self
+            .driver
+            .app
+            .budget
+            .take(&mut self.held, self.chunk.len())
+            .await
+        {
+            if self.stops() {
+                return false;
+            }
+        }
+        self.cause = None;
+        self.step(Event::Resume);
+        true
+    }
+}

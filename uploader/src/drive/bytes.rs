@@ -1,0 +1,97 @@
+//! Bytes of an upload by their place in it, wherever they are now: memory or tail slices.
+
+use bytes::{Bytes, BytesMut};
+use kinora_storage::{Store, StoreError, UploadId, keys};
+use kinora_upload_engine::Slice;
+
+use crate::budget::Held;
+
+/// Bytes in memory, from `from` on, and the part of the budget they take.
+#[derive(Debug, Default)]
+pub struct Ram {
+    /// Place of the first byte.
+    pub from: u64,
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Given back when the bytes go.
+    pub held: Held,
+}
+
+/// Bytes that a document promises and the store does not have.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatherError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("read bytes {from}-{to} of upload {id}: no slice holds byte {at}")]
+    Missing {
+        id: UploadId,
+        from: u64,
+        to: u64,
+        at: u64,
+    },
+}
+
+fn slice_key(id: &UploadId, slice: &Slice) -> String {
+    keys::tail(id, u64::from(slice.part), slice.epoch, slice.from, slice.to)
+}
+
+impl super::Driver {
+    /// Key of a slice of this upload.
+    pub(crate) fn slice_key(&self, slice: &Slice) -> String {
+        slice_key(&self.id, slice)
+    }
+}
+
+/// Bytes `[from, to)`: from memory where it has them, else from the slices.
+pub(crate) async fn gather(
+    store: &Store,
+    id: &UploadId,
+    range: (u64, u64),
+    slices: &[Slice],
+    ram: &Ram,
+) -> Result<Bytes, GatherError> {
+    let (from, to) = range;
+    let ram_end = ram.from + ram.bytes.len() as u64;
+    if from >= ram.from && to <= ram_end {
+        return Ok(ram
+            .bytes
+            .slice(index(from - ram.from)..index(to - ram.from)));
+    }
+    let mut all = BytesMut::with_capacity(index(to - from));
+    let mut at = from;
+    while at < to {
+        if at >= ram.from && at < ram_end {
+            let end = to.min(ram_end);
+            all.extend_from_slice(&ram.bytes[index(at - ram.from)..index(end - ram.from)]);
+            at = end;
+            continue;
+        }
+        let missing = || GatherError::Missing {
+            id: id.clone(),
+            from,
+            to,
+            at,
+        };
+        let slice = slices
+            .iter()
+            .find(|s| s.from <= at && at < s.to)
+            .ok_or_else(missing)?;
+        let stored = store
+            .get(&slice_key(id, slice))
+            .await?
+            .ok_or_else(missing)?
+            .bytes;
+        if stored.len() as u64 != slice.to - slice.from {
+            return Err(missing());
+        }
+        let end = to.min(slice.to);
+        all.extend_from_slice(&stored[index(at - slice.from)..index(end - slice.from)]);
+        at = end;
+    }
+    Ok(all.freeze())
+}
+
+/// A distance within one part always fits.
+fn index(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

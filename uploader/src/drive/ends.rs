@@ -1,0 +1,72 @@
+//! What a body comes with, and what came of it.
+
+use std::collections::BTreeMap;
+
+use axum::body::BodyDataStream;
+use bytes::Bytes;
+use kinora_upload_engine::State;
+
+use super::Ram;
+use crate::budget::Held;
+
+/// What came of a body.
+pub enum Written {
+    /// All bytes of the upload are durable and the state says `finishing`.
+    Whole {
+        /// The state.
+        doc: Box<State>,
+        /// ETags of parts this request stored.
+        known: BTreeMap<u32, String>,
+        /// The last bytes.
+        ram: Ram,
+    },
+    /// The body ended early or exactly here; closed at `doc.offset`.
+    Closed(Box<State>),
+    /// The body went on beyond the upload's length.
+    TooLong(Box<State>),
+    /// The client went away, or brought too little for too long.
+    ClientGone(Box<State>),
+    /// Another request took over, or this process ends.
+    Asked(Box<State>),
+    /// The first bytes are no video; the upload is dead.
+    NotVideo(&'static str, Box<State>),
+    /// Fewer bytes are durable than came.
+    Trouble(Box<State>, String),
+    /// Another replica took over: nothing may be acknowledged.
+    Superseded,
+    /// The store gave no clear answer: nothing may be acknowledged.
+    Fault(String),
+}
+
+/// What a body is read with.
+pub struct Incoming {
+    /// The stream.
+    pub stream: BodyDataStream,
+    /// Bytes of it that were read before.
+    pub first: Bytes,
+    /// The budget's share of those.
+    pub held: Held,
+    /// Whether `first` is all there is.
+    pub ended: bool,
+    /// Whether this body carries all the rest of the upload, so that its end is the upload's.
+    pub carries_all: bool,
+    /// Most bytes of an upload whose length is not known.
+    pub max: u64,
+}
+
+impl Written {
+    /// The word of metrics.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Whole { .. } => "whole",
+            Self::Closed(_) => "closed",
+            Self::TooLong(_) => "too_long",
+            Self::ClientGone(_) => "client_gone",
+            Self::Asked(_) => "asked",
+            Self::NotVideo(..) => "not_video",
+            Self::Trouble(..) => "trouble",
+            Self::Superseded => "superseded",
+            Self::Fault(_) => "fault",
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One run of the finish sequence: the engine's machine, its documents, and the bytes that this
+//! request still has in memory.
+
+use jiff::Timestamp;
+use kinora_storage::documents::{Active, Pending};
+use kinora_upload_engine::finish::{Facts, Finish, Finished};
+use kinora_upload_engine::{Answer, Context, Next, State};
+
+use super::{Driver, Ram, nonce};
+use crate::documents::{self, ObjectFacts};
+use crate::jobs::SinkError;
+use crate::profiles::Profile;
+
+/// Where the outbox entry of a run comes from.
+pub enum Source<'a> {
+    /// It is made from this state.
+    State(&'a State),
+    /// It is there, since this time.
+    Stored(Box<Pending>, Timestamp),
+}
+
+/// One run.
+pub struct Finisher {
+    pub(super) driver: Driver,
+    pub(super) pending: Pending,
+    /// Last-Modified of the outbox entry, once it is stored.
+    pub(super) outbox_time: Option<Timestamp>,
+    pub(super) object: ObjectFacts,
+    /// The decision, once it is stored or read.
+    pub(super) active: Option<Active>,
+    pub(super) ram: Ram,
+    pub(super) trouble: Option<SinkError>,
+}
+
+impl Finisher {
+    /// A run for one upload; `ram` holds its last bytes, when this request received them.
+    #[must_use]
+    pub fn new(driver: Driver, source: Source<'_>, ram: Ram) -> Self {
+        let (pending, outbox_time) = match source {
+            Source::Stored(pending, since) => (*pending, Some(since)),
+            Source::State(state) => {
+                let app = &driver.app;
+                // A profile that was removed since falls back to the limits of the default.
+                let fallback = Profile::default();
+                let profile = app.profiles.get(&state.profile).unwrap_or(&fallback);
+                let pending = documents::pending(
+                    &driver.id,
+                    state,
+                    profile,
+                    &app.jobs_namespace,
+                    app.store.now(),
+                );
+                (pending, None)
+            }
+        };
+        let object = ObjectFacts {
+            etag: None,
+            parts_only: pending.crc.is_none(),
+        };
+        Self {
+            driver,
+            pending,
+            outbox_time,
+            object,
+            active: None,
+            ram,
+            trouble: None,
+        }
+    }
+
+    /// Runs the sequence to its end.
+    pub async fn run(&mut self, mut machine: Finish) -> Finished {
+        let mut answer = Answer::Begin;
+        let finished = loop {
+            let nonce = nonce();
+            let ctx = Context {
+                now_ms: self.driver.app.now_ms(),
+                nonce: &nonce,
+            };
+            match machine.step(answer, ctx) {
+                Next::Call(call) => answer = self.call(call, machine.facts()).await,
+                Next::Done(finished) => break finished,
+            }
+        };
+        self.report(&finished);
+        finished
+    }
+
+    /// What Kubernetes said, when it did not take the job.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&SinkError> {
+        self.trouble.as_ref()
+    }
+
+    fn report(&self, finished: &Finished) {
+        let id = &self.driver.id;
+        let outcome = match finished {
+            Finished::Accepted => "accepted",
+            Finished::Stored => "stored",
+            Finished::Rejected(_) => "rejected",
+            Finished::StoreLost => "store_lost",
+            Finished::Conflict => "conflict",
+            Finished::Abandoned => "abandoned",
+            Finished::GaveUp(_) => "gave_up",
+        };
+        self.driver.app.metrics.finished(outcome);
+        match finished {
+            Finished::Accepted => {
+                tracing::info!(upload = %id, size = self.pending.length, outcome, "finished");
+            }
+            Finished::Stored => {
+                let cause = self.trouble.as_ref().map(ToString::to_string);
+                tracing::warn!(upload = %id, outcome, cause, "stored; the sweep creates its job");
+            }
+            Finished::Rejected(reason) => tracing::info!(upload = %id, outcome, reason, "finished"),
+            Finished::Abandoned => {
+                tracing::info!(upload = %id, outcome, "dropped an unanswered upload");
+            }
+            Finished::StoreLost => {
+                tracing::error!(upload = %id, outcome, "the store lost the bytes of an upload");
+            }
+            Finished::Conflict => {
+                tracing::error!(upload = %id, outcome, "other bytes are under the upload's key");
+            }
+            Finished::GaveUp(why) => {
+                tracing::warn!(upload = %id, outcome, why, "finishing goes on later");
+            }
+        }
+    }
+}
+
+/// The facts of an outbox entry, for the sweeper.
+#[must_use]
+pub fn swept_facts(pending: &Pending) -> Facts {
+    Facts {
+        id: pending.id.to_string(),
+        length: pending.length,
+        part_size: pending.part_size,
+        multipart: pending.multipart.clone(),
+        tail: Vec::new(),
+        spent: Vec::new(),
+        crc: pending
+            .crc
+            .as_deref()
+            .and_then(kinora_storage::checksum::from_base64),
+        state: !documents::is_direct(pending),
+    }
+}

@@ -1,0 +1,149 @@
+//! Executes what the upload engine decides: one call at a time for opening and finishing, several
+//! at once for the parts of a body.
+
+pub mod begin;
+pub mod body;
+mod bytes;
+mod calls;
+mod ends;
+mod finish;
+mod finish_calls;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use bytes::Ram;
+pub use finish::{Finisher, Source, swept_facts};
+use kinora_storage::{UploadId, keys};
+use kinora_upload_engine::create::{Create, Created};
+use kinora_upload_engine::document::{SmallPatches, VERSION};
+use kinora_upload_engine::end::{End, Ended};
+use kinora_upload_engine::open::{Goal, Open, Opened};
+use kinora_upload_engine::{Answer, Context, Next, Owner, Phase, Principal, State};
+
+use crate::app::App;
+use crate::janitor::Garbage;
+
+/// Executes calls for one upload.
+#[derive(Clone)]
+pub struct Driver {
+    /// The replica.
+    pub app: Arc<App>,
+    /// The upload.
+    pub id: UploadId,
+}
+
+/// A fresh nonce.
+pub(crate) fn nonce() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+impl Driver {
+    /// For one upload.
+    #[must_use]
+    pub fn new(app: &Arc<App>, id: &UploadId) -> Self {
+        Self {
+            app: Arc::clone(app),
+            id: id.clone(),
+        }
+    }
+
+    /// Opens the upload for a request.
+    pub async fn open(&self, goal: Goal, principal: Option<Principal>) -> Opened {
+        let mut machine = Open::new(goal, principal);
+        let mut answer = Answer::Begin;
+        loop {
+            let nonce = nonce();
+            let ctx = Context {
+                now_ms: self.app.now_ms(),
+                nonce: &nonce,
+            };
+            match machine.step(answer, ctx) {
+                Next::Call(call) => answer = self.call(call, &Ram::default()).await,
+                Next::Done(opened) => return opened,
+            }
+        }
+    }
+
+    /// Stores a new state object.
+    pub async fn create(&self, doc: State) -> Created {
+        let mut machine = Create::new(doc);
+        let mut answer = Answer::Begin;
+        loop {
+            match machine.step(answer) {
+                Next::Call(call) => answer = self.call(call, &Ram::default()).await,
+                Next::Done(created) => return created,
+            }
+        }
+    }
+
+    /// Lets go of what a dead upload left in the store.
+    pub async fn end(&self, dead: &State) {
+        let mut machine = End::new(dead);
+        let mut answer = Answer::Begin;
+        let ended = loop {
+            match machine.step(answer) {
+                Next::Call(call) => answer = self.call_for(call, &Ram::default(), &dead.key).await,
+                Next::Done(ended) => break ended,
+            }
+        };
+        match ended {
+            Ended::Clean(slices) => {
+                let first = slices.iter().map(|slice| self.slice_key(slice)).collect();
+                self.app.janitor.leave(Garbage {
+                    first,
+                    last: Vec::new(),
+                });
+            }
+            Ended::Later(why) => {
+                tracing::warn!(upload = %self.id, why, "ending an upload is left to the sweep");
+            }
+        }
+    }
+
+    /// Makes the upload dead and lets go of its bytes.
+    pub async fn kill(&self) {
+        if let Opened::Dead { doc, now: true } = self.open(Goal::Terminate, None).await {
+            self.end(&doc).await;
+        }
+    }
+}
+
+/// The state of an upload that nothing has happened to yet, closed at 0, of nobody.
+#[must_use]
+pub fn blank_state(
+    id: &UploadId,
+    tenant: &str,
+    profile: &str,
+    length: Option<u64>,
+    part_size: u64,
+) -> State {
+    State {
+        v: VERSION,
+        id: id.to_string(),
+        owner: Owner {
+            iss: String::new(),
+            sub: String::new(),
+        },
+        tenant: tenant.into(),
+        profile: profile.into(),
+        metadata: BTreeMap::new(),
+        upload_metadata: None,
+        length,
+        part_size,
+        key: keys::video(id),
+        multipart: None,
+        epoch: 0,
+        phase: Phase::Closed,
+        offset: 0,
+        tail: Vec::new(),
+        spent: Vec::new(),
+        crc: Some(0),
+        sniffed: false,
+        reason: None,
+        small: SmallPatches::default(),
+        created_ms: id.unix_ms(),
+        nonce: nonce(),
+        extra: serde_json::Map::new(),
+    }
+}

@@ -1,0 +1,186 @@
+//! From the ends of bodies and of the finish sequence to answers.
+
+use std::collections::BTreeMap;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use kinora_storage::documents::{Active, Owner, Record};
+use kinora_storage::{StoreError, keys};
+use kinora_upload_engine::finish::{Facts, Finish, Finished, Start};
+use kinora_upload_engine::{Decision, Principal, State};
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::drive::body::Written;
+use crate::drive::{Driver, Finisher, Ram, Source};
+
+/// A video that is stored, and whether its job exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// The job exists.
+    Queued,
+    /// The job follows.
+    Later,
+    /// Accepted as an upload of no bytes, recorded as rejected.
+    Empty,
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::try_again(&error.to_string())
+    }
+}
+
+/// Runs the finish sequence for bytes that this request made whole.
+pub(super) async fn finish_fresh(
+    driver: &Driver,
+    doc: &State,
+    known: BTreeMap<u32, String>,
+    ram: Ram,
+) -> Result<Stored, Problem> {
+    let facts = Facts {
+        state: doc.epoch > 0,
+        ..Facts::of(doc)
+    };
+    let machine = Finish::new(facts, Start::Fresh, Decision::Accepted, known);
+    let mut finisher = Finisher::new(driver.clone(), Source::State(doc), ram);
+    finished(&finisher.run(machine).await, doc.length)
+}
+
+/// Runs the finish sequence for an upload that was found whole.
+pub(super) async fn finish_found(
+    driver: &Driver,
+    doc: State,
+    etag: String,
+) -> Result<Stored, Problem> {
+    let mut finisher = Finisher::new(driver.clone(), Source::State(&doc), Ram::default());
+    let length = doc.length;
+    let machine = Finish::from_state(doc, etag, Decision::Accepted);
+    finished(&finisher.run(machine).await, length)
+}
+
+fn finished(end: &Finished, length: Option<u64>) -> Result<Stored, Problem> {
+    match end {
+        Finished::Accepted => Ok(Stored::Queued),
+        Finished::Stored => Ok(Stored::Later),
+        Finished::Rejected(_) if length == Some(0) => Ok(Stored::Empty),
+        Finished::Rejected(reason) => Err(rejected(reason)),
+        Finished::StoreLost => Err(lost()),
+        Finished::Abandoned => Err(Problem::gone("The upload was given up. Create a new one.")),
+        Finished::Conflict => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "content-conflict",
+            "Other bytes were stored for this upload",
+            "The upload was sent twice with different content. Create a new upload for each file.",
+        )),
+        Finished::GaveUp(why) => Err(Problem::try_again(why)),
+    }
+}
+
+pub(super) fn lost() -> Problem {
+    Problem::gone(
+        "The object store lost bytes of this upload. Create a new upload and send the file again.",
+    )
+}
+
+fn rejected(reason: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "rejected",
+        "The file was refused",
+        format!("The upload is complete, but was refused: {reason}."),
+    )
+}
+
+/// The answer to a body that did not make its upload whole; `Ok` is the offset to tell.
+pub(super) fn not_whole(app: &App, written: Written) -> Result<u64, Problem> {
+    match written {
+        Written::Whole { doc, .. } | Written::Closed(doc) => Ok(doc.offset),
+        Written::TooLong(doc) => {
+            let length = doc.length.unwrap_or_default();
+            Err(Problem::too_large(format!(
+                "The body goes beyond Upload-Length {length}; what fitted was stored."
+            ))
+            .field("Content-Length")
+            .offset(doc.offset))
+        }
+        Written::ClientGone(doc) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "too-slow",
+            "The body came too slowly",
+            "Less than 16 KiB/s came over 30 s. What came is stored; go on from Upload-Offset.",
+        )
+        .offset(doc.offset)),
+        Written::Asked(doc) if app.closing.is_cancelled() => {
+            Err(Problem::try_again("shutting down").offset(doc.offset))
+        }
+        Written::Asked(doc) => Err(superseded().offset(doc.offset)),
+        Written::Superseded => Err(superseded()),
+        Written::NotVideo(why, _) => Err(Problem::not_video(why)),
+        Written::Trouble(doc, why) => Err(Problem::try_again(&why).offset(doc.offset)),
+        Written::Fault(why) => Err(Problem::try_again(&why)),
+    }
+}
+
+fn superseded() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "superseded",
+        "Another request took the upload over",
+        "Ask for the offset with HEAD and go on from there, with one request at a time.",
+    )
+}
+
+/// What is known of an upload without a state object.
+pub(super) enum Known {
+    /// Decided, not final.
+    Active(Box<Active>),
+    /// Final.
+    Record(Box<Record>),
+}
+
+/// Looks for an upload whose state object is gone. The decision is read before the record, which
+/// is there before the decision goes.
+pub(super) async fn known(driver: &Driver, who: &Principal) -> Result<Known, Problem> {
+    let store = &driver.app.store;
+    if let Some(object) = store.get(&keys::active(&driver.id)).await? {
+        let active: Active = kinora_storage::documents::decode(&object.bytes)
+            .map_err(|error| Problem::try_again(&error.to_string()))?;
+        return match may(who, &active.owner, &active.tenant) {
+            true => Ok(Known::Active(Box::new(active))),
+            false => Err(Problem::not_found()),
+        };
+    }
+    let Some(object) = store.get(&keys::record_for_upload(&driver.id)).await? else {
+        return Err(Problem::not_found());
+    };
+    let record: Record = kinora_storage::documents::decode(&object.bytes)
+        .map_err(|error| Problem::try_again(&error.to_string()))?;
+    match record
+        .owner
+        .as_ref()
+        .is_some_and(|owner| may(who, owner, &record.tenant))
+    {
+        true => Ok(Known::Record(Box::new(record))),
+        false => Err(Problem::not_found()),
+    }
+}
+
+pub(super) fn may(who: &Principal, owner: &Owner, tenant: &str) -> bool {
+    let owner = kinora_upload_engine::Owner {
+        iss: owner.iss.clone(),
+        sub: owner.sub.clone(),
+    };
+    who.may_access(&owner, tenant)
+}
+
+/// 500 for work that panicked: a bug, but one answer.
+pub(super) fn crashed(error: &tokio::task::JoinError) -> Problem {
+    tracing::error!(%error, "a request crashed");
+    Problem::try_again("a request crashed")
+}
+
+/// An empty answer of a status.
+pub(super) fn empty(status: StatusCode) -> Response {
+    status.into_response()
+}

@@ -1,0 +1,201 @@
+//! The HTTP surface: which request goes where, and the headers every answer carries.
+
+mod answers;
+mod create;
+mod health;
+pub mod problem;
+pub mod tus;
+mod uploads;
+mod videos;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use kinora_storage::UploadId;
+
+use crate::app::App;
+use crate::metrics;
+use problem::Problem;
+
+/// All routes of one replica.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/uploads", any(uploads_root))
+        .route("/v1/uploads/", any(uploads_root))
+        .route("/v1/uploads/{id}", any(one_upload))
+        .route("/v1/videos/{id}", any(one_video))
+        .fallback(|| async { Problem::not_found() })
+        .layer(from_fn_with_state(Arc::clone(&app), dress))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .with_state(app)
+}
+
+/// The method that is meant: browsers behind old proxies name it in a header of a POST.
+fn meant(request: &Request) -> Method {
+    let named = request
+        .headers()
+        .get(tus::METHOD_OVERRIDE)
+        .filter(|_| *request.method() == Method::POST);
+    named
+        .and_then(|name| Method::from_bytes(name.as_bytes()).ok())
+        .unwrap_or_else(|| request.method().clone())
+}
+
+async fn uploads_root(State(app): State<Arc<App>>, request: Request) -> Response {
+    let method = meant(&request);
+    let answer = match method {
+        Method::POST | Method::PUT => create::create(&app, request).await,
+        Method::OPTIONS => Ok(options(&app)),
+        _ => Err(not_allowed(
+            "GET, HEAD, PATCH and DELETE need the URL of one upload.",
+        )),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn one_upload(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let method = meant(&request);
+    if method == Method::OPTIONS {
+        return options(&app);
+    }
+    let answer = match (method, parse_id(&id)) {
+        (Method::HEAD, Ok(id)) => uploads::head(&app, &id, request.headers()).await,
+        (Method::PATCH, Ok(id)) => uploads::patch(&app, &id, request).await,
+        (Method::DELETE, Ok(id)) => uploads::delete(&app, &id, request.headers()).await,
+        (Method::HEAD | Method::PATCH | Method::DELETE, Err(problem)) => {
+            // Even this says nothing to strangers.
+            app.auth
+                .authenticate(request.headers())
+                .map_err(Problem::from)
+                .and(Err(problem))
+        }
+        _ => Err(not_allowed(
+            "An upload knows HEAD, PATCH, DELETE and OPTIONS. Its status is at /v1/videos/<id>.",
+        )),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn one_video(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let answer = match (meant(&request), parse_id(&id)) {
+        (Method::GET | Method::HEAD, Ok(id)) => videos::status(&app, &id, request.headers()).await,
+        (Method::DELETE, Ok(id)) => videos::cancel(&app, &id, request.headers()).await,
+        (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
+        (Method::GET | Method::HEAD | Method::DELETE, Err(problem)) => app
+            .auth
+            .authenticate(request.headers())
+            .map_err(Problem::from)
+            .and(Err(problem)),
+        _ => Err(not_allowed("A video knows GET and DELETE.")),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Ids have one spelling, so nothing a client writes becomes part of a key. covers: T26
+fn parse_id(id: &str) -> Result<UploadId, Problem> {
+    id.parse().map_err(|_| Problem::not_found())
+}
+
+fn not_allowed(detail: &str) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method",
+        "The method does not fit",
+        detail,
+    )
+}
+
+fn options(app: &App) -> Response {
+    let mut answer = StatusCode::OK.into_response();
+    let headers = answer.headers_mut();
+    headers.insert(tus::TUS_VERSION, tus::VERSION);
+    headers.insert(tus::TUS_EXTENSION, tus::EXTENSIONS);
+    headers.insert(tus::TUS_MAX_SIZE, app.profiles.max_bytes().into());
+    headers.insert(
+        header::ALLOW,
+        HeaderValue::from_static("POST, PUT, HEAD, PATCH, DELETE, OPTIONS"),
+    );
+    answer
+}
+
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "Location, Upload-Offset, Upload-Length, Upload-Metadata, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Retry-After",
+);
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Authorization, Content-Type, Upload-Offset, Upload-Length, Upload-Metadata, Tus-Resumable, Kinora-Profile, X-HTTP-Method-Override, X-Requested-With",
+);
+const ALLOWED_METHODS: HeaderValue =
+    HeaderValue::from_static("POST, PUT, HEAD, PATCH, DELETE, GET, OPTIONS");
+
+/// What every answer of the API carries, errors too.
+async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let method = meant(&request);
+    let preflight = method == Method::OPTIONS;
+    let from_browser = request.headers().contains_key(header::ORIGIN);
+    let mut answer = next.run(request).await;
+    let status = answer.status().as_u16();
+    app.metrics
+        .requests
+        .get_or_create(&metrics::Request {
+            method: word(&method),
+            status,
+        })
+        .inc();
+    let headers = answer.headers_mut();
+    headers.insert(tus::TUS_RESUMABLE, tus::VERSION);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if from_browser {
+        // Credentials are a header that scripts set themselves, never cookies.
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        );
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+    if from_browser && preflight {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+        headers.insert(
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static("86400"),
+        );
+    }
+    answer
+}
+
+fn word(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// A header by name and value, where the value is known to be good.
+fn set(answer: &mut Response, name: HeaderName, value: impl Into<HeaderValue>) {
+    answer.headers_mut().insert(name, value.into());
+}

@@ -1,0 +1,203 @@
+//! Errors as `application/problem+json` (RFC 9457): a stable `type`, the field that is wrong, and
+//! what to do.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use crate::auth::Denied;
+
+const BASE: &str = "https://kinora.dev/problems/";
+
+/// An error answer.
+#[derive(Debug)]
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    field: Option<&'static str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem of a stable kind; the detail says what is wrong and how to mend it.
+    #[must_use]
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Parts {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            field: None,
+            headers: Vec::new(),
+        }))
+    }
+
+    /// Names the header or field that is wrong.
+    #[must_use]
+    pub fn field(mut self, field: &'static str) -> Self {
+        self.0.field = Some(field);
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.0.headers.push((name, value.into()));
+        self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.with(header::RETRY_AFTER, seconds)
+    }
+
+    /// Says at which offset to go on.
+    #[must_use]
+    pub fn offset(self, offset: u64) -> Self {
+        self.with(super::tus::UPLOAD_OFFSET, offset)
+    }
+
+    /// 400 for a request that cannot be understood.
+    #[must_use]
+    pub fn bad_request(field: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            "The request cannot be understood",
+            detail,
+        )
+        .field(field)
+    }
+
+    /// 404 for what is not there, and for what is somebody else's.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "There is no such upload",
+            "Nothing is known under this id, or it belongs to somebody else. Create a new upload.",
+        )
+    }
+
+    /// 410 for an upload that ended without a video.
+    #[must_use]
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "gone", "The upload is over", detail)
+    }
+
+    /// 413 for more bytes than are allowed.
+    #[must_use]
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The upload is too large",
+            detail,
+        )
+    }
+
+    /// 415 for bytes that are no video.
+    #[must_use]
+    pub fn not_video(why: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not-a-video",
+            "The file is not a video",
+            format!(
+                "Nothing was stored: {why}. Send an MP4, QuickTime, 3GP, WebM or Matroska file."
+            ),
+        )
+    }
+
+    /// 409 with the offset to go on from.
+    #[must_use]
+    pub fn wrong_offset(offset: u64) -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "wrong-offset",
+            "The offset is not where the upload stands",
+            format!("Go on at Upload-Offset {offset}."),
+        )
+        .field("Upload-Offset")
+        .offset(offset)
+    }
+
+    /// 503: try again soon. The cause goes to the log only.
+    #[must_use]
+    pub fn try_again(cause: &str) -> Self {
+        tracing::warn!(cause, "answering 503");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "try-again",
+            "The upload cannot go on right now",
+            "Nothing that was acknowledged is lost. Ask for the offset with HEAD and go on from there.",
+        )
+        .retry_after(2)
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthenticated => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "Who are you?",
+                "Send Authorization: Bearer <key-id>.<secret> with a key that is valid here.",
+            )
+            .field("Authorization")
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Denied::Forbidden => Self::new(
+                StatusCode::FORBIDDEN,
+                "missing-scope",
+                "The key may not upload",
+                "The key needs the scope kinora:upload; whoever manages the keys can add it.",
+            )
+            .field("Authorization"),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Parts {
+            status,
+            kind,
+            title,
+            detail,
+            field,
+            headers,
+        } = *self.0;
+        let mut body = json!({
+            "type": format!("{BASE}{kind}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": detail,
+        });
+        if let Some(field) = field {
+            body["field"] = field.into();
+        }
+        let mut answer = (status, body.to_string()).into_response();
+        let map = answer.headers_mut();
+        map.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.into_iter().for_each(|(name, value)| {
+            map.insert(name, value);
+        });
+        answer
+    }
+}

@@ -1,0 +1,175 @@
+//! The seam to Kubernetes: create, look at, and cancel VideoJobs. Tests put a map in its place.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use kinora_crds::VideoJob;
+use kinora_crds::names::{ANNOTATION_UPLOAD_ID, MANAGER_UPLOADER};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why Kubernetes did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Not reachable, overloaded, or no clear answer: try again later.
+    #[error("{action}: Kubernetes is away: {cause}")]
+    Away {
+        /// What was attempted.
+        action: String,
+        /// What it said.
+        cause: String,
+    },
+    /// It refuses: permissions, admission, or a schema that is too old.
+    #[error("{action}: Kubernetes refuses: {cause}")]
+    Refused {
+        /// What was attempted.
+        action: String,
+        /// What it said.
+        cause: String,
+    },
+}
+
+/// Where VideoJobs go.
+pub trait JobSink: Send + Sync + 'static {
+    /// Creates the job; one that is there already for the same upload is success.
+    fn create<'a>(&'a self, job: &'a VideoJob) -> BoxFuture<'a, Result<(), SinkError>>;
+    /// The job of this name.
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<VideoJob>, SinkError>>;
+    /// Asks for its end; false if there is no such job.
+    fn cancel<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, SinkError>>;
+}
+
+/// VideoJobs of one namespace of a real cluster.
+#[derive(Clone)]
+pub struct KubeSink {
+    api: Api<VideoJob>,
+}
+
+impl KubeSink {
+    /// Jobs of `namespace`. Nothing is sent yet.
+    #[must_use]
+    pub fn new(client: kube::Client, namespace: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+        }
+    }
+
+    async fn created(&self, job: &VideoJob) -> Result<(), SinkError> {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        let action = format!("create VideoJob {name}");
+        let params = PostParams {
+            field_manager: Some(MANAGER_UPLOADER.into()),
+            ..PostParams::default()
+        };
+        match limited(&action, self.api.create(&params, job)).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Status(409)) => self.same_upload(job, name, action).await,
+            Err(failure) => Err(failure.into_error(action)),
+        }
+    }
+
+    /// AlreadyExists is success only for the same upload.
+    async fn same_upload(
+        &self,
+        job: &VideoJob,
+        name: &str,
+        action: String,
+    ) -> Result<(), SinkError> {
+        let Some(there) = self.found(name).await? else {
+            // It has come and gone between the two calls.
+            return Err(SinkError::Away {
+                action,
+                cause: "it was there and is gone".into(),
+            });
+        };
+        let upload = |job: &VideoJob| {
+            job.metadata
+                .annotations
+                .as_ref()?
+                .get(ANNOTATION_UPLOAD_ID)
+                .cloned()
+        };
+        if upload(&there).is_some() && upload(&there) == upload(job) {
+            return Ok(());
+        }
+        Err(SinkError::Refused {
+            action,
+            cause: "its name is taken by another job".into(),
+        })
+    }
+
+    async fn found(&self, name: &str) -> Result<Option<VideoJob>, SinkError> {
+        let action = format!("get VideoJob {name}");
+        limited(&action, self.api.get_opt(name))
+            .await
+            .map_err(|failure| failure.into_error(action))
+    }
+
+    async fn cancelled(&self, name: &str) -> Result<bool, SinkError> {
+        let action = format!("cancel VideoJob {name}");
+        let params = PatchParams {
+            field_manager: Some(MANAGER_UPLOADER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({"spec": {"cancelRequested": true}}));
+        match limited(&action, self.api.patch(name, &params, &patch)).await {
+            Ok(_) => Ok(true),
+            Err(Failure::Status(404)) => Ok(false),
+            Err(failure) => Err(failure.into_error(action)),
+        }
+    }
+}
+
+impl JobSink for KubeSink {
+    fn create<'a>(&'a self, job: &'a VideoJob) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(self.created(job))
+    }
+
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<VideoJob>, SinkError>> {
+        Box::pin(self.found(name))
+    }
+
+    fn cancel<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, SinkError>> {
+        Box::pin(self.cancelled(name))
+    }
+}
+
+enum Failure {
+    /// An answer that callers decide by.
+    Status(u16),
+    Refused(String),
+    Away(String),
+}
+
+impl Failure {
+    fn into_error(self, action: String) -> SinkError {
+        match self {
+            Self::Status(code) => SinkError::Refused {
+                action,
+                cause: format!("status {code}"),
+            },
+            Self::Refused(cause) => SinkError::Refused { action, cause },
+            Self::Away(cause) => SinkError::Away { action, cause },
+        }
+    }
+}
+
+async fn limited<T>(
+    action: &str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(TIMEOUT, call).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(kube::Error::Api(status))) => Err(match status.code {
+            409 if status.reason == "AlreadyExists" => Failure::Status(409),
+            // A 404 to a create is a missing namespace or CRD, not a missing job.
+            404 if !action.starts_with("create") => Failure::Status(404),
+            400..=428 | 430..=499 => Failure::Refused(status.message),
+            _ => Failure::Away(status.message),
+        }),
+        Ok(Err(error)) => Err(Failure::Away(error.to_string())),
+        Err(_) => Err(Failure::Away("no answer within 10 s".into())),
+    }
+}

@@ -1,0 +1,21 @@
+//! The stateless REST uploader. The upload engine decides; this crate speaks HTTP to clients and
+//! executes the engine's calls against the store and Kubernetes. No state of an upload lives here
+//! longer than a request: any replica serves any request.
+
+pub mod admission;
+pub mod app;
+pub mod args;
+pub mod auth;
+pub mod budget;
+pub mod documents;
+pub mod drive;
+pub mod http;
+pub mod janitor;
+pub mod jobs;
+pub mod metrics;
+pub mod profiles;
+pub mod ready;
+pub mod run;
+pub mod serve;
+pub mod sweep;
+pub mod writers;

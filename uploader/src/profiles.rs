@@ -1,0 +1,198 @@
+//! Upload profiles: what a client may ask for by name. Limits and pool come from the profile,
+//! never from the request.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// Name of the profile used when a request names none.
+pub const DEFAULT: &str = "default";
+/// TTLs of upload jobs are never below this, or a late finisher could run a video twice.
+const TTL_FLOOR_SECONDS: i64 = 900;
+
+/// What files a profile takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accept {
+    /// Only what the first bytes show to be a video.
+    #[default]
+    Video,
+    /// Anything; for protocol suites.
+    Any,
+}
+
+/// One profile.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Profile {
+    /// The VideoWorkerPool; absent: the namespace's default pool.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Most bytes of a video.
+    #[serde(default = "max_bytes")]
+    pub max_bytes: u64,
+    /// Seconds after which a finished job is deleted.
+    #[serde(default = "ttl")]
+    pub ttl_seconds_after_finished: i64,
+    /// What files it takes.
+    #[serde(default)]
+    pub accept: Accept,
+}
+
+fn max_bytes() -> u64 {
+    300_000_000
+}
+
+fn ttl() -> i64 {
+    TTL_FLOOR_SECONDS
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            pool: None,
+            max_bytes: max_bytes(),
+            ttl_seconds_after_finished: ttl(),
+            accept: Accept::Video,
+        }
+    }
+}
+
+/// All profiles by name; `default` is always among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profiles(BTreeMap<String, Profile>);
+
+/// Profiles that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfilesError {
+    /// The file cannot be read.
+    #[error("read --profiles-file {path}: {cause}")]
+    Read {
+        /// Path of the file.
+        path: String,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// Not the YAML of profiles.
+    #[error(
+        "--profiles-file: {0}; it maps a name to pool, maxBytes, ttlSecondsAfterFinished and accept"
+    )]
+    Malformed(#[from] serde_yaml::Error),
+    /// A value that is not allowed.
+    #[error("--profiles-file: profile {name}: {problem}")]
+    Refused {
+        /// Name of the profile.
+        name: String,
+        /// What is wrong and what to do.
+        problem: &'static str,
+    },
+}
+
+impl Default for Profiles {
+    fn default() -> Self {
+        Self(BTreeMap::from([(DEFAULT.to_owned(), Profile::default())]))
+    }
+}
+
+impl Profiles {
+    /// Reads profiles from a file.
+    ///
+    /// # Errors
+    /// When the file is missing or wrong, or a profile needs `insecure`.
+    pub fn read(path: &Path, insecure: bool) -> Result<Self, ProfilesError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ProfilesError::Read {
+            path: path.display().to_string(),
+            cause,
+        })?;
+        Self::parse(&text, insecure)
+    }
+
+    /// Reads profiles from YAML.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn parse(text: &str, insecure: bool) -> Result<Self, ProfilesError> {
+        let mut all: BTreeMap<String, Profile> =
+            serde_yaml::from_str::<Option<_>>(text)?.unwrap_or_default();
+        all.entry(DEFAULT.to_owned()).or_default();
+        for (name, profile) in &all {
+            let refused = |problem| {
+                Err(ProfilesError::Refused {
+                    name: name.clone(),
+                    problem,
+                })
+            };
+            if name.is_empty() || name.len() > 63 {
+                return refused("its name must have 1 to 63 characters");
+            }
+            if profile.max_bytes == 0 {
+                return refused("maxBytes must be above 0");
+            }
+            if !insecure && profile.ttl_seconds_after_finished < TTL_FLOOR_SECONDS {
+                return refused("ttlSecondsAfterFinished below 900 needs --insecure");
+            }
+            if !insecure && profile.accept == Accept::Any {
+                return refused("accept: any needs --insecure");
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// The profile of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Profile> {
+        self.0.get(name)
+    }
+
+    /// The largest video any profile takes, in bytes.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.0
+            .values()
+            .map(|profile| profile.max_bytes)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The names, for messages.
+    #[must_use]
+    pub fn names(&self) -> String {
+        self.0
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_read_with_defaults_and_refused_with_a_reason() {
+        let cases = [
+            ("nothing: the default profile", "", false, true),
+            ("a pool", "fast: {pool: fast}", false, true),
+            ("a typo", "fast: {pol: fast}", false, false),
+            ("any file", "raw: {accept: any}", false, false),
+            ("any file, insecure", "raw: {accept: any}", true, true),
+            (
+                "a short TTL",
+                "raw: {ttlSecondsAfterFinished: 5}",
+                false,
+                false,
+            ),
+            ("no bytes", "raw: {maxBytes: 0}", true, false),
+        ];
+        for (name, yaml, insecure, want) in cases {
+            let got = Profiles::parse(yaml, insecure);
+            assert_eq!(got.is_ok(), want, "{name}: {got:?}");
+        }
+        let all = Profiles::parse("fast: {pool: fast, maxBytes: 5}", false).unwrap();
+        assert_eq!(all.get(DEFAULT), Some(&Profile::default()));
+        assert_eq!(all.names(), "default, fast");
+    }
+}

@@ -1,0 +1,254 @@
+//! From flags to a running replica and back: what is wrong is said before anything is served.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinora_storage::{Cell, SelfTestError, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::app::App;
+use crate::args::{Args, AuthMode};
+use crate::auth::{Auth, Keys};
+use crate::budget::Budget;
+use crate::http::router;
+use crate::janitor::{Janitor, clean};
+use crate::jobs::{JobSink, KubeSink};
+use crate::metrics::Metrics;
+use crate::profiles::Profiles;
+use crate::ready::Ready;
+use crate::serve::serve;
+use crate::sweep;
+use crate::writers::Writers;
+
+/// Running requests get this long to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(25);
+const KEYS_EVERY: Duration = Duration::from_secs(5);
+const STORE_RETRY: Duration = Duration::from_secs(2);
+
+/// Why the process ends.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Flags, files or the store do not fit together; exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Something broke at run time; exit code 1.
+    #[error("{0}")]
+    Runtime(String),
+}
+
+fn usage(error: impl std::fmt::Display) -> RunError {
+    RunError::Usage(error.to_string())
+}
+
+/// The process: exit code 0 after SIGTERM, 1 after a failure, 2 after wrong configuration.
+#[must_use]
+pub fn main(args: Args) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "start the runtime");
+            return ExitCode::from(1);
+        }
+    };
+    match runtime.block_on(run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            eprintln!("error: {error}");
+            ExitCode::from(match error {
+                RunError::Usage(_) => 2,
+                RunError::Runtime(_) => 1,
+            })
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), RunError> {
+    let auth = auth(&args)?;
+    let profiles = match &args.profiles_file {
+        Some(path) => Profiles::read(path, args.insecure).map_err(usage)?,
+        None => Profiles::default(),
+    };
+    let cell: Cell = args
+        .cell
+        .parse()
+        .map_err(|error| usage(format!("--cell: {error}")))?;
+    let end = ending()?;
+    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+        usage(format!(
+            "--listen {}: {error}; choose a free address or end what holds it",
+            args.listen
+        ))
+    })?;
+    let Some(store) = store(&args, &end).await? else {
+        return Ok(());
+    };
+    let client = kube::Client::try_default().await.map_err(|error| {
+        usage(format!("find the Kubernetes API: {error}; run in a pod with a ServiceAccount, or set KUBECONFIG"))
+    })?;
+    let jobs = Arc::new(KubeSink::new(client, &args.jobs_namespace));
+    let (app, garbage) = app(&args, store, cell, jobs, auth, profiles);
+    let cleaning = tokio::spawn(clean(app.store.clone(), garbage));
+    background(&app, &args, &end);
+    tracing::info!(listen = %args.listen, cell = %app.cell, "serving");
+    serve_until(&app, listener, end).await;
+    drop(app);
+    // The janitor ends when all who could hand it garbage are gone.
+    let _ = tokio::time::timeout(Duration::from_secs(2), cleaning).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn auth(args: &Args) -> Result<Auth, RunError> {
+    match (args.auth, &args.api_keys_dir) {
+        (AuthMode::None, _) if !args.insecure => Err(usage(
+            "--auth none lets everybody in and needs --insecure; use --auth apikey with --api-keys-dir",
+        )),
+        (AuthMode::None, _) => Ok(Auth::Anonymous),
+        (AuthMode::Apikey, Some(dir)) => Ok(Auth::Keys(Keys::read(dir).map_err(usage)?)),
+        (AuthMode::Apikey, None) => Err(usage(
+            "--auth apikey needs --api-keys-dir, the directory where the Secret of keys is mounted",
+        )),
+    }
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+fn ending() -> Result<CancellationToken, RunError> {
+    let runtime = |error: std::io::Error| RunError::Runtime(format!("listen for signals: {error}"));
+    let mut term = signal(SignalKind::terminate()).map_err(runtime)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(runtime)?;
+    let end = CancellationToken::new();
+    let token = end.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(end)
+}
+
+/// Connects to the store and proves it fit, waiting while it is only away. None when ended first.
+async fn store(args: &Args, end: &CancellationToken) -> Result<Option<Store>, RunError> {
+    let single = args.single_replica || args.replicas == 1;
+    loop {
+        let problem = match Store::connect(&args.store).await {
+            Ok(store) => match store
+                .self_test()
+                .await
+                .and_then(|report| report.require(single).map(|()| report))
+            {
+                Ok(report) => {
+                    tracing::info!(
+                        atomic = report.is_atomic(),
+                        "the store passed its self-test"
+                    );
+                    return Ok(Some(store));
+                }
+                Err(error @ (SelfTestError::NotAtomic { .. } | SelfTestError::NoChecksums)) => {
+                    return Err(usage(error));
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(error) if error.is_retryable() => error.to_string(),
+            Err(error) => return Err(usage(error)),
+        };
+        tracing::warn!(problem, "waiting for the object store");
+        tokio::select! {
+            () = end.cancelled() => return Ok(None),
+            () = tokio::time::sleep(STORE_RETRY) => {}
+        }
+    }
+}
+
+/// Puts a replica together; the receiver is the janitor's.
+#[must_use]
+pub fn app(
+    args: &Args,
+    store: Store,
+    cell: Cell,
+    jobs: Arc<dyn JobSink>,
+    auth: Auth,
+    profiles: Profiles,
+) -> (
+    Arc<App>,
+    tokio::sync::mpsc::UnboundedReceiver<crate::janitor::Garbage>,
+) {
+    let (janitor, garbage) = Janitor::new();
+    let ready = Ready::default();
+    // The self-test has just talked to it.
+    ready.set_store(true);
+    let app = App {
+        store,
+        cell,
+        jobs,
+        jobs_namespace: args.jobs_namespace.clone(),
+        auth,
+        profiles,
+        public_url: args.public_url.clone(),
+        writers: Writers::default(),
+        budget: Budget::new(args.body_memory_bytes),
+        janitor,
+        admission: Admission::default(),
+        metrics: Metrics::default(),
+        ready,
+        closing: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    (Arc::new(app), garbage)
+}
+
+fn background(app: &Arc<App>, args: &Args, end: &CancellationToken) {
+    tokio::spawn(app.ready.clone().watch(app.store.clone(), end.clone()));
+    if let Some(url) = &args.admission_url {
+        tokio::spawn(app.admission.clone().watch(url.clone(), end.clone()));
+    }
+    if let Auth::Keys(keys) = &app.auth {
+        tokio::spawn(reload(keys.clone(), end.clone()));
+    }
+    let every = Duration::from_secs(args.sweep_interval_seconds);
+    tokio::spawn(sweep::run(Arc::clone(app), every));
+}
+
+async fn reload(keys: Keys, end: CancellationToken) {
+    while !end.is_cancelled() {
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(KEYS_EVERY) => {}
+        }
+        if let Err(error) = keys.reload() {
+            tracing::warn!(%error, "the API keys stay as they were");
+        }
+    }
+}
+
+/// Serves until the end is near; then not ready, bodies closed with their tails stored, requests answered.
+async fn serve_until(app: &Arc<App>, listener: TcpListener, end: CancellationToken) {
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(serve(listener, router(Arc::clone(app)), stop.clone()));
+    end.cancelled().await;
+    tracing::info!(
+        writers = app.writers.len(),
+        "ending: closing bodies, storing their tails"
+    );
+    app.ready.drain();
+    app.closing.cancel();
+    stop.cancel();
+    app.tasks.close();
+    let ended = tokio::time::timeout(GRACE, async {
+        app.tasks.wait().await;
+        let _ = serving.await;
+    });
+    if ended.await.is_err() {
+        tracing::warn!("some requests did not end within 25 s");
+    }
+}

@@ -1,0 +1,40 @@
+//! The sweeper of every replica: turns outbox entries without a job into jobs, finishes uploads
+//! that were left whole, expires what nobody goes on with. All replicas do the same work in random
+//! order; every step is idempotent.
+
+mod outbox;
+mod states;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinora_upload_engine::finish::SWEEP_AFTER_MS;
+
+pub use outbox::{Swept, sweep_outbox};
+pub use states::{Ages, SweptStates, sweep_states};
+
+use crate::app::App;
+
+const STATES_EVERY: Duration = Duration::from_secs(3600);
+
+/// Sweeps until the process closes: the outbox every `every`, the states every hour, jittered.
+pub async fn run(app: Arc<App>, every: Duration) {
+    let jitter = |period: Duration| period.mul_f64(0.8 + 0.4 * rand::random::<f64>());
+    // The first look at the states comes soon, as a restart is when something was left.
+    let mut states_in = jitter(every * 4).min(STATES_EVERY);
+    loop {
+        let pause = jitter(every);
+        tokio::select! {
+            () = app.closing.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let pass = sweep_outbox(&app, SWEEP_AFTER_MS).await;
+        app.metrics
+            .swept(if pass.stopped { "stopped" } else { "done" });
+        states_in = states_in.saturating_sub(pause);
+        if states_in.is_zero() {
+            sweep_states(&app, Ages::default()).await;
+            states_in = jitter(STATES_EVERY);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The outbox: entries older than a minute by the store's clock are taken through steps 3 to 8.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinora_storage::documents::{Pending, decode};
+use kinora_storage::{StoreError, UploadId, keys};
+use kinora_upload_engine::Decision;
+use kinora_upload_engine::finish::{Finish, Finished, Start};
+use rand::seq::SliceRandom;
+
+use crate::app::App;
+use crate::drive::{Driver, Finisher, Ram, Source, swept_facts};
+use crate::jobs::SinkError;
+
+/// At most 20 creates a second.
+const PACE: Duration = Duration::from_millis(50);
+const PAGE: usize = 1000;
+/// So many stale entries are taken in one pass; the next goes on.
+const MOST: usize = 2000;
+
+/// What a pass over the outbox did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Stale entries seen.
+    pub stale: usize,
+    /// Entries that came to their end.
+    pub finished: usize,
+    /// Whether Kubernetes stopped the pass.
+    pub stopped: bool,
+}
+
+/// One pass over entries of at least this age in milliseconds, by the store's clock.
+pub async fn sweep_outbox(app: &Arc<App>, min_age_ms: u64) -> Swept {
+    let mut pass = Swept::default();
+    let mut stale = match stale_entries(app, min_age_ms).await {
+        Ok(stale) => stale,
+        Err(error) => {
+            tracing::warn!(%error, "the outbox could not be listed");
+            pass.stopped = true;
+            return pass;
+        }
+    };
+    pass.stale = stale.len();
+    stale.shuffle(&mut rand::rng());
+    for id in stale.into_iter().take(MOST) {
+        if app.closing.is_cancelled() || !app.admission.is_open() {
+            pass.stopped = true;
+            return pass;
+        }
+        match finish(app, &id).await {
+            Next::Finished => pass.finished += 1,
+            Next::Left => {}
+            Next::Stop => {
+                pass.stopped = true;
+                return pass;
+            }
+        }
+        tokio::time::sleep(PACE).await;
+    }
+    pass
+}
+
+async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, StoreError> {
+    let mut stale = Vec::new();
+    let mut oldest = 0;
+    let mut after: Option<String> = None;
+    loop {
+        let page = app
+            .store
+            .list(keys::PENDING, after.as_deref(), PAGE)
+            .await?;
+        let now = app.store.now();
+        for entry in page.entries {
+            let age = age_ms(now, entry.last_modified);
+            oldest = oldest.max(age);
+            if age >= min_age_ms {
+                // Jobs of another cell are its own uploaders' to make.
+                stale.extend(
+                    keys::upload_of(&entry.key).filter(|id| id.cell() == app.cell.as_str()),
+                );
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let seconds = oldest / 1000;
+    app.admission.set_oldest_pending(seconds);
+    app.metrics
+        .oldest_pending_seconds
+        .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    app.metrics
+        .stale_pending
+        .set(i64::try_from(stale.len()).unwrap_or(i64::MAX));
+    Ok(stale)
+}
+
+/// Age in milliseconds; what is from the future has none.
+pub(super) fn age_ms(now: Timestamp, then: Timestamp) -> u64 {
+    u64::try_from(now.as_millisecond() - then.as_millisecond()).unwrap_or(0)
+}
+
+enum Next {
+    Finished,
+    Left,
+    Stop,
+}
+
+async fn finish(app: &Arc<App>, id: &UploadId) -> Next {
+    let object = match app.store.get(&keys::pending(id)).await {
+        Ok(Some(object)) => object,
+        Ok(None) => return Next::Left,
+        Err(error) => {
+            tracing::warn!(upload = %id, %error, "an outbox entry could not be read");
+            return Next::Left;
+        }
+    };
+    let pending: Pending = match decode(&object.bytes) {
+        Ok(pending) => pending,
+        Err(error) => {
+            tracing::error!(upload = %id, %error, "an outbox entry is left as it is");
+            return Next::Left;
+        }
+    };
+    let machine = Finish::new(
+        swept_facts(&pending),
+        Start::Swept,
+        Decision::Accepted,
+        Default::default(),
+    );
+    let source = Source::Stored(Box::new(pending), object.last_modified);
+    let mut finisher = Finisher::new(Driver::new(app, id), source, Ram::default());
+    match finisher.run(machine).await {
+        Finished::Stored => match finisher.trouble() {
+            Some(SinkError::Refused { .. }) => Next::Left,
+            Some(SinkError::Away { .. }) | None => Next::Stop,
+        },
+        Finished::GaveUp(_) | Finished::Conflict => Next::Left,
+        Finished::Accepted | Finished::Rejected(_) | Finished::StoreLost | Finished::Abandoned => {
+            Next::Finished
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What a crash after each step leaves, and who mends it. covers: F1, F2, F12, T1
+
+use std::sync::atomic::Ordering;
+
+use kinora_storage::{PutOptions, UploadId, keys};
+use kinora_upload_engine::{Phase, Slice, State, crc};
+use kinora_uploader::documents;
+use kinora_uploader::profiles::Profile;
+use kinora_uploader::sweep::{Ages, sweep_outbox, sweep_states};
+
+use crate::harness::{Replica, World, id_of, offset_of, video};
+
+const LOOK: Ages = Ages {
+    look: 0,
+    expire: u64::MAX,
+};
+
+#[tokio::test]
+async fn without_kubernetes_the_upload_succeeds_and_the_sweep_makes_its_job() {
+    let world = World::new("f1").await;
+    let replica = world.replica().await;
+    world.jobs.away.store(true, Ordering::SeqCst);
+    let file = video(21_000_000);
+    let small = id_of(
+        &world
+            .ask(&replica, "POST", "/v1/uploads")
+            .body(video(9_999))
+            .send()
+            .await
+            .unwrap(),
+    );
+    let large = id_of(
+        &world
+            .ask(&replica, "POST", "/v1/uploads")
+            .body(file.clone())
+            .send()
+            .await
+            .unwrap(),
+    );
+    for id in [&small, &large] {
+        assert_eq!(world.status(&replica, id).await["state"], "stored");
+        assert!(
+            world.exists(&keys::pending(&id.parse().unwrap())).await,
+            "the outbox entry stays"
+        );
+        assert_eq!(
+            offset_of(&world.head(&replica, id).await),
+            world.video(id).await.map(|v| v.len())
+        );
+    }
+    assert!(
+        sweep_outbox(&replica.app, 0).await.stopped,
+        "the first refusal ends the pass"
+    );
+    world.jobs.away.store(false, Ordering::SeqCst);
+    // A crash between the object and the decision.
+    world
+        .store
+        .delete(&keys::active(&large.parse().unwrap()))
+        .await
+        .unwrap();
+    sweep_until_done(&world, &replica, &[&small, &large]).await;
+    assert_eq!(world.video(&large).await.unwrap(), file);
+    for id in [&small, &large] {
+        assert_eq!(world.status(&replica, id).await["state"], "queued");
+        world.gone(&keys::pending(&id.parse().unwrap())).await;
+        world.gone(&keys::state(&id.parse().unwrap())).await;
+    }
+}
+
+async fn sweep_until_done(world: &World, replica: &Replica, ids: &[&String]) {
+    for _ in 0..20 {
+        sweep_outbox(&replica.app, 0).await;
+        if ids.iter().all(|id| world.jobs.job(id).is_some()) {
+            return;
+        }
+    }
+    panic!("the sweep makes no jobs");
+}
+
+/// Puts an upload where a crash after step 1 leaves it: all bytes in slices, state `finishing`.
+async fn crash_after_step_1(world: &World, replica: &Replica, file: &[u8]) -> (UploadId, State) {
+    let id: UploadId = world.create(replica, file.len()).await.parse().unwrap();
+    let object = world.store.get(&keys::state(&id)).await.unwrap().unwrap();
+    let mut doc = State::parse(&object.bytes).unwrap();
+    let half = file.len() as u64 / 2;
+    for (from, to) in [(0, half), (half, file.len() as u64)] {
+        let bytes = file[from as usize..to as usize].to_vec();
+        world
+            .store
+            .put(
+                &keys::tail(&id, 0, 1, from, to),
+                bytes.into(),
+                PutOptions::default(),
+            )
+            .await
+            .unwrap();
+        doc.tail.push(Slice {
+            part: 0,
+            epoch: 1,
+            from,
+            to,
+        });
+    }
+    doc.phase = Phase::Finishing;
+    doc.epoch = 1;
+    doc.offset = file.len() as u64;
+    doc.crc = Some(crc::of(file));
+    doc.nonce = "crashed".into();
+    let bytes = doc.to_bytes().unwrap();
+    world
+        .store
+        .put(&keys::state(&id), bytes.into(), PutOptions::default())
+        .await
+        .unwrap();
+    (id, doc)
+}
+
+#[tokio::test]
+async fn a_crash_after_finishing_is_mended_by_head_by_patch_and_by_the_sweep() {
+    let world = World::new("f2").await;
+    let replica = world.replica().await;
+    let file = video(300_000);
+    for who in ["HEAD", "PATCH", "sweep"] {
+        let (id, _) = crash_after_step_1(&world, &replica, &file).await;
+        let text = id.to_string();
+        assert!(world.video(&text).await.is_none());
+        match who {
+            "HEAD" => assert_eq!(
+                offset_of(&world.head(&replica, &text).await),
+                Some(file.len())
+            ),
+            "PATCH" => {
+                let answer = world.patch(&replica, &text, 100, b"late").await;
+                assert_eq!(
+                    (answer.status().as_u16(), offset_of(&answer)),
+                    (409, Some(file.len()))
+                );
+            }
+            _ => assert!(sweep_states(&replica.app, LOOK).await.finished >= 1),
+        }
+        assert_eq!(world.video(&text).await.unwrap(), file, "{who}");
+        assert!(world.jobs.job(&text).is_some(), "{who}");
+        world.gone(&keys::state(&id)).await;
+        assert!(
+            !world.exists(&keys::tail(&id, 0, 1, 0, 150_000)).await,
+            "{who}: the slices go"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_crash_after_the_outbox_entry_is_mended_from_the_slices() {
+    let world = World::new("f3").await;
+    let replica = world.replica().await;
+    let file = video(200_000);
+    let (id, doc) = crash_after_step_1(&world, &replica, &file).await;
+    let now = world.store.now();
+    let pending = documents::pending(&id, &doc, &Profile::default(), "videos", now);
+    let bytes = kinora_storage::documents::encode(&pending).unwrap();
+    world
+        .store
+        .put(&keys::pending(&id), bytes.into(), PutOptions::default())
+        .await
+        .unwrap();
+    sweep_until_done(&world, &replica, &[&id.to_string()]).await;
+    assert_eq!(world.video(id.as_str()).await.unwrap(), file);
+}
+
+/// The request died before the object was there and was never answered: nobody waits for it.
+#[tokio::test]
+async fn an_outbox_entry_of_a_request_that_died_whole_is_dropped() {
+    let world = World::new("f4").await;
+    let replica = world.replica().await;
+    let id = replica.app.mint();
+    let mut doc = kinora_uploader::drive::blank_state(&id, "acme", "default", Some(77), 8 << 20);
+    doc.offset = 77;
+    let pending = documents::pending(&id, &doc, &Profile::default(), "videos", world.store.now());
+    let bytes = kinora_storage::documents::encode(&pending).unwrap();
+    world
+        .store
+        .put(&keys::pending(&id), bytes.into(), PutOptions::default())
+        .await
+        .unwrap();
+    assert!(sweep_outbox(&replica.app, 0).await.finished >= 1);
+    world.gone(&keys::pending(&id)).await;
+    assert!(world.jobs.job(id.as_str()).is_none());
+    assert!(
+        !world.exists(&keys::record_for_upload(&id)).await,
+        "nothing was promised, nothing is recorded"
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_end_gets_the_same_answer_and_makes_no_second_job() {
+    let world = World::new("f5").await;
+    let replica = world.replica().await;
+    let file = video(400_000);
+    let id = world.create(&replica, file.len()).await;
+    assert_eq!(
+        world
+            .patch(&replica, &id, 0, &file[..100_000])
+            .await
+            .status(),
+        204
+    );
+    assert_eq!(
+        world
+            .patch(&replica, &id, 100_000, &file[100_000..])
+            .await
+            .status(),
+        204
+    );
+    world.gone(&keys::state(&id.parse().unwrap())).await;
+    for _ in 0..2 {
+        let answer = world.patch(&replica, &id, 100_000, &file[100_000..]).await;
+        assert_eq!(
+            (answer.status().as_u16(), offset_of(&answer)),
+            (409, Some(file.len()))
+        );
+        assert_eq!(
+            world.patch(&replica, &id, file.len(), b"").await.status(),
+            204
+        );
+        assert_eq!(
+            offset_of(&world.head(&replica, &id).await),
+            Some(file.len())
+        );
+    }
+    assert_eq!(world.jobs.creates.load(Ordering::SeqCst), 1);
+}
+
+/// covers: F5
+#[tokio::test]
+async fn what_nobody_goes_on_with_expires_unless_it_is_whole() {
+    let world = World::new("f6").await;
+    let replica = world.replica().await;
+    let file = video(9_000_000);
+    let id = world.create(&replica, file.len() + 5).await;
+    assert_eq!(world.patch(&replica, &id, 0, &file).await.status(), 204);
+    let driver = kinora_uploader::drive::Driver::new(&replica.app, &id.parse().unwrap());
+    let opened = driver
+        .open(kinora_upload_engine::open::Goal::Expire, None)
+        .await;
+    let kinora_upload_engine::open::Opened::Dead { doc, now: true } = opened else {
+        panic!("{opened:?}")
+    };
+    driver.end(&doc).await;
+    assert_eq!(world.head(&replica, &id).await.status(), 410);
+
+    let (whole, _) = crash_after_step_1(&world, &replica, &video(1_000)).await;
+    let driver = kinora_uploader::drive::Driver::new(&replica.app, &whole);
+    let opened = driver
+        .open(kinora_upload_engine::open::Goal::Expire, None)
+        .await;
+    assert!(
+        matches!(opened, kinora_upload_engine::open::Opened::Whole(..)),
+        "{opened:?}"
+    );
+}

@@ -1,0 +1,320 @@
+//! Replicas of the uploader in one process over one real store, with a map for Kubernetes.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use futures::future::BoxFuture;
+use kinora_crds::VideoJob;
+use kinora_storage::testing::Weed;
+use kinora_storage::{Cell, Store, UploadId, keys};
+use kinora_uploader::app::App;
+use kinora_uploader::args::Args;
+use kinora_uploader::auth::{Auth, Keys};
+use kinora_uploader::http::router;
+use kinora_uploader::jobs::{JobSink, SinkError};
+use kinora_uploader::profiles::Profiles;
+use kinora_uploader::serve::serve;
+use kinora_uploader::{janitor, run};
+use reqwest::{Method, RequestBuilder, Response};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const KEY: &str = "phone.secret";
+pub(crate) const STRANGER: &str = "stranger.secret";
+pub(crate) const ADMIN: &str = "admin.secret";
+pub(crate) const STREAM: &str = "application/offset+octet-stream";
+
+static WEED: OnceCell<Weed> = OnceCell::const_new();
+
+/// Kubernetes as a map.
+#[derive(Default)]
+pub(crate) struct FakeJobs {
+    pub(crate) jobs: Mutex<BTreeMap<String, VideoJob>>,
+    pub(crate) away: AtomicBool,
+    pub(crate) creates: AtomicUsize,
+}
+
+impl FakeJobs {
+    fn here(&self) -> Result<(), SinkError> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(SinkError::Away {
+                action: "ask the map".into(),
+                cause: "it is away".into(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn job(&self, id: &str) -> Option<VideoJob> {
+        self.jobs.lock().unwrap().get(&format!("vj-{id}")).cloned()
+    }
+
+    pub(crate) fn edit(&self, id: &str, edit: impl FnOnce(&mut VideoJob)) {
+        edit(
+            self.jobs
+                .lock()
+                .unwrap()
+                .get_mut(&format!("vj-{id}"))
+                .unwrap(),
+        );
+    }
+}
+
+impl JobSink for FakeJobs {
+    fn create<'a>(&'a self, job: &'a VideoJob) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            self.here()?;
+            self.creates.fetch_add(1, Ordering::SeqCst);
+            let name = job.metadata.name.clone().unwrap();
+            self.jobs
+                .lock()
+                .unwrap()
+                .entry(name)
+                .or_insert_with(|| job.clone());
+            Ok(())
+        })
+    }
+
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<VideoJob>, SinkError>> {
+        Box::pin(async move {
+            self.here()?;
+            Ok(self.jobs.lock().unwrap().get(name).cloned())
+        })
+    }
+
+    fn cancel<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, SinkError>> {
+        Box::pin(async move {
+            self.here()?;
+            let mut jobs = self.jobs.lock().unwrap();
+            let Some(job) = jobs.get_mut(name) else {
+                return Ok(false);
+            };
+            job.spec.cancel_requested = Some(true);
+            Ok(true)
+        })
+    }
+}
+
+/// One uploader.
+pub(crate) struct Replica {
+    pub(crate) app: Arc<App>,
+    pub(crate) base: String,
+    pub(crate) address: std::net::SocketAddr,
+    stop: CancellationToken,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A store, a Kubernetes, and what talks to them.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) jobs: Arc<FakeJobs>,
+    pub(crate) http: reqwest::Client,
+    cell: Cell,
+    args: Args,
+    keys: tempfile::TempDir,
+}
+
+impl World {
+    /// Each test has a cell of its own, so that sweeps and ids do not meet.
+    pub(crate) async fn new(cell: &str) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let weed = WEED
+            .get_or_init(|| async { Weed::start().await.unwrap() })
+            .await;
+        let keys = tempfile::tempdir().unwrap();
+        let sha256 = hex::encode(Sha256::digest(b"secret"));
+        for (id, scope) in [
+            ("phone", "kinora:upload"),
+            ("stranger", "kinora:upload"),
+            ("admin", "kinora:tenant"),
+        ] {
+            let json = serde_json::json!({"sha256": sha256, "tenant": "acme", "scopes": [scope]});
+            std::fs::write(keys.path().join(id), json.to_string()).unwrap();
+        }
+        let store = weed.store().unwrap();
+        store.head("control/absent").await.unwrap();
+        let store_args = weed.args();
+        let args = Args::parse_from([
+            "kinora-uploader",
+            "--jobs-namespace=videos",
+            &format!("--store-endpoint={}", store_args.store_endpoint),
+            &format!("--store-bucket={}", store_args.store_bucket),
+            &format!(
+                "--store-credentials-dir={}",
+                store_args.store_credentials_dir.display()
+            ),
+        ]);
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
+        Self {
+            store,
+            jobs: Arc::default(),
+            http,
+            cell: cell.parse().unwrap(),
+            args,
+            keys,
+        }
+    }
+
+    pub(crate) async fn replica(&self) -> Replica {
+        let auth = Auth::Keys(Keys::read(self.keys.path()).unwrap());
+        let jobs: Arc<dyn JobSink> = self.jobs.clone();
+        let (app, garbage) = run::app(
+            &self.args,
+            self.store.clone(),
+            self.cell.clone(),
+            jobs,
+            auth,
+            Profiles::default(),
+        );
+        tokio::spawn(janitor::clean(self.store.clone(), garbage));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(listener, router(Arc::clone(&app)), stop.clone()));
+        Replica {
+            app,
+            base: format!("http://{address}"),
+            address,
+            stop,
+        }
+    }
+
+    /// A request with the phone's key.
+    pub(crate) fn ask(&self, replica: &Replica, method: &str, path: &str) -> RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        self.http
+            .request(method, format!("{}{path}", replica.base))
+            .bearer_auth(KEY)
+    }
+
+    /// The same over tus.
+    pub(crate) fn tus(&self, replica: &Replica, method: &str, path: &str) -> RequestBuilder {
+        self.ask(replica, method, path)
+            .header("Tus-Resumable", "1.0.0")
+    }
+
+    pub(crate) async fn create(&self, replica: &Replica, length: usize) -> String {
+        let answer = self
+            .tus(replica, "POST", "/v1/uploads")
+            .header("Upload-Length", length);
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        id_of(&answer)
+    }
+
+    pub(crate) async fn patch(
+        &self,
+        replica: &Replica,
+        id: &str,
+        offset: usize,
+        body: &[u8],
+    ) -> Response {
+        let request = self.tus(replica, "PATCH", &format!("/v1/uploads/{id}"));
+        let request = request
+            .header("Upload-Offset", offset)
+            .header("Content-Type", STREAM);
+        request.body(body.to_vec()).send().await.unwrap()
+    }
+
+    pub(crate) async fn head(&self, replica: &Replica, id: &str) -> Response {
+        self.tus(replica, "HEAD", &format!("/v1/uploads/{id}"))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn status(&self, replica: &Replica, id: &str) -> serde_json::Value {
+        let answer = self
+            .ask(replica, "GET", &format!("/v1/videos/{id}"))
+            .send()
+            .await
+            .unwrap();
+        answer.json().await.unwrap()
+    }
+
+    /// The finished object.
+    pub(crate) async fn video(&self, id: &str) -> Option<Vec<u8>> {
+        let id: UploadId = id.parse().unwrap();
+        self.store
+            .get(&keys::video(&id))
+            .await
+            .unwrap()
+            .map(|object| object.bytes.to_vec())
+    }
+
+    pub(crate) async fn exists(&self, key: &str) -> bool {
+        self.store.head(key).await.unwrap().is_some()
+    }
+
+    /// Waits until the janitor has come by.
+    pub(crate) async fn gone(&self, key: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.exists(key).await {
+            assert!(Instant::now() < deadline, "{key} stays");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Bytes that begin as an MP4 does and differ everywhere.
+pub(crate) fn video(length: usize) -> Vec<u8> {
+    let mut bytes = b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2".to_vec();
+    let mut x = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
+    while bytes.len() < length {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        bytes.extend(x.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+pub(crate) fn id_of(answer: &Response) -> String {
+    let location = answer.headers()["location"].to_str().unwrap();
+    assert!(location.starts_with("/v1/"), "path only: {location}");
+    location.rsplit('/').next().unwrap().to_owned()
+}
+
+pub(crate) fn offset_of(answer: &Response) -> Option<usize> {
+    answer
+        .headers()
+        .get("upload-offset")?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// A PATCH on a bare socket that declares `declared` bytes and sends `sent`; the socket stays open.
+pub(crate) async fn half_a_patch(
+    replica: &Replica,
+    id: &str,
+    offset: usize,
+    declared: usize,
+    sent: &[u8],
+) -> TcpStream {
+    let mut socket = TcpStream::connect(replica.address).await.unwrap();
+    let head = format!(
+        "PATCH /v1/uploads/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nTus-Resumable: 1.0.0\r\n\
+         Content-Type: {STREAM}\r\nUpload-Offset: {offset}\r\nContent-Length: {declared}\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(sent).await.unwrap();
+    socket.flush().await.unwrap();
+    socket
+}

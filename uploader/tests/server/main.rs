@@ -1,0 +1,14 @@
+//! The server against a real SeaweedFS, over real sockets, with a map in Kubernetes' place.
+
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a failed expectation is the test's finding"
+)]
+
+mod finishing;
+mod harness;
+mod protocol;
+mod resuming;
+mod small;
