@@ -9,7 +9,7 @@ use crate::cluster::{self, Cluster, DEFAULT_NAME, State, Status};
 use crate::progress::Progress;
 use crate::stack::Images;
 use crate::tools::wheel;
-use crate::{command, demo, images, test};
+use crate::{command, demo, host, images, test};
 
 /// Kinora's workshop: a local Kubernetes, the demo, the tests.
 ///
@@ -176,6 +176,7 @@ fn down(named: &Named) -> Result<ExitCode> {
 }
 
 fn status(asked: &Asked) -> Result<ExitCode> {
+    host::require_root()?;
     let status = Cluster::named(&asked.cluster.name)?.status();
     if asked.json {
         say!("{}", serde_json::to_string_pretty(&status)?);

@@ -39,12 +39,15 @@ pub(super) struct Forward {
 pub(super) fn ensure(layout: &Layout, name: &str, port: Option<u16>, target: &str) -> Result<u16> {
     let component = format!("forward-{name}");
     let before = recorded(layout, name);
-    if let Some(running) = before
+    let running = before
         .as_ref()
-        .filter(|_| daemon::running(layout, &component).is_some())
-    {
+        .filter(|_| daemon::running(layout, &component).is_some());
+    if let Some(running) = running {
         if running.target == target && port.is_none_or(|port| port == running.port) {
             return Ok(running.port);
+        }
+        if port.is_some_and(|port| port != running.port) {
+            choose(port, None)?;
         }
         daemon::stop(layout, &component, GRACE);
     }
@@ -79,6 +82,21 @@ pub(super) fn ensure(layout: &Layout, name: &str, port: Option<u16>, target: &st
         layout.log(&component).display(),
         daemon::log_tail(layout, &component)
     )
+}
+
+/// Fails early when `name` could not be had on this port of the host.
+///
+/// # Errors
+/// Another program has the port.
+pub(super) fn check(layout: &Layout, name: &str, port: u16) -> Result<()> {
+    let own = all(layout)
+        .iter()
+        .any(|(other, forward)| other == name && forward.port == port);
+    if own {
+        Ok(())
+    } else {
+        choose(Some(port), None).map(|_| ())
+    }
 }
 
 /// Forwards of the cluster, by name.

@@ -56,6 +56,9 @@ pub(super) fn up(layout: &Layout, api_port: Option<u16>) -> Result<()> {
     let started = Instant::now();
     host::ready_for_cluster()?;
     let _lock = lock(layout)?;
+    if let Some(port) = api_port {
+        forward::check(layout, "api", port)?;
+    }
     let mut progress = Progress::new(&format!("cluster {}", layout.name()), 9);
     if recorded_tools(layout).is_some() && status::observe(layout).is_running() {
         let tools = tools(&mut Progress::quiet())?;
