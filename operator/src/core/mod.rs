@@ -11,6 +11,9 @@ mod memory;
 mod observe;
 mod run;
 pub mod seams;
+#[cfg(test)]
+#[allow(clippy::panic, clippy::unwrap_used)]
+mod tests;
 mod translate;
 mod view;
 

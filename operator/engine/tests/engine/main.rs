@@ -1,5 +1,8 @@
 //! The engine against an in-memory etcd: tables of what must happen, and of what must not.
 
+// Helpers of tests are tests.
+#![allow(clippy::panic, clippy::expect_used)]
+
 mod archive;
 mod claims;
 mod ends;

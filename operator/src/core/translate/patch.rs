@@ -53,7 +53,8 @@ pub(crate) fn status_patch(
         fields.insert("poolName".into(), json!(pool));
     }
     if before.worker != after.worker || before.attempt != after.attempt {
-        let worker = extras.worker.as_ref().map(|worker| {
+        let named = after.worker.and(extras.worker.as_ref());
+        let worker = named.map(|worker| {
             let node = Some(&worker.node_name).filter(|node| !node.is_empty());
             json!({"podName": worker.pod_name, "podUID": worker.pod_uid, "nodeName": node})
         });

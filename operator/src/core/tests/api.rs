@@ -1,0 +1,207 @@
+//! An API server of one kind, in memory, over HTTP: list-watch, get, status merge patch with resourceVersion, delete.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+
+const JOBS: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videojobs";
+
+/// What the server does with the next status write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Writes it and answers 504.
+    LoseAnswer,
+    /// Somebody else writes first: a 409 follows.
+    Overtake,
+}
+
+#[derive(Default)]
+struct Stored {
+    rv: u64,
+    objects: BTreeMap<String, Value>,
+    patches: Vec<Value>,
+    deletes: Vec<Value>,
+    fault: Option<Fault>,
+}
+
+/// The server.
+#[derive(Clone)]
+pub(super) struct Api {
+    stored: Arc<Mutex<Stored>>,
+    events: broadcast::Sender<String>,
+}
+
+impl Api {
+    /// Serves on a free port; gives a client for it.
+    pub(super) async fn start() -> (Api, kube::Client) {
+        let (events, _) = broadcast::channel(1000);
+        let api = Api {
+            stored: Arc::default(),
+            events,
+        };
+        let router = Router::new()
+            .route(JOBS, get(watch))
+            .route(&format!("{JOBS}/{{name}}"), get(read).delete(delete))
+            .route(
+                &format!("{JOBS}/{{name}}/status"),
+                axum::routing::patch(patch),
+            )
+            .with_state(api.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut config = kube::Config::new(url.parse().unwrap());
+        config.default_retry = false;
+        (api, kube::Client::try_from(config).unwrap())
+    }
+
+    /// Creates or replaces an object, as somebody else would.
+    pub(super) fn put(&self, mut object: Value) {
+        let mut stored = self.stored.lock().unwrap();
+        stored.rv += 1;
+        object["metadata"]["resourceVersion"] = json!(stored.rv.to_string());
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        stored.objects.insert(name, object.clone());
+        self.tell("MODIFIED", &object);
+    }
+
+    /// The next status write meets this.
+    pub(super) fn fault(&self, fault: Fault) {
+        self.stored.lock().unwrap().fault = Some(fault);
+    }
+
+    pub(super) fn object(&self, name: &str) -> Option<Value> {
+        self.stored.lock().unwrap().objects.get(name).cloned()
+    }
+
+    /// Status patches that arrived, refused ones too.
+    pub(super) fn patches(&self) -> Vec<Value> {
+        self.stored.lock().unwrap().patches.clone()
+    }
+
+    /// DeleteOptions that arrived.
+    pub(super) fn deletes(&self) -> Vec<Value> {
+        self.stored.lock().unwrap().deletes.clone()
+    }
+
+    fn tell(&self, type_: &str, object: &Value) {
+        let _ = self
+            .events
+            .send(format!("{}\n", json!({"type": type_, "object": object})));
+    }
+}
+
+async fn watch(State(api): State<Api>, Query(query): Query<BTreeMap<String, String>>) -> Body {
+    let events = api.events.subscribe();
+    let mut first = String::new();
+    if query.contains_key("sendInitialEvents") {
+        let stored = api.stored.lock().unwrap();
+        for object in stored.objects.values() {
+            first += &format!("{}\n", json!({"type": "ADDED", "object": object}));
+        }
+        let end = json!({
+            "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob", "spec": {"source": {"key": "x"}},
+            "metadata": {
+                "resourceVersion": stored.rv.to_string(), "annotations": {"k8s.io/initial-events-end": "true"},
+            },
+        });
+        first += &format!("{}\n", json!({"type": "BOOKMARK", "object": end}));
+    }
+    let later = BroadcastStream::new(events).filter_map(|line| async { line.ok() });
+    let all = futures::stream::once(async { first }).chain(later);
+    Body::from_stream(all.map(Ok::<_, Infallible>))
+}
+
+fn status(code: u16, reason: &str) -> Response {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason});
+    let code = StatusCode::from_u16(code).unwrap();
+    (code, Json(body)).into_response()
+}
+
+async fn read(State(api): State<Api>, Path(name): Path<String>) -> Response {
+    match api.object(&name) {
+        Some(object) => Json(object).into_response(),
+        None => status(404, "NotFound"),
+    }
+}
+
+async fn patch(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    body: axum::body::Bytes,
+) -> Response {
+    let patch: Value = serde_json::from_slice(&body).unwrap();
+    let mut stored = api.stored.lock().unwrap();
+    stored.patches.push(patch.clone());
+    let fault = stored.fault.take();
+    stored.rv += 1;
+    let rv = stored.rv.to_string();
+    let Some(object) = stored.objects.get_mut(&name) else {
+        return status(404, "NotFound");
+    };
+    if fault == Some(Fault::Overtake) {
+        object["metadata"]["resourceVersion"] = json!(rv);
+        api.tell("MODIFIED", object);
+        return status(409, "Conflict");
+    }
+    if patch["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
+        return status(409, "Conflict");
+    }
+    merge(&mut object["status"], &patch["status"]);
+    object["metadata"]["resourceVersion"] = json!(rv);
+    api.tell("MODIFIED", object);
+    match fault {
+        Some(Fault::LoseAnswer) => status(504, "Timeout"),
+        _ => Json(object.clone()).into_response(),
+    }
+}
+
+async fn delete(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    body: axum::body::Bytes,
+) -> Response {
+    let options: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut stored = api.stored.lock().unwrap();
+    stored.deletes.push(options.clone());
+    let same = stored.objects.get(&name).is_some_and(|object| {
+        ["uid", "resourceVersion"]
+            .iter()
+            .all(|field| options["preconditions"][field] == object["metadata"][field])
+    });
+    if !same {
+        return status(409, "Conflict");
+    }
+    if let Some(object) = stored.objects.remove(&name) {
+        api.tell("DELETED", &object);
+        return Json(object).into_response();
+    }
+    status(404, "NotFound")
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    for (name, value) in fields {
+        if value.is_null() {
+            target.as_object_mut().map(|fields| fields.remove(name));
+        } else {
+            merge(&mut target[name.as_str()], value);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The core from end to end: an API server in memory, a worker over the real protocol, a store that remembers what it was asked.
+
+mod api;
+mod stage;
+
+use kinora_protocol::dispatch as wire;
+use serde_json::json;
+use tonic::Code;
+use wire::to_worker::Message;
+
+use crate::ports::Leadership;
+use api::Fault;
+use stage::{Stage, worker_hello};
+
+fn succeeded(attempt: Option<wire::AttemptRef>) -> wire::from_worker::Message {
+    wire::from_worker::Message::Outcome(wire::Outcome {
+        attempt,
+        fact: Some(wire::outcome::Fact::Succeeded(wire::Succeeded {
+            outputs: Vec::new(),
+            result_json: "{\"label\":\"cat\"}".to_owned(),
+        })),
+        ..wire::Outcome::default()
+    })
+}
+
+#[tokio::test]
+async fn a_job_goes_from_create_to_its_end_in_two_status_writes_and_is_deleted_after_its_record() {
+    let stage = Stage::leading().await;
+    let mut worker = stage.worker().await;
+    stage.create("vj-a-1");
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    assert_eq!(lease.name, "videos/vj-a-1");
+    assert_eq!(lease.idempotency_key, "a-1.0");
+    assert_eq!(lease.source_url, "https://store/get");
+    assert_eq!(lease.outputs[0].name, "video");
+    assert_eq!(lease.timeout_ms, 60_000);
+    assert_eq!(stage.api.object("vj-a-1").unwrap()["status"]["attempt"], 1);
+
+    worker.say(succeeded(lease.attempt)).await;
+    let Message::Ack(ack) = worker.next().await else {
+        panic!("an acknowledgement");
+    };
+    assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
+    stage
+        .until("deleted", |s| s.api.object("vj-a-1").is_none())
+        .await;
+    assert_eq!(stage.api.patches().len(), 2);
+    assert_eq!(
+        stage.asked(),
+        [
+            "outputs",
+            "write record {\"label\":\"cat\"}",
+            "clean",
+            "read record"
+        ]
+    );
+    let options = &stage.api.deletes()[0]["preconditions"];
+    assert!(options["uid"].is_string() && options["resourceVersion"].is_string());
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_read_and_not_written_again() {
+    let stage = Stage::leading().await;
+    let mut worker = stage.worker().await;
+    stage.api.fault(Fault::LoseAnswer);
+    stage.create("vj-a-1");
+    assert!(matches!(worker.next().await, Message::Lease(_)));
+    assert_eq!(stage.api.patches().len(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_that_was_overtaken_is_decided_again_from_what_is_stored() {
+    let stage = Stage::leading().await;
+    let mut worker = stage.worker().await;
+    stage.api.fault(Fault::Overtake);
+    stage.create("vj-a-1");
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    assert_eq!(lease.attempt.unwrap().attempt, 1);
+    assert_eq!(stage.api.patches().len(), 2);
+}
+
+#[tokio::test]
+async fn a_cancel_is_stored_and_then_told_to_the_worker() {
+    let stage = Stage::leading().await;
+    let mut worker = stage.worker().await;
+    stage.create("vj-a-1");
+    assert!(matches!(worker.next().await, Message::Lease(_)));
+    let mut job = stage.api.object("vj-a-1").unwrap();
+    job["spec"]["cancelRequested"] = json!(true);
+    job["metadata"]["generation"] = json!(2);
+    stage.api.put(job);
+    assert!(matches!(worker.next().await, Message::Cancel(_)));
+    let status = &stage.api.object("vj-a-1").unwrap()["status"];
+    assert_eq!(status["state"], "Cancelled");
+    assert_eq!(status["observedGeneration"], 2);
+}
+
+#[tokio::test]
+async fn a_heartbeat_is_echoed_and_a_standby_sends_workers_to_the_leader() {
+    let stage = Stage::leading().await;
+    let mut worker = stage.worker().await;
+    let beat = wire::Heartbeat {
+        seq: 7,
+        ..wire::Heartbeat::default()
+    };
+    worker
+        .say(wire::from_worker::Message::Heartbeat(beat))
+        .await;
+    assert_eq!(worker.next().await, Message::Beat(wire::Beat { seq: 7 }));
+
+    stage.lead(Leadership::Standby {
+        leader_address: Some("10.0.0.9:8443".into()),
+    });
+    let status = worker.end().await;
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(
+        status.metadata().get("kinora-leader").unwrap(),
+        "10.0.0.9:8443"
+    );
+    let refused = stage.connect(worker_hello(), "good").await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn a_stranger_and_another_version_are_refused() {
+    let stage = Stage::leading().await;
+    let refused = stage.connect(worker_hello(), "bad").await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let newer = wire::Hello {
+        protocol_version: 99,
+        ..worker_hello()
+    };
+    let refused = stage.connect(newer, "good").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
