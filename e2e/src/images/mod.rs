@@ -43,10 +43,7 @@ pub struct Built {
 /// # Errors
 /// What the compiler said, or ffmpeg could not be fetched.
 pub fn build(progress: &mut Progress) -> Result<Built> {
-    let scratch = tempfile::Builder::new()
-        .prefix("images-")
-        .tempdir_in(target_folder()?)
-        .context("make a folder for binaries")?;
+    let scratch = scratch()?;
     let ffmpeg = progress.step("ffmpeg for the reference service", || {
         wheel::FFMPEG.binary()
     })?;
@@ -110,7 +107,7 @@ pub fn load(cluster: &Cluster, built: &Built, progress: &mut Progress) -> Result
 }
 
 fn load_one(cluster: &Cluster, image: &Image) -> Result<String> {
-    let folder = tempfile::tempdir_in(target_folder()?).context("make a folder for an archive")?;
+    let folder = scratch()?;
     let archive = image.write_into(folder.path())?;
     let megabytes = archive.metadata()?.len() / 1_000_000;
     let imported = cluster.import_image(&image.reference, &archive)?;
@@ -159,9 +156,22 @@ fn tag<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Result<String> {
     Ok(hex::encode(hash.finalize())[..12].to_owned())
 }
 
-fn target_folder() -> Result<PathBuf> {
-    let folder = std::env::var_os("CARGO_TARGET_DIR")
+/// A folder for big files of this run; what killed runs left is removed on the way.
+fn scratch() -> Result<tempfile::TempDir> {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| repository_root().join("target"), PathBuf::from);
+    let folder = target.join("kinora-images");
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    Ok(folder)
+    for entry in std::fs::read_dir(&folder)?.filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.split('-').next().unwrap_or_default();
+        if !std::path::Path::new("/proc").join(owner).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let prefix = format!("{}-", std::process::id());
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in(&folder)
+        .context("make a folder for binaries")
 }
