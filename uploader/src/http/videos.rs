@@ -181,6 +181,7 @@ async fn of_job(driver: &Driver, job: &VideoJob, mut answer: Value) -> Result<Va
         outputs.push(
             present(
                 driver,
+                job.metadata.uid.as_deref(),
                 &output.name,
                 &output.uri,
                 size,
@@ -218,6 +219,7 @@ async fn of_record(driver: &Driver, record: &Record) -> Result<Value, Problem> {
         outputs.push(
             present(
                 driver,
+                record.job.as_ref().map(|job| job.uid.as_str()),
                 &output.name,
                 &output.uri,
                 output.size_bytes,
@@ -232,17 +234,19 @@ async fn of_record(driver: &Driver, record: &Record) -> Result<Value, Problem> {
     Ok(answer)
 }
 
-/// One output with a URL: presigned for our own keys, as it is for the service's own URIs.
+/// One output with a URL: presigned for this job's own keys, as it is for the service's own URIs.
 async fn present(
     driver: &Driver,
+    job_uid: Option<&str>,
     name: &str,
     uri: &str,
     size: Option<u64>,
     checksum: Option<&str>,
 ) -> Result<Value, Problem> {
-    let url = match uri.starts_with(keys::OUTPUTS) {
-        true => driver.app.store.presign_get(uri, URL_LIFE).await?,
-        false => uri.to_owned(),
+    let store = &driver.app.store;
+    let url = match own_key(uri, store.bucket(), job_uid.unwrap_or_default()) {
+        Some(key) => store.presign_get(key, URL_LIFE).await?,
+        None => uri.to_owned(),
     };
     let mut output = json!({"name": name, "url": url});
     if let Some(size) = size {
@@ -252,6 +256,17 @@ async fn present(
         output["checksum"] = checksum.into();
     }
     Ok(output)
+}
+
+/// The key behind an output of this job. The VideoJob names it as `s3://<bucket>/<key>`, the record as a key; what a
+/// service claims to be its own URI must not open another job's outputs.
+fn own_key<'a>(uri: &'a str, bucket: &str, job_uid: &str) -> Option<&'a str> {
+    let key = uri
+        .strip_prefix("s3://")
+        .and_then(|rest| rest.strip_prefix(bucket)?.strip_prefix('/'))
+        .unwrap_or(uri);
+    let own = key.starts_with(keys::OUTPUTS) && key.split('/').any(|part| part == job_uid);
+    own.then_some(key)
 }
 
 pub(super) async fn cancel(
@@ -310,4 +325,28 @@ fn of_final(record: &Record) -> Result<(), Problem> {
 
 fn away(error: &SinkError) -> Problem {
     Problem::try_again(&error.to_string()).retry_after(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_key;
+
+    #[test]
+    fn only_the_jobs_own_outputs_are_presigned() {
+        let key = "outputs/2026-01-02/ab/uid-1/1-12345678/video";
+        let as_uri = format!("s3://kinora/{key}");
+        for (uri, want) in [
+            (key, Some(key)),
+            (as_uri.as_str(), Some(key)),
+            (
+                "s3://other/outputs/2026-01-02/ab/uid-1/1-12345678/video",
+                None,
+            ),
+            ("outputs/2026-01-02/ab/uid-2/1-12345678/video", None),
+            ("s3://kinora/videos/2026-01-02/ab/uid-1", None),
+            ("https://service.example/labels/1", None),
+        ] {
+            assert_eq!(own_key(uri, "kinora", "uid-1"), want, "{uri}");
+        }
+    }
 }
