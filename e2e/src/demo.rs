@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::stack::{Images, JOBS_NAMESPACE, Stack, StackOptions};
-use crate::tools::repository_root;
 use crate::suite::{padded_sample, sample};
+use crate::tools::repository_root;
 use crate::uploads::Uploaded;
 use crate::{jobs, uploads};
 
@@ -28,15 +28,26 @@ struct Sent {
 /// # Errors
 /// The step that failed; the state is saved below `target/e2e/demo`.
 pub async fn play(cluster: Cluster, images: Images, ffmpeg: PathBuf) -> Result<()> {
-    let options = StackOptions { images, operator_replicas: 1, uploader_replicas: 2, upload_ttl_floor_seconds: 900, scale_down_seconds: 60 };
-    step("installing Kinora with Helm (operator, uploader, default pool) and the reference processing service");
+    let options = StackOptions {
+        images,
+        operator_replicas: 1,
+        uploader_replicas: 2,
+        upload_ttl_floor_seconds: 900,
+        scale_down_seconds: 60,
+    };
+    step(
+        "installing Kinora with Helm (operator, uploader, default pool) and the reference processing service",
+    );
     let stack = Stack::attach(cluster).await?;
     stack.install(&options).await?;
     match scenes(&stack, &ffmpeg).await {
         Ok(()) => Ok(()),
         Err(error) => {
             let saved = crate::diagnose::save(&stack, "demo").await;
-            Err(error.context(format!("the demo failed; objects and logs are in {}", saved.display())))
+            Err(error.context(format!(
+                "the demo failed; objects and logs are in {}",
+                saved.display()
+            )))
         }
     }
 }
@@ -60,7 +71,11 @@ async fn whole_files(stack: &Stack) -> Result<Vec<Sent>> {
         let size = body.len();
         let began = Instant::now();
         let upload = uploads::post(stack, &base, body).await?;
-        step(&format!("uploaded {name} ({size} bytes) in {} ms: {}", began.elapsed().as_millis(), upload.job()));
+        step(&format!(
+            "uploaded {name} ({size} bytes) in {} ms: {}",
+            began.elapsed().as_millis(),
+            upload.job()
+        ));
         sent.push(Sent { label, upload });
     }
     Ok(sent)
@@ -68,26 +83,55 @@ async fn whole_files(stack: &Stack) -> Result<Vec<Sent>> {
 
 async fn refused(stack: &Stack) -> Result<()> {
     let text = "This is not a video, though its name ends in mp4.\n".repeat(40);
-    let (status, problem) = uploads::post_refused(stack, &stack.uploader().await?, text.into(), "video/mp4").await?;
-    ensure!(status == 415, "a text file was answered with {status}: {problem}");
-    step(&format!("a text file that calls itself mp4 is refused: {status} {}", problem["detail"].as_str().unwrap_or_default()));
+    let (status, problem) =
+        uploads::post_refused(stack, &stack.uploader().await?, text.into(), "video/mp4").await?;
+    ensure!(
+        status == 415,
+        "a text file was answered with {status}: {problem}"
+    );
+    step(&format!(
+        "a text file that calls itself mp4 is refused: {status} {}",
+        problem["detail"].as_str().unwrap_or_default()
+    ));
     Ok(())
 }
 
 async fn cut_and_resumed(stack: &Stack) -> Result<Sent> {
     let replicas = stack.uploader_replicas().await?;
-    let (first, second) = (&replicas[0], replicas.get(1).context("the demo needs two uploader replicas")?);
+    let (first, second) = (
+        &replicas[0],
+        replicas
+            .get(1)
+            .context("the demo needs two uploader replicas")?,
+    );
     let body = padded_sample("bikes.mp4", 21 << 20)?;
     let id = uploads::create(stack, first, body.len()).await?;
     let half = body.len() / 2;
     uploads::patch_cut(stack, first, &id, 0, &body, half).await?;
     let offset = uploads::head(stack, second, &id).await?;
-    step(&format!("cut a {} MiB upload after {half} bytes; the other replica vouches for {offset}", body.len() >> 20));
-    let end = uploads::patch(stack, second, &id, offset, body.slice(usize::try_from(offset)?..)).await?;
-    ensure!(end == body.len() as u64, "the resumed upload ended at {end} of {}", body.len());
+    step(&format!(
+        "cut a {} MiB upload after {half} bytes; the other replica vouches for {offset}",
+        body.len() >> 20
+    ));
+    let end = uploads::patch(
+        stack,
+        second,
+        &id,
+        offset,
+        body.slice(usize::try_from(offset)?..),
+    )
+    .await?;
+    ensure!(
+        end == body.len() as u64,
+        "the resumed upload ended at {end} of {}",
+        body.len()
+    );
     let upload = Uploaded { id };
     step(&format!("resumed there and finished: {}", upload.job()));
-    Ok(Sent { label: "resumed", upload })
+    Ok(Sent {
+        label: "resumed",
+        upload,
+    })
 }
 
 async fn worker_killed(stack: &Stack) -> Result<Sent> {
@@ -97,8 +141,14 @@ async fn worker_killed(stack: &Stack) -> Result<Sent> {
     let (pod, uid) = jobs::worker(&job)?;
     jobs::kill_worker(stack, &uid)?;
     stack.faults(&json!({})).await?;
-    step(&format!("killed the worker process of {pod} with -9 while it held {}", upload.job()));
-    Ok(Sent { label: "interrupted", upload })
+    step(&format!(
+        "killed the worker process of {pod} with -9 while it held {}",
+        upload.job()
+    ));
+    Ok(Sent {
+        label: "interrupted",
+        upload,
+    })
 }
 
 async fn watch_until_done(stack: &Stack, sent: &[Sent]) -> Result<()> {
@@ -115,17 +165,32 @@ async fn watch_until_done(stack: &Stack, sent: &[Sent]) -> Result<()> {
                 continue;
             }
             let status = jobs::status(&job);
-            ensure!(status.state != "DeadLettered", "{name} was dead-lettered: {}", jobs::reason(&job));
+            ensure!(
+                status.state != "DeadLettered",
+                "{name} was dead-lettered: {}",
+                jobs::reason(&job)
+            );
             done += usize::from(status.state == "Succeeded");
-            changed |= shown.insert(name, (status.state.clone(), status.attempt)) != Some((status.state, status.attempt));
+            changed |= shown.insert(name, (status.state.clone(), status.attempt))
+                != Some((status.state, status.attempt));
         }
         if changed {
-            println!("{}", stack.cluster.kubectl(&["-n", JOBS_NAMESPACE, "get", "videojobs"])?);
+            println!(
+                "{}",
+                stack
+                    .cluster
+                    .kubectl(&["-n", JOBS_NAMESPACE, "get", "videojobs"])?
+            );
         }
         if done == sent.len() {
             return Ok(());
         }
-        ensure!(began.elapsed() < LIMIT, "{done} of {} jobs succeeded within {} s", sent.len(), LIMIT.as_secs());
+        ensure!(
+            began.elapsed() < LIMIT,
+            "{done} of {} jobs succeeded within {} s",
+            sent.len(),
+            LIMIT.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
@@ -137,16 +202,36 @@ async fn keep_outputs(stack: &Stack, sent: &[Sent], ffmpeg: &std::path::Path) ->
         for file in jobs::download(stack, &base, &one.upload.id, &root.join(one.label)).await? {
             let media = jobs::decode(ffmpeg, &file)?;
             let path = file.strip_prefix(repository_root()).unwrap_or(&file);
-            step(&format!("{}: {} {}x{}, {:.1} s", path.display(), media.codec, media.width, media.height, media.seconds));
+            step(&format!(
+                "{}: {} {}x{}, {:.1} s",
+                path.display(),
+                media.codec,
+                media.width,
+                media.height,
+                media.seconds
+            ));
         }
     }
-    let attempts = jobs::status(&jobs::api(stack).get(&sent.last().context("nothing was sent")?.upload.job()).await?).attempt;
-    ensure!(attempts == 2, "the interrupted job should have taken two attempts, it took {attempts}");
+    let attempts = jobs::status(
+        &jobs::api(stack)
+            .get(&sent.last().context("nothing was sent")?.upload.job())
+            .await?,
+    )
+    .attempt;
+    ensure!(
+        attempts == 2,
+        "the interrupted job should have taken two attempts, it took {attempts}"
+    );
     Ok(())
 }
 
 async fn next_steps(stack: &Stack, sent: &[Sent]) -> Result<()> {
-    let target = format!("{}:8080", stack.cluster_ip(crate::stack::RELEASE_NAMESPACE, "kinora-uploader").await?);
+    let target = format!(
+        "{}:8080",
+        stack
+            .cluster_ip(crate::stack::RELEASE_NAMESPACE, "kinora-uploader")
+            .await?
+    );
     let port = stack.cluster.forward("uploader", None, &target)?;
     let id = &sent[0].upload.id;
     let key_file = stack.cluster.state_dir().join("demo-api-key");

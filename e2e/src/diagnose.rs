@@ -12,16 +12,72 @@ pub async fn save(stack: &Stack, name: &str) -> PathBuf {
         return directory;
     }
     let reads: [(&str, &[&str]); 7] = [
-        ("objects.txt", &["get", "pods,deployments,events", "-A", "-o", "wide"]),
-        ("videojobs.yaml", &["get", "videojobs,videoworkerpools", "-A", "-o", "yaml"]),
-        ("operator.log", &["-n", "kinora-system", "logs", "--tail", "3000", "-l", "app.kubernetes.io/component=operator", "--prefix"]),
-        ("uploader.log", &["-n", "kinora-system", "logs", "--tail", "1000", "-l", "app.kubernetes.io/component=uploader", "--prefix"]),
-        ("workers.log", &["-n", "videos", "logs", "--tail", "1000", "-l", "kinora.dev/pool", "--prefix"]),
-        ("service.log", &["-n", "processing", "logs", "--tail", "1000", "-l", "app=reference-service"]),
+        (
+            "objects.txt",
+            &["get", "pods,deployments,events", "-A", "-o", "wide"],
+        ),
+        (
+            "videojobs.yaml",
+            &["get", "videojobs,videoworkerpools", "-A", "-o", "yaml"],
+        ),
+        (
+            "operator.log",
+            &[
+                "-n",
+                "kinora-system",
+                "logs",
+                "--tail",
+                "3000",
+                "-l",
+                "app.kubernetes.io/component=operator",
+                "--prefix",
+            ],
+        ),
+        (
+            "uploader.log",
+            &[
+                "-n",
+                "kinora-system",
+                "logs",
+                "--tail",
+                "1000",
+                "-l",
+                "app.kubernetes.io/component=uploader",
+                "--prefix",
+            ],
+        ),
+        (
+            "workers.log",
+            &[
+                "-n",
+                "videos",
+                "logs",
+                "--tail",
+                "1000",
+                "-l",
+                "kinora.dev/pool",
+                "--prefix",
+            ],
+        ),
+        (
+            "service.log",
+            &[
+                "-n",
+                "processing",
+                "logs",
+                "--tail",
+                "1000",
+                "-l",
+                "app=reference-service",
+            ],
+        ),
         ("pods.txt", &["describe", "pods", "-A"]),
     ];
     for (file, args) in reads {
-        let text = stack.cluster.kubectl(args).unwrap_or_else(|error| format!("{error:#}"));
+        let text = stack
+            .cluster
+            .kubectl(args)
+            .unwrap_or_else(|error| format!("{error:#}"));
         // A diagnosis that cannot be saved is less important than the failure it belongs to.
         let _ = std::fs::write(directory.join(file), text);
     }

@@ -21,15 +21,28 @@ pub fn api(stack: &Stack) -> Api<VideoJob> {
 ///
 /// # Errors
 /// It did not within `limit`; the last status is named.
-pub async fn until<F>(stack: &Stack, name: &str, what: &str, limit: Duration, want: F) -> Result<VideoJob>
+pub async fn until<F>(
+    stack: &Stack,
+    name: &str,
+    what: &str,
+    limit: Duration,
+    want: F,
+) -> Result<VideoJob>
 where
     F: Fn(&VideoJobStatus) -> bool,
 {
     let api = api(stack);
     wait::until(&format!("{name} {what}"), limit, || async {
-        let job = api.get(name).await.with_context(|| format!("get videojob {name}"))?;
+        let job = api
+            .get(name)
+            .await
+            .with_context(|| format!("get videojob {name}"))?;
         let status = job.status.clone().unwrap_or_default();
-        ensure!(want(&status), "status is {}", serde_json::to_string(&status)?);
+        ensure!(
+            want(&status),
+            "status is {}",
+            serde_json::to_string(&status)?
+        );
         Ok(Some(job))
     })
     .await
@@ -39,8 +52,16 @@ where
 ///
 /// # Errors
 /// As [`until`].
-pub async fn until_state(stack: &Stack, name: &str, state: &str, limit: Duration) -> Result<VideoJob> {
-    until(stack, name, &format!("to be {state}"), limit, |status| status.state == state).await
+pub async fn until_state(
+    stack: &Stack,
+    name: &str,
+    state: &str,
+    limit: Duration,
+) -> Result<VideoJob> {
+    until(stack, name, &format!("to be {state}"), limit, |status| {
+        status.state == state
+    })
+    .await
 }
 
 /// Waits until an attempt of the job runs and the service has been called for it.
@@ -48,14 +69,21 @@ pub async fn until_state(stack: &Stack, name: &str, state: &str, limit: Duration
 /// # Errors
 /// As [`until`].
 pub async fn until_called(stack: &Stack, name: &str, limit: Duration) -> Result<VideoJob> {
-    let job = until(stack, name, "to run", limit, |status| status.state == "Running" && status.worker.is_some()).await?;
+    let job = until(stack, name, "to run", limit, |status| {
+        status.state == "Running" && status.worker.is_some()
+    })
+    .await?;
     let attempt = status(&job).attempt;
     let id = name.trim_start_matches("vj-").to_owned();
-    wait::until(&format!("the service to be called for {name}"), limit, || async {
-        let calls = stack.calls().await?;
-        let seen = calls["calls"][format!("{id}.0")].as_i64().unwrap_or(0);
-        Ok((seen >= i64::from(attempt)).then_some(()))
-    })
+    wait::until(
+        &format!("the service to be called for {name}"),
+        limit,
+        || async {
+            let calls = stack.calls().await?;
+            let seen = calls["calls"][format!("{id}.0")].as_i64().unwrap_or(0);
+            Ok((seen >= i64::from(attempt)).then_some(()))
+        },
+    )
     .await?;
     Ok(job)
 }
@@ -78,7 +106,12 @@ pub fn worker(job: &VideoJob) -> Result<(String, String)> {
 /// Reason of the job's `Succeeded` condition.
 #[must_use]
 pub fn reason(job: &VideoJob) -> String {
-    status(job).conditions.into_iter().find(|one| one.type_ == "Succeeded").map(|one| one.reason).unwrap_or_default()
+    status(job)
+        .conditions
+        .into_iter()
+        .find(|one| one.type_ == "Succeeded")
+        .map(|one| one.reason)
+        .unwrap_or_default()
 }
 
 /// Sends SIGKILL to the main process of a worker's container, as the kernel's OOM killer would.
@@ -87,8 +120,11 @@ pub fn reason(job: &VideoJob) -> String {
 /// The process was not found.
 pub fn kill_worker(stack: &Stack, pod_uid: &str) -> Result<()> {
     let pid = stack.cluster.container_pid(pod_uid, "worker")?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
-        .with_context(|| format!("kill -9 the worker process {pid}"))
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .with_context(|| format!("kill -9 the worker process {pid}"))
 }
 
 /// Deletes a worker pod, with its grace period or at once.
@@ -97,8 +133,13 @@ pub fn kill_worker(stack: &Stack, pod_uid: &str) -> Result<()> {
 /// The API server refused.
 pub async fn delete_pod(stack: &Stack, name: &str, grace_seconds: Option<u32>) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(stack.client.clone(), JOBS_NAMESPACE);
-    let params = DeleteParams { grace_period_seconds: grace_seconds, ..DeleteParams::default() };
-    pods.delete(name, &params).await.with_context(|| format!("delete pod {name}"))?;
+    let params = DeleteParams {
+        grace_period_seconds: grace_seconds,
+        ..DeleteParams::default()
+    };
+    pods.delete(name, &params)
+        .await
+        .with_context(|| format!("delete pod {name}"))?;
     Ok(())
 }
 
@@ -127,7 +168,11 @@ pub fn decode(ffmpeg: &Path, file: &Path) -> Result<Media> {
         .output()
         .context("run ffmpeg")?;
     let log = String::from_utf8_lossy(&run.stderr).into_owned();
-    ensure!(run.status.success(), "ffmpeg cannot decode {}: {log}", file.display());
+    ensure!(
+        run.status.success(),
+        "ffmpeg cannot decode {}: {log}",
+        file.display()
+    );
     parse_media(&log).with_context(|| format!("ffmpeg says nothing of {}: {log}", file.display()))
 }
 
@@ -136,31 +181,61 @@ fn parse_media(log: &str) -> Option<Media> {
         .lines()
         .find_map(|line| line.trim().strip_prefix("Duration: "))
         .and_then(|rest| rest.split(',').next())
-        .and_then(|time| time.split(':').try_fold(0.0, |sum, part| part.parse::<f64>().ok().map(|part| sum * 60.0 + part)))
+        .and_then(|time| {
+            time.split(':').try_fold(0.0, |sum, part| {
+                part.parse::<f64>().ok().map(|part| sum * 60.0 + part)
+            })
+        })
         .unwrap_or(0.0);
-    let stream = log.lines().find(|line| line.contains("Stream #0") && line.contains("Video: "))?;
-    let codec = stream.split("Video: ").nth(1)?.split([' ', ',']).next()?.to_owned();
+    let stream = log
+        .lines()
+        .find(|line| line.contains("Stream #0") && line.contains("Video: "))?;
+    let codec = stream
+        .split("Video: ")
+        .nth(1)?
+        .split([' ', ','])
+        .next()?
+        .to_owned();
     let (width, height) = stream.split([' ', ',']).find_map(|word| {
         let (width, height) = word.split_once('x')?;
         Some((width.parse::<u32>().ok()?, height.parse::<u32>().ok()?))
     })?;
-    Some(Media { seconds, width, height, codec })
+    Some(Media {
+        seconds,
+        width,
+        height,
+        codec,
+    })
 }
 
 /// Downloads the outputs of a finished video into `directory` as `<name>.mp4` and `<name>.jpg`.
 ///
 /// # Errors
 /// An output is missing or could not be read.
-pub async fn download(stack: &Stack, base: &str, id: &str, directory: &Path) -> Result<Vec<std::path::PathBuf>> {
+pub async fn download(
+    stack: &Stack,
+    base: &str,
+    id: &str,
+    directory: &Path,
+) -> Result<Vec<std::path::PathBuf>> {
     std::fs::create_dir_all(directory)?;
     let video = crate::uploads::video(stack, base, id).await?;
     let outputs = video["outputs"].as_array().cloned().unwrap_or_default();
     ensure!(!outputs.is_empty(), "{id} has no outputs: {video}");
     let mut files = Vec::new();
     for output in outputs {
-        let name = output["name"].as_str().context("an output without a name")?;
+        let name = output["name"]
+            .as_str()
+            .context("an output without a name")?;
         let url = output["url"].as_str().context("an output without a URL")?;
-        let bytes = stack.http.get(url).send().await?.error_for_status()?.bytes().await?;
+        let bytes = stack
+            .http
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .bytes()
+            .await?;
         let extension = if name == "thumbnail" { "jpg" } else { "mp4" };
         let path = directory.join(format!("{name}.{extension}"));
         std::fs::write(&path, &bytes)?;
@@ -178,6 +253,9 @@ mod tests {
         let log = "  Duration: 00:01:05.28, start: 0.000000, bitrate: 1589 kb/s\n  Stream #0:0[0x1](und): Video: h264 (Main) (avc1 / 0x31637661), yuv420p(progressive), 1280x720 [SAR 1:1 DAR 16:9], 25 fps\n";
         let media = parse_media(log).unwrap();
         assert!((media.seconds - 65.28).abs() < 0.001);
-        assert_eq!((media.width, media.height, media.codec.as_str()), (1280, 720, "h264"));
+        assert_eq!(
+            (media.width, media.height, media.codec.as_str()),
+            (1280, 720, "h264")
+        );
     }
 }

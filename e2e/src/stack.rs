@@ -24,6 +24,8 @@ pub const SERVICE_NAMESPACE: &str = "processing";
 /// Bucket of the local store.
 pub use crate::cluster::BUCKET;
 const RELEASE: &str = "kinora";
+/// Profile whose jobs are deleted as soon as the operator allows.
+pub const SHORT_LIVED: &str = "short-lived";
 const KEY_ID: &str = "demo";
 const UPLOAD_TTL_SECONDS: u32 = 900;
 
@@ -75,18 +77,42 @@ impl Stack {
         self.ready(options).await
     }
 
+    /// Removes the release and the definitions, and with them every job; nothing happens when they are not there.
+    ///
+    /// # Errors
+    /// What helm or kubectl said.
+    pub fn uninstall(&self) -> Result<()> {
+        self.cluster.helm(&["uninstall", RELEASE, "--namespace", RELEASE_NAMESPACE, "--ignore-not-found", "--wait"])?;
+        for definition in kinora_crds::definitions()? {
+            let name = definition.crd()?.metadata.name.unwrap_or_default();
+            self.cluster.kubectl(&["delete", "crd", &name, "--ignore-not-found", "--wait=true"])?;
+        }
+        Ok(())
+    }
+
     /// Connects without installing anything.
     ///
     /// # Errors
     /// The API server is not reachable.
     pub async fn attach(cluster: Cluster) -> Result<Self> {
-        let client = cluster.client().await.context("connect to the local cluster")?;
+        let client = cluster
+            .client()
+            .await
+            .context("connect to the local cluster")?;
         let http = reqwest::Client::builder()
-            .resolve(crate::cluster::STORE_HOST, crate::cluster::STORE_ADDRESS.parse()?)
+            .resolve(
+                crate::cluster::STORE_HOST,
+                crate::cluster::STORE_ADDRESS.parse()?,
+            )
             .timeout(Duration::from_mins(2))
             .build()?;
         let api_key = format!("{KEY_ID}.{}", demo_secret(&cluster)?);
-        Ok(Self { cluster, client, api_key, http })
+        Ok(Self {
+            cluster,
+            client,
+            api_key,
+            http,
+        })
     }
 
     /// Namespaces of release and jobs, and the Secrets that a person makes before an install.
@@ -106,8 +132,17 @@ impl Stack {
                 "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
             }));
         }
-        documents.push(secret_object("kinora-store", &[("access-key-id", &access_key), ("secret-access-key", &secret_key)]));
-        documents.push(secret_object("kinora-api-keys", &[(KEY_ID, &api_key.to_string())]));
+        documents.push(secret_object(
+            "kinora-store",
+            &[
+                ("access-key-id", &access_key),
+                ("secret-access-key", &secret_key),
+            ],
+        ));
+        documents.push(secret_object(
+            "kinora-api-keys",
+            &[(KEY_ID, &api_key.to_string())],
+        ));
         self.apply(&documents)
     }
 
@@ -117,7 +152,9 @@ impl Stack {
     /// What kubectl said.
     pub fn apply(&self, documents: &[serde_json::Value]) -> Result<()> {
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": documents});
-        self.cluster.kubectl_stdin(&["apply", "-f", "-"], &list.to_string()).map(|_| ())
+        self.cluster
+            .kubectl_stdin(&["apply", "-f", "-"], &list.to_string())
+            .map(|_| ())
     }
 
     /// Installs the reference processing service.
@@ -128,7 +165,9 @@ impl Stack {
         let manifest = include_str!("../deploy/reference-service.yaml")
             .replace("@REGISTRY@", &images.registry)
             .replace("@TAG@", &images.tag);
-        self.cluster.kubectl_stdin(&["apply", "-f", "-"], &manifest).context("apply the reference service")?;
+        self.cluster
+            .kubectl_stdin(&["apply", "-f", "-"], &manifest)
+            .context("apply the reference service")?;
         Ok(())
     }
 
@@ -138,8 +177,17 @@ impl Stack {
         let chart = repository_root().join("charts/kinora");
         self.cluster
             .helm(&[
-                "upgrade", "--install", RELEASE, &chart.to_string_lossy(), "--namespace", RELEASE_NAMESPACE,
-                "--values", &values.to_string_lossy(), "--wait=legacy", "--timeout", "3m",
+                "upgrade",
+                "--install",
+                RELEASE,
+                &chart.to_string_lossy(),
+                "--namespace",
+                RELEASE_NAMESPACE,
+                "--values",
+                &values.to_string_lossy(),
+                "--wait=legacy",
+                "--timeout",
+                "3m",
             ])
             .context("helm install; see `cargo xtask kubectl -n kinora-system get pods,events`")?;
         Ok(())
@@ -151,25 +199,41 @@ impl Stack {
     /// They are not within minutes; the message names the one.
     pub async fn ready(&self, options: &StackOptions) -> Result<()> {
         for (namespace, name, replicas) in [
-            (RELEASE_NAMESPACE, "kinora-operator", options.operator_replicas),
-            (RELEASE_NAMESPACE, "kinora-uploader", options.uploader_replicas),
+            (
+                RELEASE_NAMESPACE,
+                "kinora-operator",
+                options.operator_replicas,
+            ),
+            (
+                RELEASE_NAMESPACE,
+                "kinora-uploader",
+                options.uploader_replicas,
+            ),
             (SERVICE_NAMESPACE, "reference-service", 1),
         ] {
             let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-            wait::until(&format!("deployment {namespace}/{name} to be available"), Duration::from_mins(2), || async {
-                let found = api.get(name).await?;
-                let status = found.status.unwrap_or_default();
-                let generation = found.metadata.generation;
-                let ready = status.updated_replicas.unwrap_or(0) as u32 == replicas
-                    && status.available_replicas.unwrap_or(0) as u32 == replicas
-                    && status.replicas.unwrap_or(0) as u32 == replicas
-                    && status.observed_generation == generation;
-                Ok(ready.then_some(()))
-            })
+            wait::until(
+                &format!("deployment {namespace}/{name} to be available"),
+                Duration::from_mins(2),
+                || async {
+                    let found = api.get(name).await?;
+                    let status = found.status.unwrap_or_default();
+                    let generation = found.metadata.generation;
+                    let ready = status.updated_replicas.unwrap_or(0) as u32 == replicas
+                        && status.available_replicas.unwrap_or(0) as u32 == replicas
+                        && status.replicas.unwrap_or(0) as u32 == replicas
+                        && status.observed_generation == generation;
+                    Ok(ready.then_some(()))
+                },
+            )
             .await?;
         }
-        let pools: Api<kinora_crds::VideoWorkerPool> = Api::namespaced(self.client.clone(), JOBS_NAMESPACE);
-        wait::until("the default pool", Duration::from_mins(1), || async { Ok(pools.get_opt("default").await?) }).await?;
+        let pools: Api<kinora_crds::VideoWorkerPool> =
+            Api::namespaced(self.client.clone(), JOBS_NAMESPACE);
+        wait::until("the default pool", Duration::from_mins(1), || async {
+            Ok(pools.get_opt("default").await?)
+        })
+        .await?;
         Ok(())
     }
 
@@ -178,7 +242,9 @@ impl Stack {
     /// # Errors
     /// The API server did not answer.
     pub async fn uploader_replicas(&self) -> Result<Vec<String>> {
-        let pods = self.pods(RELEASE_NAMESPACE, "app.kubernetes.io/component=uploader").await?;
+        let pods = self
+            .pods(RELEASE_NAMESPACE, "app.kubernetes.io/component=uploader")
+            .await?;
         let mut urls: Vec<String> = pods
             .iter()
             .filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_ready(pod))
@@ -187,7 +253,9 @@ impl Stack {
             .collect();
         urls.sort();
         if urls.is_empty() {
-            bail!("no uploader replica is ready; see `cargo xtask kubectl -n {RELEASE_NAMESPACE} get pods`");
+            bail!(
+                "no uploader replica is ready; see `cargo xtask kubectl -n {RELEASE_NAMESPACE} get pods`"
+            );
         }
         Ok(urls)
     }
@@ -197,7 +265,11 @@ impl Stack {
     /// # Errors
     /// There is no such Service.
     pub async fn uploader(&self) -> Result<String> {
-        Ok(format!("http://{}:8080", self.cluster_ip(RELEASE_NAMESPACE, "kinora-uploader").await?))
+        Ok(format!(
+            "http://{}:8080",
+            self.cluster_ip(RELEASE_NAMESPACE, "kinora-uploader")
+                .await?
+        ))
     }
 
     /// The cluster's store, with the rights of uploader and operator.
@@ -221,8 +293,14 @@ impl Stack {
     /// There is no such Service, or it has no address.
     pub async fn cluster_ip(&self, namespace: &str, name: &str) -> Result<String> {
         let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-        let service = api.get(name).await.with_context(|| format!("get service {namespace}/{name}"))?;
-        service.spec.and_then(|spec| spec.cluster_ip).with_context(|| format!("service {namespace}/{name} has no address"))
+        let service = api
+            .get(name)
+            .await
+            .with_context(|| format!("get service {namespace}/{name}"))?;
+        service
+            .spec
+            .and_then(|spec| spec.cluster_ip)
+            .with_context(|| format!("service {namespace}/{name} has no address"))
     }
 
     /// Pods of a namespace by label selector.
@@ -231,7 +309,10 @@ impl Stack {
     /// The API server did not answer.
     pub async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        Ok(api.list(&ListParams::default().labels(selector)).await?.items)
+        Ok(api
+            .list(&ListParams::default().labels(selector))
+            .await?
+            .items)
     }
 
     /// Sets the faults of the reference service; `{}` clears them.
@@ -239,8 +320,18 @@ impl Stack {
     /// # Errors
     /// The service refused or did not answer.
     pub async fn faults(&self, faults: &serde_json::Value) -> Result<()> {
-        let url = format!("http://{}:8081/faults", self.cluster_ip(SERVICE_NAMESPACE, "reference-service").await?);
-        self.http.put(url).json(faults).send().await?.error_for_status().context("set the faults of the reference service")?;
+        let url = format!(
+            "http://{}:8081/faults",
+            self.cluster_ip(SERVICE_NAMESPACE, "reference-service")
+                .await?
+        );
+        self.http
+            .put(url)
+            .json(faults)
+            .send()
+            .await?
+            .error_for_status()
+            .context("set the faults of the reference service")?;
         Ok(())
     }
 
@@ -249,16 +340,33 @@ impl Stack {
     /// # Errors
     /// The service did not answer.
     pub async fn calls(&self) -> Result<serde_json::Value> {
-        let url = format!("http://{}:8081/calls", self.cluster_ip(SERVICE_NAMESPACE, "reference-service").await?);
-        Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)
+        let url = format!(
+            "http://{}:8081/calls",
+            self.cluster_ip(SERVICE_NAMESPACE, "reference-service")
+                .await?
+        );
+        Ok(self
+            .http
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?)
     }
 }
 
 /// True when the pod's Ready condition is.
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|one| one.type_ == "Ready" && one.status == "True")
+    })
 }
 
 /// The chart's values for the local cluster.
@@ -271,7 +379,10 @@ fn chart_values(options: &StackOptions) -> serde_json::Value {
         "jobs": {"namespace": JOBS_NAMESPACE},
         "insecure": options.upload_ttl_floor_seconds < UPLOAD_TTL_SECONDS,
         "uploadTtlFloorSeconds": options.upload_ttl_floor_seconds,
-        "profiles": {"default": {"maxBytes": 300_000_000, "ttlSecondsAfterFinished": UPLOAD_TTL_SECONDS}},
+        "profiles": {
+            "default": {"maxBytes": 300_000_000, "ttlSecondsAfterFinished": UPLOAD_TTL_SECONDS},
+            (SHORT_LIVED): {"maxBytes": 300_000_000, "ttlSecondsAfterFinished": options.upload_ttl_floor_seconds},
+        },
         "pool": {"spec": {
             "default": true,
             "service": {
@@ -307,7 +418,11 @@ fn demo_secret(cluster: &Cluster) -> Result<String> {
         return Ok(secret);
     }
     let secret = hex::encode(rand::random::<[u8; 24]>());
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
     std::io::Write::write_all(&mut file, secret.as_bytes())?;
     Ok(secret)
 }

@@ -31,26 +31,46 @@ impl Uploaded {
 /// # Errors
 /// The uploader did not answer 201.
 pub async fn post(stack: &Stack, base: &str, body: Bytes) -> Result<Uploaded> {
+    post_with(stack, base, body, "default").await
+}
+
+/// The same with a profile.
+///
+/// # Errors
+/// The uploader did not answer 201.
+pub async fn post_with(stack: &Stack, base: &str, body: Bytes, profile: &str) -> Result<Uploaded> {
     let answer = stack
         .http
         .post(format!("{base}/v1/uploads"))
         .bearer_auth(&stack.api_key)
         .header("Content-Type", "video/mp4")
+        .header("Kinora-Profile", profile)
         .body(body)
         .send()
         .await?;
     let status = answer.status();
-    let location = answer.headers().get("Location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let location = answer
+        .headers()
+        .get("Location")
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
     let text = answer.text().await?;
     ensure!(status == 201, "POST /v1/uploads answered {status}: {text}");
-    Ok(Uploaded { id: id_of(&location.context("201 without Location")?)? })
+    Ok(Uploaded {
+        id: id_of(&location.context("201 without Location")?)?,
+    })
 }
 
 /// Status and problem document of a POST that must be refused.
 ///
 /// # Errors
 /// The uploader took it, or did not answer.
-pub async fn post_refused(stack: &Stack, base: &str, body: Bytes, content_type: &str) -> Result<(u16, serde_json::Value)> {
+pub async fn post_refused(
+    stack: &Stack,
+    base: &str,
+    body: Bytes,
+    content_type: &str,
+) -> Result<(u16, serde_json::Value)> {
     let answer = stack
         .http
         .post(format!("{base}/v1/uploads"))
@@ -61,7 +81,13 @@ pub async fn post_refused(stack: &Stack, base: &str, body: Bytes, content_type: 
         .await?;
     let status = answer.status().as_u16();
     ensure!(status >= 400, "expected a refusal, got {status}");
-    Ok((status, answer.json().await.context("a refusal without a problem document")?))
+    Ok((
+        status,
+        answer
+            .json()
+            .await
+            .context("a refusal without a problem document")?,
+    ))
 }
 
 /// Creates a tus upload of `length` bytes.
@@ -80,8 +106,16 @@ pub async fn create(stack: &Stack, base: &str, length: usize) -> Result<String> 
         .send()
         .await?;
     let status = answer.status();
-    let location = answer.headers().get("Location").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    ensure!(status == 201, "tus create answered {status}: {}", answer.text().await?);
+    let location = answer
+        .headers()
+        .get("Location")
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    ensure!(
+        status == 201,
+        "tus create answered {status}: {}",
+        answer.text().await?
+    );
     id_of(&location.context("201 without Location")?)
 }
 
@@ -102,7 +136,11 @@ pub async fn patch(stack: &Stack, base: &str, id: &str, offset: u64, body: Bytes
         .await?;
     let status = answer.status();
     let after = offset_of(answer.headers());
-    ensure!(status == 204, "PATCH at {offset} answered {status}: {}", answer.text().await?);
+    ensure!(
+        status == 204,
+        "PATCH at {offset} answered {status}: {}",
+        answer.text().await?
+    );
     after.context("204 without Upload-Offset")
 }
 
@@ -111,8 +149,13 @@ pub async fn patch(stack: &Stack, base: &str, id: &str, offset: u64, body: Bytes
 /// # Errors
 /// The uploader did not answer 200.
 pub async fn head(stack: &Stack, base: &str, id: &str) -> Result<u64> {
-    let answer =
-        stack.http.head(format!("{base}/v1/uploads/{id}")).bearer_auth(&stack.api_key).header(TUS.0, TUS.1).send().await?;
+    let answer = stack
+        .http
+        .head(format!("{base}/v1/uploads/{id}"))
+        .bearer_auth(&stack.api_key)
+        .header(TUS.0, TUS.1)
+        .send()
+        .await?;
     ensure!(answer.status() == 200, "HEAD answered {}", answer.status());
     offset_of(answer.headers()).context("200 without Upload-Offset")
 }
@@ -121,7 +164,14 @@ pub async fn head(stack: &Stack, base: &str, id: &str) -> Result<u64> {
 ///
 /// # Errors
 /// The connection could not be made or broke before its time.
-pub async fn patch_cut(stack: &Stack, base: &str, id: &str, offset: u64, body: &[u8], send: usize) -> Result<()> {
+pub async fn patch_cut(
+    stack: &Stack,
+    base: &str,
+    id: &str,
+    offset: u64,
+    body: &[u8],
+    send: usize,
+) -> Result<()> {
     let address = base.strip_prefix("http://").context("plain http only")?;
     let mut socket = tokio::net::TcpStream::connect(address).await?;
     let head = format!(
@@ -145,10 +195,18 @@ pub async fn patch_cut(stack: &Stack, base: &str, id: &str, offset: u64, body: &
 /// # Errors
 /// The uploader did not answer 200.
 pub async fn video(stack: &Stack, base: &str, id: &str) -> Result<serde_json::Value> {
-    let answer = stack.http.get(format!("{base}/v1/videos/{id}")).bearer_auth(&stack.api_key).send().await?;
+    let answer = stack
+        .http
+        .get(format!("{base}/v1/videos/{id}"))
+        .bearer_auth(&stack.api_key)
+        .send()
+        .await?;
     let status = answer.status();
     if status != 200 {
-        bail!("GET /v1/videos/{id} answered {status}: {}", answer.text().await?);
+        bail!(
+            "GET /v1/videos/{id} answered {status}: {}",
+            answer.text().await?
+        );
     }
     Ok(answer.json().await?)
 }
@@ -158,7 +216,11 @@ fn offset_of(headers: &reqwest::header::HeaderMap) -> Option<u64> {
 }
 
 fn id_of(location: &str) -> Result<String> {
-    let id = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let id = location
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
     ensure!(!id.is_empty(), "Location {location:?} names no upload");
     Ok(id.to_owned())
 }

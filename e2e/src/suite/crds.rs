@@ -14,12 +14,17 @@ const NAMESPACE: &str = "cel";
 
 /// These run before Kinora is installed: an operator would write the same statuses.
 pub(super) fn cases() -> Vec<Case> {
-    vec![case!("the-api-server-accepts-and-refuses-as-the-schema-tables-say", tables)]
+    vec![case!(
+        "the-api-server-accepts-and-refuses-as-the-schema-tables-say",
+        tables
+    )]
 }
 
 async fn tables(context: &Context) -> Result<()> {
     let stack = &context.stack;
-    stack.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})])?;
+    stack.apply(&[
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+    ])?;
     let definitions = definitions()?;
     for definition in &definitions {
         apply(context, definition)?;
@@ -27,7 +32,10 @@ async fn tables(context: &Context) -> Result<()> {
     let mut wrong = Vec::new();
     let mut count = 0;
     for file in cel_cases::all()? {
-        let definition = definitions.iter().find(|one| one.crd().is_ok_and(|crd| crd.spec.names.plural == file.plural));
+        let definition = definitions.iter().find(|one| {
+            one.crd()
+                .is_ok_and(|crd| crd.spec.names.plural == file.plural)
+        });
         let definition = definition.with_context(|| format!("no definition of {}", file.plural))?;
         for case in &file.cases {
             count += 1;
@@ -37,23 +45,38 @@ async fn tables(context: &Context) -> Result<()> {
         }
     }
     println!("    {count} cases on the API server");
-    for definition in &definitions {
-        let name = definition.crd()?.metadata.name.unwrap_or_default();
-        stack.cluster.kubectl(&["delete", "crd", &name, "--wait=true"])?;
-    }
-    ensure!(wrong.is_empty(), "{} of {count} cases are wrong:\n      {}", wrong.len(), wrong.join("\n      "));
+    stack.uninstall()?;
+    ensure!(
+        wrong.is_empty(),
+        "{} of {count} cases are wrong:\n      {}",
+        wrong.len(),
+        wrong.join("\n      ")
+    );
     Ok(())
 }
 
 fn apply(context: &Context, definition: &Definition) -> Result<()> {
     let cluster = &context.stack.cluster;
-    cluster.kubectl_stdin(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &definition.yaml()?)?;
+    cluster.kubectl_stdin(
+        &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+        &definition.yaml()?,
+    )?;
     let name = definition.crd()?.metadata.name.unwrap_or_default();
-    cluster.kubectl(&["wait", "--for=condition=Established", &format!("crd/{name}"), "--timeout=30s"])?;
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        &format!("crd/{name}"),
+        "--timeout=30s",
+    ])?;
     Ok(())
 }
 
-async fn one(context: &Context, definition: &Definition, file: &CaseFile, case: &CelCase) -> Result<()> {
+async fn one(
+    context: &Context,
+    definition: &Definition,
+    file: &CaseFile,
+    case: &CelCase,
+) -> Result<()> {
     let crd = definition.crd()?;
     let resource = ApiResource {
         group: crd.spec.group.clone(),
@@ -62,21 +85,31 @@ async fn one(context: &Context, definition: &Definition, file: &CaseFile, case: 
         kind: crd.spec.names.kind.clone(),
         plural: file.plural.clone(),
     };
-    let api: Api<DynamicObject> = Api::namespaced_with(context.stack.client.clone(), NAMESPACE, &resource);
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.stack.client.clone(), NAMESPACE, &resource);
     let steps = case.steps(&file.base);
-    let Some((judged, given)) = steps.split_last() else { bail!("a case without a step") };
+    let Some((judged, given)) = steps.split_last() else {
+        bail!("a case without a step")
+    };
     let name = name_of(&steps)?;
     if case.before_the_rules {
         apply(context, &definition.without_value_validation())?;
         let step = given.first().unwrap_or(judged);
         // The API server serves a changed schema a moment after it took it.
-        wait::until("the schema without rules to serve", Duration::from_secs(30), || async { Ok(Some(send(&api, &name, step).await?)) }).await?;
+        wait::until(
+            "the schema without rules to serve",
+            Duration::from_secs(30),
+            || async { Ok(Some(send(&api, &name, step).await?)) },
+        )
+        .await?;
         apply(context, definition)?;
         until_refused(&api, step).await?;
     }
     let skip = usize::from(case.before_the_rules);
     for step in given.iter().skip(skip) {
-        send(&api, &name, step).await.context("a step before the judged one was refused")?;
+        send(&api, &name, step)
+            .await
+            .context("a step before the judged one was refused")?;
     }
     let verdict = send(&api, &name, judged).await;
     let judgement = judge(&case.want, verdict);
@@ -88,13 +121,22 @@ async fn one(context: &Context, definition: &Definition, file: &CaseFile, case: 
 
 /// Waits until the real rules serve: they refuse what the loose schema took.
 async fn until_refused(api: &Api<DynamicObject>, step: &Step) -> Result<()> {
-    let Step::Create(object) = step else { bail!("an object older than a rule starts with a create") };
+    let Step::Create(object) = step else {
+        bail!("an object older than a rule starts with a create")
+    };
     let mut probe: DynamicObject = serde_json::from_value(object.clone())?;
     probe.metadata.name = Some("probe".to_owned());
-    let params = PostParams { dry_run: true, field_manager: None };
-    wait::until("the rules to serve again", Duration::from_secs(30), || async {
-        Ok(matches!(api.create(&params, &probe).await, Err(kube::Error::Api(_))).then_some(()))
-    })
+    let params = PostParams {
+        dry_run: true,
+        field_manager: None,
+    };
+    wait::until(
+        "the rules to serve again",
+        Duration::from_secs(30),
+        || async {
+            Ok(matches!(api.create(&params, &probe).await, Err(kube::Error::Api(_))).then_some(()))
+        },
+    )
     .await
 }
 
@@ -104,7 +146,10 @@ fn judge(want: &Want, verdict: kube::Result<()>) -> Result<()> {
         (Want::Reject { .. }, Ok(())) => bail!("was accepted"),
         (Want::Reject { message, field }, Err(kube::Error::Api(status))) => {
             let text = &status.message;
-            ensure!(text.contains(message.as_str()) && text.contains(field.as_str()), "says {text:?}, wanted {message:?} about {field}");
+            ensure!(
+                text.contains(message.as_str()) && text.contains(field.as_str()),
+                "says {text:?}, wanted {message:?} about {field}"
+            );
             Ok(())
         }
         (Want::Reject { .. }, Err(error)) => Err(error.into()),
@@ -112,8 +157,13 @@ fn judge(want: &Want, verdict: kube::Result<()>) -> Result<()> {
 }
 
 fn name_of(steps: &[Step]) -> Result<String> {
-    let Some(Step::Create(object)) = steps.first() else { bail!("a case does not start with a create") };
-    object["metadata"]["name"].as_str().map(str::to_owned).context("an object without a name")
+    let Some(Step::Create(object)) = steps.first() else {
+        bail!("a case does not start with a create")
+    };
+    object["metadata"]["name"]
+        .as_str()
+        .map(str::to_owned)
+        .context("an object without a name")
 }
 
 async fn send(api: &Api<DynamicObject>, name: &str, step: &Step) -> kube::Result<()> {
@@ -121,9 +171,17 @@ async fn send(api: &Api<DynamicObject>, name: &str, step: &Step) -> kube::Result
     match step {
         Step::Create(object) => {
             let object = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
-            api.create(&PostParams::default(), &object).await.map(|_| ())
+            api.create(&PostParams::default(), &object)
+                .await
+                .map(|_| ())
         }
-        Step::Patch(patch) => api.patch(name, &PatchParams::default(), &merge(patch)).await.map(|_| ()),
-        Step::PatchStatus(patch) => api.patch_status(name, &PatchParams::default(), &merge(patch)).await.map(|_| ()),
+        Step::Patch(patch) => api
+            .patch(name, &PatchParams::default(), &merge(patch))
+            .await
+            .map(|_| ()),
+        Step::PatchStatus(patch) => api
+            .patch_status(name, &PatchParams::default(), &merge(patch))
+            .await
+            .map(|_| ()),
     }
 }

@@ -11,7 +11,10 @@ use crate::tools::repository_root;
 use crate::{jobs, uploads};
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case!("the-kustomize-overlay-installs-on-a-fresh-cluster-and-a-video-succeeds", overlay)]
+    vec![case!(
+        "the-kustomize-overlay-installs-on-a-fresh-cluster-and-a-video-succeeds",
+        overlay
+    )]
 }
 
 async fn overlay(context: &Context) -> Result<()> {
@@ -21,11 +24,18 @@ async fn overlay(context: &Context) -> Result<()> {
     stack.cluster.kubectl(&["apply", "-k", &path])?;
     stack.namespaces_and_secrets()?;
     stack.reference_service(&context.options.images)?;
-    stack.ready(&StackOptions { operator_replicas: 1, ..context.options.clone() }).await?;
+    stack
+        .ready(&StackOptions {
+            operator_replicas: 1,
+            ..context.options.clone()
+        })
+        .await?;
     stack.faults(&serde_json::json!({})).await?;
     let upload = uploads::post(stack, &stack.uploader().await?, context.bikes()?).await?;
     jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
-    stack.cluster.kubectl(&["delete", "-k", &path, "--wait=true", "--timeout=120s"])?;
+    stack
+        .cluster
+        .kubectl(&["delete", "-k", &path, "--wait=true", "--timeout=120s"])?;
     Ok(())
 }
 
@@ -33,15 +43,26 @@ async fn overlay(context: &Context) -> Result<()> {
 fn edited_copy(context: &Context) -> Result<std::path::PathBuf> {
     let root = context.scratch.join("manifests");
     for folder in ["base", "overlays/default"] {
-        copy(&repository_root().join("manifests").join(folder), &root.join(folder))?;
+        copy(
+            &repository_root().join("manifests").join(folder),
+            &root.join(folder),
+        )?;
     }
     let overlay = root.join("overlays/default");
     let store = format!("http://{}:8333", crate::cluster::STORE_HOST);
     let service = format!("http://reference-service.{SERVICE_NAMESPACE}.svc:50051");
     let tag = format!("newTag: {}", context.options.images.tag);
     edit(&overlay.join("kustomization.yaml"), "newTag: 0.1.0", &tag)?;
-    edit(&overlay.join("store.yaml"), "http://store.kinora-system.svc:8333", &store)?;
-    edit(&overlay.join("pool.yaml"), "http://processing.videos.svc:50051", &service)?;
+    edit(
+        &overlay.join("store.yaml"),
+        "http://store.kinora-system.svc:8333",
+        &store,
+    )?;
+    edit(
+        &overlay.join("pool.yaml"),
+        "http://processing.videos.svc:50051",
+        &service,
+    )?;
     Ok(overlay)
 }
 
@@ -56,7 +77,11 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 fn edit(file: &Path, old: &str, new: &str) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    ensure!(text.contains(old), "{} does not hold {old:?}", file.display());
+    ensure!(
+        text.contains(old),
+        "{} does not hold {old:?}",
+        file.display()
+    );
     fs::write(file, text.replace(old, new))?;
     Ok(())
 }

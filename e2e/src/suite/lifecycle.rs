@@ -7,12 +7,19 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{Case, Context, JOB, case};
+use crate::stack::SHORT_LIVED;
 use crate::{jobs, uploads, wait};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case!("a-finished-job-is-deleted-after-its-record-exists", deleted_after_record),
-        case!("a-cancelled-job-ends-at-once-and-frees-its-worker", cancelled),
+        case!(
+            "a-finished-job-is-deleted-after-its-record-exists",
+            deleted_after_record
+        ),
+        case!(
+            "a-cancelled-job-ends-at-once-and-frees-its-worker",
+            cancelled
+        ),
         case!("a-successful-job-costs-four-api-writes", four_writes),
     ]
 }
@@ -24,16 +31,31 @@ async fn deleted_after_record(context: &Context) -> Result<()> {
     jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let patch = json!({"spec": {"ttlSecondsAfterFinished": 1}});
     let api = jobs::api(stack);
-    api.patch(&upload.job(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    api.patch(
+        &upload.job(),
+        &PatchParams::default(),
+        &Patch::Merge(&patch),
+    )
+    .await?;
     wait::until("the job to be deleted", Duration::from_mins(1), || async {
         Ok(api.get_opt(&upload.job()).await?.is_none().then_some(()))
     })
     .await?;
     let id: kinora_storage::UploadId = upload.id.parse()?;
-    let record = stack.store().await?.get(&kinora_storage::keys::record_for_upload(&id)).await?;
+    let record = stack
+        .store()
+        .await?
+        .get(&kinora_storage::keys::record_for_upload(&id))
+        .await?;
     ensure!(record.is_some(), "the job went before its record was there");
     let video = uploads::video(stack, &base, &upload.id).await?;
-    ensure!(video["state"] == "succeeded" && video["outputs"].as_array().is_some_and(|all| all.len() == 2), "{video}");
+    ensure!(
+        video["state"] == "succeeded"
+            && video["outputs"]
+                .as_array()
+                .is_some_and(|all| all.len() == 2),
+        "{video}"
+    );
     Ok(())
 }
 
@@ -43,9 +65,19 @@ async fn cancelled(context: &Context) -> Result<()> {
     let upload = uploads::post(stack, &stack.uploader().await?, context.bikes()?).await?;
     jobs::until_called(stack, &upload.job(), JOB).await?;
     let patch = json!({"spec": {"cancelRequested": true}});
-    jobs::api(stack).patch(&upload.job(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    jobs::api(stack)
+        .patch(
+            &upload.job(),
+            &PatchParams::default(),
+            &Patch::Merge(&patch),
+        )
+        .await?;
     let job = jobs::until_state(stack, &upload.job(), "Cancelled", Duration::from_secs(20)).await?;
-    ensure!(jobs::reason(&job) == "Cancelled", "reason {}", jobs::reason(&job));
+    ensure!(
+        jobs::reason(&job) == "Cancelled",
+        "reason {}",
+        jobs::reason(&job)
+    );
     stack.faults(&json!({})).await?;
     let next = uploads::post(stack, &stack.uploader().await?, context.bikes()?).await?;
     jobs::until_state(stack, &next.job(), "Succeeded", JOB).await?;
@@ -57,28 +89,42 @@ async fn four_writes(context: &Context) -> Result<()> {
     let base = stack.uploader().await?;
     let mut names = Vec::new();
     for _ in 0..5 {
-        names.push(uploads::post(stack, &base, context.bikes()?).await?.job());
+        let upload = uploads::post_with(stack, &base, context.bikes()?, SHORT_LIVED).await?;
+        names.push(upload.job());
     }
     let api = jobs::api(stack);
     for name in &names {
-        jobs::until_state(stack, name, "Succeeded", JOB).await?;
-        api.patch(name, &PatchParams::default(), &Patch::Merge(&json!({"spec": {"ttlSecondsAfterFinished": 1}}))).await?;
-    }
-    for name in &names {
-        wait::until(&format!("{name} to be deleted"), Duration::from_mins(1), || async {
-            Ok(api.get_opt(name).await?.is_none().then_some(()))
-        })
+        wait::until(
+            &format!("{name} to be deleted"),
+            JOB,
+            || async { Ok(api.get_opt(name).await?.is_none().then_some(())) },
+        )
         .await?;
     }
     for name in &names {
-        let writes = wait::until(&format!("the audit log to hold the delete of {name}"), Duration::from_secs(20), || async {
-            let writes = crate::audit::writes_of_job(&stack.cluster, name)?;
-            Ok(writes.iter().any(|write| write.verb == "delete").then_some(writes))
-        })
+        let writes = wait::until(
+            &format!("the audit log to hold the delete of {name}"),
+            Duration::from_secs(20),
+            || async {
+                let writes = crate::audit::writes_of_job(&stack.cluster, name)?;
+                Ok(writes
+                    .iter()
+                    .any(|write| write.verb == "delete")
+                    .then_some(writes))
+            },
+        )
         .await?;
-        // The test's own patch of the TTL is not Kinora's.
-        let ours: Vec<String> = writes.iter().filter(|write| write.by_kinora).map(ToString::to_string).collect();
-        ensure!(ours.len() == 4, "{name} cost {} writes: {}", ours.len(), ours.join(", "));
+        let ours: Vec<String> = writes
+            .iter()
+            .filter(|write| write.by_kinora)
+            .map(ToString::to_string)
+            .collect();
+        ensure!(
+            ours.len() == 4,
+            "{name} cost {} writes: {}",
+            ours.len(),
+            ours.join(", ")
+        );
     }
     Ok(())
 }

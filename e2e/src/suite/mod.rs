@@ -71,7 +71,9 @@ impl Context {
     /// Fewer than two are ready.
     pub async fn two_replicas(&self) -> Result<(String, String)> {
         let replicas = self.stack.uploader_replicas().await?;
-        let second = replicas.get(1).context("two uploader replicas are needed")?;
+        let second = replicas
+            .get(1)
+            .context("two uploader replicas are needed")?;
         Ok((replicas[0].clone(), second.clone()))
     }
 }
@@ -82,7 +84,9 @@ impl Context {
 /// The checkout is incomplete.
 pub fn sample(name: &str) -> Result<Bytes> {
     let path = repository_root().join("e2e/samples").join(name);
-    Ok(std::fs::read(&path).with_context(|| format!("read {}", path.display()))?.into())
+    Ok(std::fs::read(&path)
+        .with_context(|| format!("read {}", path.display()))?
+        .into())
 }
 
 /// A playable MP4 of at least `bytes` bytes: the sample with a `free` box behind it, which players skip.
@@ -101,16 +105,27 @@ pub fn padded_sample(name: &str, bytes: usize) -> Result<Bytes> {
 /// Cases that need a cluster without Kinora, in the order in which they run.
 #[must_use]
 pub fn before_install() -> Vec<Case> {
-    [cluster::cases(), crds::cases(), kustomize::cases()].into_iter().flatten().collect()
+    [cluster::cases(), crds::cases(), kustomize::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Cases on the installed Kinora, in the order in which they run.
 #[must_use]
 pub fn installed() -> Vec<Case> {
-    [policy::cases(), uploading::cases(), workers::cases(), failures::cases(), lifecycle::cases(), outages::cases(), edges::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        policy::cases(),
+        uploading::cases(),
+        workers::cases(),
+        failures::cases(),
+        lifecycle::cases(),
+        outages::cases(),
+        edges::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Counts of a run.
@@ -132,6 +147,9 @@ pub async fn run(context: &Context, filter: &str) -> Result<Counts> {
     let late = chosen(installed(), filter);
     println!("running {} tests", early.len() + late.len());
     let mut counts = Counts::default();
+    if !early.is_empty() {
+        context.stack.uninstall()?;
+    }
     for case in &early {
         one(context, case, &mut counts).await;
     }
@@ -145,12 +163,18 @@ pub async fn run(context: &Context, filter: &str) -> Result<Counts> {
     }
     let word = if counts.failed == 0 { "ok" } else { "FAILED" };
     let seconds = started.elapsed().as_secs_f64();
-    println!("test result: {word}. {} passed; {} failed; finished in {seconds:.1}s", counts.passed, counts.failed);
+    println!(
+        "test result: {word}. {} passed; {} failed; finished in {seconds:.1}s",
+        counts.passed, counts.failed
+    );
     Ok(counts)
 }
 
 fn chosen(cases: Vec<Case>, filter: &str) -> Vec<Case> {
-    cases.into_iter().filter(|case| case.name.contains(filter)).collect()
+    cases
+        .into_iter()
+        .filter(|case| case.name.contains(filter))
+        .collect()
 }
 
 async fn one(context: &Context, case: &Case, counts: &mut Counts) {
@@ -163,14 +187,25 @@ async fn one(context: &Context, case: &Case, counts: &mut Counts) {
         return;
     };
     counts.failed += 1;
-    println!("test {} ... FAILED ({seconds:.1} s)\n    {error:#}", case.name);
-    println!("    objects and logs: {}", crate::diagnose::save(&context.stack, case.name).await.display());
+    println!(
+        "test {} ... FAILED ({seconds:.1} s)\n    {error:#}",
+        case.name
+    );
+    println!(
+        "    objects and logs: {}",
+        crate::diagnose::save(&context.stack, case.name)
+            .await
+            .display()
+    );
 }
 
 /// Makes a [`Case`] of an async function that takes `&Context`.
 macro_rules! case {
     ($name:literal, $run:path) => {
-        $crate::suite::Case { name: $name, run: |context| Box::pin($run(context)) }
+        $crate::suite::Case {
+            name: $name,
+            run: |context| Box::pin($run(context)),
+        }
     };
 }
 pub(crate) use case;

@@ -13,15 +13,25 @@ use crate::{jobs, uploads, wait};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case!("an-operator-leader-killed-in-mid-job-does-not-cost-an-attempt", leader_killed),
-        case!("an-upload-during-an-api-server-restart-is-acknowledged-and-its-job-follows", api_server_restarted),
+        case!(
+            "an-operator-leader-killed-in-mid-job-does-not-cost-an-attempt",
+            leader_killed
+        ),
+        case!(
+            "an-upload-during-an-api-server-restart-is-acknowledged-and-its-job-follows",
+            api_server_restarted
+        ),
     ]
 }
 
 async fn holder(context: &Context) -> Result<String> {
     let leases: Api<Lease> = Api::namespaced(context.stack.client.clone(), RELEASE_NAMESPACE);
     let lease = leases.get("kinora-operator").await?;
-    lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty()).context("nobody leads")
+    lease
+        .spec
+        .and_then(|spec| spec.holder_identity)
+        .filter(|holder| !holder.is_empty())
+        .context("nobody leads")
 }
 
 async fn leader_killed(context: &Context) -> Result<()> {
@@ -30,12 +40,23 @@ async fn leader_killed(context: &Context) -> Result<()> {
     let upload = uploads::post(stack, &stack.uploader().await?, context.bikes()?).await?;
     let before = jobs::status(&jobs::until_called(stack, &upload.job(), JOB).await?);
     let leader = holder(context).await?;
-    let uid = leader.split_once('_').map(|(_, uid)| uid.to_owned()).context("holder is <pod>_<uid>")?;
+    let uid = leader
+        .split_once('_')
+        .map(|(_, uid)| uid.to_owned())
+        .context("holder is <pod>_<uid>")?;
     let pid = stack.cluster.container_pid(&uid, "operator")?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let after = jobs::status(&job);
-    ensure!(after.attempt == before.attempt, "attempt {} became {}", before.attempt, after.attempt);
+    ensure!(
+        after.attempt == before.attempt,
+        "attempt {} became {}",
+        before.attempt,
+        after.attempt
+    );
     Ok(())
 }
 
@@ -46,13 +67,36 @@ async fn api_server_restarted(context: &Context) -> Result<()> {
     let id = uploads::create(stack, &base, body.len()).await?;
     let offset = uploads::patch(stack, &base, &id, 0, body.slice(..4 << 20)).await?;
     stack.cluster.stop_apiserver()?;
-    let end = uploads::patch(stack, &base, &id, offset, body.slice(usize::try_from(offset)?..)).await;
+    let end = uploads::patch(
+        stack,
+        &base,
+        &id,
+        offset,
+        body.slice(usize::try_from(offset)?..),
+    )
+    .await;
     stack.cluster.start_apiserver().await?;
-    ensure!(end? == body.len() as u64, "the upload was not acknowledged while the API server was away");
+    ensure!(
+        end? == body.len() as u64,
+        "the upload was not acknowledged while the API server was away"
+    );
     let upload = uploads::Uploaded { id };
     let api = jobs::api(stack);
-    wait::until("the job to follow", JOB, || async { Ok(api.get_opt(&upload.job()).await?) }).await?;
-    let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB + Duration::from_mins(1)).await?;
-    ensure!(jobs::status(&job).failures == 0, "the outage was charged: {:?}", jobs::status(&job));
+    wait::until("the job to follow", JOB, || async {
+        Ok(api.get_opt(&upload.job()).await?)
+    })
+    .await?;
+    let job = jobs::until_state(
+        stack,
+        &upload.job(),
+        "Succeeded",
+        JOB + Duration::from_mins(1),
+    )
+    .await?;
+    ensure!(
+        jobs::status(&job).failures == 0,
+        "the outage was charged: {:?}",
+        jobs::status(&job)
+    );
     Ok(())
 }

@@ -9,10 +9,22 @@ use crate::{jobs, uploads};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case!("an-uploaded-video-succeeds-and-its-outputs-decode", whole_video),
-        case!("an-upload-cut-at-half-goes-on-at-another-replica", resumed_elsewhere),
-        case!("a-text-file-that-calls-itself-mp4-is-refused-with-415", text_file),
-        case!("a-request-without-a-valid-key-is-refused-with-401", wrong_key),
+        case!(
+            "an-uploaded-video-succeeds-and-its-outputs-decode",
+            whole_video
+        ),
+        case!(
+            "an-upload-cut-at-half-goes-on-at-another-replica",
+            resumed_elsewhere
+        ),
+        case!(
+            "a-text-file-that-calls-itself-mp4-is-refused-with-415",
+            text_file
+        ),
+        case!(
+            "a-request-without-a-valid-key-is-refused-with-401",
+            wrong_key
+        ),
     ]
 }
 
@@ -21,15 +33,30 @@ async fn whole_video(context: &Context) -> Result<()> {
     let base = stack.uploader().await?;
     let upload = uploads::post(stack, &base, context.bunny()?).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
-    ensure!(jobs::status(&job).attempt == 1, "succeeded at attempt {}", jobs::status(&job).attempt);
+    ensure!(
+        jobs::status(&job).attempt == 1,
+        "succeeded at attempt {}",
+        jobs::status(&job).attempt
+    );
 
     let files = jobs::download(stack, &base, &upload.id, &context.scratch.join(&upload.id)).await?;
-    ensure!(files.len() == 2, "expected video and thumbnail, got {files:?}");
-    let source = jobs::decode(&context.ffmpeg, &crate::tools::repository_root().join("e2e/samples/bigbuckbunny.mp4"))?;
+    ensure!(
+        files.len() == 2,
+        "expected video and thumbnail, got {files:?}"
+    );
+    let source = jobs::decode(
+        &context.ffmpeg,
+        &crate::tools::repository_root().join("e2e/samples/bigbuckbunny.mp4"),
+    )?;
     for file in &files {
         let media = jobs::decode(&context.ffmpeg, file)?;
         if file.extension().is_some_and(|extension| extension == "mp4") {
-            ensure!((media.seconds - source.seconds).abs() < 0.3, "{} s of {} s", media.seconds, source.seconds);
+            ensure!(
+                (media.seconds - source.seconds).abs() < 0.3,
+                "{} s of {} s",
+                media.seconds,
+                source.seconds
+            );
             ensure!(media.height == 480 && media.codec == "h264", "{media:?}");
         } else {
             ensure!(media.codec == "mjpeg" && media.width > 0, "{media:?}");
@@ -49,26 +76,66 @@ async fn resumed_elsewhere(context: &Context) -> Result<()> {
     uploads::patch_cut(stack, &first, &id, 0, &body, half).await?;
 
     let offset = uploads::head(stack, &second, &id).await?;
-    ensure!(offset > 0 && offset <= half as u64, "offset {offset} after {half} bytes were sent");
-    let end = uploads::patch(stack, &second, &id, offset, body.slice(usize::try_from(offset)?..)).await?;
-    ensure!(end == body.len() as u64, "offset {end} at the end of {}", body.len());
+    ensure!(
+        offset > 0 && offset <= half as u64,
+        "offset {offset} after {half} bytes were sent"
+    );
+    let end = uploads::patch(
+        stack,
+        &second,
+        &id,
+        offset,
+        body.slice(usize::try_from(offset)?..),
+    )
+    .await?;
+    ensure!(
+        end == body.len() as u64,
+        "offset {end} at the end of {}",
+        body.len()
+    );
 
     let upload = uploads::Uploaded { id };
     let id: kinora_storage::UploadId = upload.id.parse()?;
-    let stored = stack.store().await?.get(&kinora_storage::keys::video(&id)).await?;
-    ensure!(stored.is_some_and(|object| object.bytes == body), "the stored bytes differ from what was sent");
+    let stored = stack
+        .store()
+        .await?
+        .get(&kinora_storage::keys::video(&id))
+        .await?;
+    ensure!(
+        stored.is_some_and(|object| object.bytes == body),
+        "the stored bytes differ from what was sent"
+    );
     jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     Ok(())
 }
 
 async fn text_file(context: &Context) -> Result<()> {
     let base = context.stack.uploader().await?;
-    let before = jobs::api(&context.stack).list(&kube::api::ListParams::default()).await?.items.len();
-    let (status, problem) =
-        uploads::post_refused(&context.stack, &base, "just text, whatever its name says ".repeat(50).into(), "video/mp4").await?;
+    let before = jobs::api(&context.stack)
+        .list(&kube::api::ListParams::default())
+        .await?
+        .items
+        .len();
+    let (status, problem) = uploads::post_refused(
+        &context.stack,
+        &base,
+        "just text, whatever its name says ".repeat(50).into(),
+        "video/mp4",
+    )
+    .await?;
     ensure!(status == 415, "answered {status}: {problem}");
-    ensure!(problem["type"].is_string() && problem["detail"].as_str().is_some_and(|text| text.len() > 20), "{problem}");
-    let after = jobs::api(&context.stack).list(&kube::api::ListParams::default()).await?.items.len();
+    ensure!(
+        problem["type"].is_string()
+            && problem["detail"]
+                .as_str()
+                .is_some_and(|text| text.len() > 20),
+        "{problem}"
+    );
+    let after = jobs::api(&context.stack)
+        .list(&kube::api::ListParams::default())
+        .await?
+        .items
+        .len();
     ensure!(before == after, "a refused upload left a job behind");
     Ok(())
 }
@@ -85,7 +152,11 @@ async fn wrong_key(context: &Context) -> Result<()> {
             .timeout(Duration::from_secs(20))
             .send()
             .await?;
-        ensure!(answer.status() == 401, "token {token:?} answered {}", answer.status());
+        ensure!(
+            answer.status() == 401,
+            "token {token:?} answered {}",
+            answer.status()
+        );
     }
     Ok(())
 }

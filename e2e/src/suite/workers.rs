@@ -14,10 +14,22 @@ use crate::{jobs, uploads, wait};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case!("a-worker-killed-in-mid-job-costs-an-attempt-and-only-the-second-one-counts", killed),
-        case!("a-busy-pod-that-is-deleted-finishes-its-call-as-attempt-1", drained),
-        case!("a-busy-pod-deleted-with-grace-0-is-lost-and-nothing-is-charged", deleted_at_once),
-        case!("workers-go-from-zero-to-n-on-backlog-and-back-to-zero", scaled),
+        case!(
+            "a-worker-killed-in-mid-job-costs-an-attempt-and-only-the-second-one-counts",
+            killed
+        ),
+        case!(
+            "a-busy-pod-that-is-deleted-finishes-its-call-as-attempt-1",
+            drained
+        ),
+        case!(
+            "a-busy-pod-deleted-with-grace-0-is-lost-and-nothing-is-charged",
+            deleted_at_once
+        ),
+        case!(
+            "workers-go-from-zero-to-n-on-backlog-and-back-to-zero",
+            scaled
+        ),
     ]
 }
 
@@ -38,14 +50,25 @@ async fn killed(context: &Context) -> Result<()> {
     stack.faults(&json!({})).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let status = jobs::status(&job);
-    ensure!(status.attempt == 2, "succeeded at attempt {}", status.attempt);
-    ensure!(status.failures == 0, "a killed worker was charged as a failure of the job");
+    ensure!(
+        status.attempt == 2,
+        "succeeded at attempt {}",
+        status.attempt
+    );
+    ensure!(
+        status.failures == 0,
+        "a killed worker was charged as a failure of the job"
+    );
     let winner = status.worker.context("no worker in the final status")?;
     let prefix = format!("/2-{}/", &winner.pod_uid[..8]);
     let outputs = status.outputs;
     ensure!(outputs.len() == 2, "{outputs:?}");
     for output in outputs {
-        ensure!(output.uri.contains(&prefix), "{} is not of attempt 2 ({prefix})", output.uri);
+        ensure!(
+            output.uri.contains(&prefix),
+            "{} is not of attempt 2 ({prefix})",
+            output.uri
+        );
     }
     Ok(())
 }
@@ -55,7 +78,11 @@ async fn drained(context: &Context) -> Result<()> {
     let (upload, pod, _) = busy(context, 8_000).await?;
     jobs::delete_pod(stack, &pod, None).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
-    ensure!(jobs::status(&job).attempt == 1, "a draining worker lost its call: attempt {}", jobs::status(&job).attempt);
+    ensure!(
+        jobs::status(&job).attempt == 1,
+        "a draining worker lost its call: attempt {}",
+        jobs::status(&job).attempt
+    );
     gone(context, &pod).await
 }
 
@@ -66,16 +93,25 @@ async fn deleted_at_once(context: &Context) -> Result<()> {
     stack.faults(&json!({})).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let status = jobs::status(&job);
-    ensure!(status.attempt == 2, "succeeded at attempt {}", status.attempt);
-    ensure!(status.failures == 0 && status.interruptions == 0, "charged: {status:?}");
+    ensure!(
+        status.attempt == 2,
+        "succeeded at attempt {}",
+        status.attempt
+    );
+    ensure!(
+        status.failures == 0 && status.interruptions == 0,
+        "charged: {status:?}"
+    );
     Ok(())
 }
 
 async fn gone(context: &Context, pod: &str) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(context.stack.client.clone(), JOBS_NAMESPACE);
-    wait::until(&format!("pod {pod} to go"), Duration::from_mins(1), || async {
-        Ok(pods.get_opt(pod).await?.is_none().then_some(()))
-    })
+    wait::until(
+        &format!("pod {pod} to go"),
+        Duration::from_mins(1),
+        || async { Ok(pods.get_opt(pod).await?.is_none().then_some(())) },
+    )
     .await
 }
 
@@ -101,11 +137,19 @@ async fn scaled(context: &Context) -> Result<()> {
     for _ in 0..6 {
         jobs_made.push(uploads::post(stack, &base, context.bikes()?).await?);
     }
-    replicas(|now| now == 3, "six jobs to scale the pool to its maximum of 3").await?;
+    replicas(
+        |now| now == 3,
+        "six jobs to scale the pool to its maximum of 3",
+    )
+    .await?;
     stack.faults(&json!({})).await?;
     for upload in &jobs_made {
         let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
-        ensure!(jobs::status(&job).attempt == 1, "scaling cost {} an attempt", upload.job());
+        ensure!(
+            jobs::status(&job).attempt == 1,
+            "scaling cost {} an attempt",
+            upload.job()
+        );
     }
     replicas(|now| now == 0, "the drained pool to scale back to zero").await?;
     Ok(())
