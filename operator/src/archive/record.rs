@@ -2,7 +2,9 @@
 
 use kinora_crds::conditions::{self, reason};
 use kinora_crds::{Output as StatusOutput, VideoJob, state};
-use kinora_storage::documents::{Active, JobRef, Output, Record, RecordState, Times, VERSION};
+use kinora_storage::documents::{
+    Active, Checksums, JobRef, Output, Owner, Record, RecordState, Times, VERSION,
+};
 use kube::ResourceExt;
 use serde_json::{Map, Value};
 
@@ -35,35 +37,23 @@ pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
         state::DEAD_LETTERED => RecordState::Failed,
         _ => return None,
     };
-    let Known {
-        active,
-        stored,
-        result,
-        bucket,
-    } = known;
-    let active = active.as_ref();
-    let stored = stored.as_ref();
     let namespace = job.namespace().unwrap_or_default();
-    let tenant = active
-        .map(|a| a.tenant.clone())
-        .or_else(|| stored.map(|s| s.tenant.clone()));
+    let upload = inherited(known.active, known.stored);
     let declared_size = job
         .spec
         .source
         .size_bytes
         .and_then(|size| u64::try_from(size).ok());
-    let message = verdict
-        .map(|condition| condition.message.clone())
-        .filter(|message| !message.is_empty());
+    let tenant = upload.tenant.or_else(|| job.spec.tenant.clone());
+    let outputs = status
+        .outputs
+        .iter()
+        .map(|output| recorded(output, &known.bucket));
     Some(Record {
         v: VERSION,
         id: filed.id.clone(),
-        owner: active
-            .map(|a| a.owner.clone())
-            .or_else(|| stored.and_then(|s| s.owner.clone())),
-        tenant: tenant
-            .or_else(|| job.spec.tenant.clone())
-            .unwrap_or_else(|| namespace.clone()),
+        owner: upload.owner,
+        tenant: tenant.unwrap_or_else(|| namespace.clone()),
         state,
         dead_lettered: job.state() == state::DEAD_LETTERED,
         job: Some(JobRef {
@@ -72,53 +62,76 @@ pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
             uid: filed.uid.clone(),
         }),
         reason: why,
-        message,
+        message: verdict
+            .map(|condition| condition.message.clone())
+            .filter(|message| !message.is_empty()),
         key: job.spec.source.key.clone(),
-        size: active
-            .map(|a| a.size)
-            .or_else(|| stored.and_then(|s| s.size))
-            .or(declared_size),
-        checksum: active
-            .map(|a| a.checksum.clone())
-            .or_else(|| stored.map(|s| s.checksum.clone()))
-            .unwrap_or_default(),
-        duration: active
-            .and_then(|a| a.duration)
-            .or_else(|| stored.and_then(|s| s.duration)),
+        size: upload.size.or(declared_size),
+        checksum: upload.checksum,
+        duration: upload.duration,
         attempts: i64::from(status.attempt),
         redrives: i64::from(status.redrives),
-        outputs: status
-            .outputs
-            .iter()
-            .map(|output| recorded(output, &bucket))
-            .collect(),
-        result,
-        index_key: active
-            .map(|a| a.index_key.clone())
-            .or_else(|| stored.and_then(|s| s.index_key.clone())),
-        times: times(job, active, stored),
-        extra: stored.map_or_else(Map::new, |s| s.extra.clone()),
+        outputs: outputs.collect(),
+        result: known.result,
+        index_key: upload.index_key,
+        times: times(job, upload.times),
+        extra: upload.extra,
     })
 }
 
-fn times(job: &VideoJob, active: Option<&Active>, stored: Option<&Record>) -> Times {
-    let earlier = active
-        .map(|a| a.times.clone())
-        .or_else(|| stored.map(|s| s.times.clone()))
-        .unwrap_or_default();
+/// What only the uploader knows.
+#[derive(Default)]
+struct Inherited {
+    owner: Option<Owner>,
+    tenant: Option<String>,
+    size: Option<u64>,
+    checksum: Checksums,
+    duration: Option<f64>,
+    index_key: Option<String>,
+    times: Times,
+    extra: Map<String, Value>,
+}
+
+/// From the decision; where it is gone, from the record of an earlier life. Unknown fields of the record survive.
+fn inherited(active: Option<Active>, stored: Option<Record>) -> Inherited {
+    let earlier = stored.map(|record| Inherited {
+        owner: record.owner,
+        tenant: Some(record.tenant),
+        size: record.size,
+        checksum: record.checksum,
+        duration: record.duration,
+        index_key: record.index_key,
+        times: record.times,
+        extra: record.extra,
+    });
+    let earlier = earlier.unwrap_or_default();
+    match active {
+        None => earlier,
+        Some(active) => Inherited {
+            owner: Some(active.owner),
+            tenant: Some(active.tenant),
+            size: Some(active.size),
+            checksum: active.checksum,
+            duration: active.duration,
+            index_key: Some(active.index_key),
+            times: active.times,
+            extra: earlier.extra,
+        },
+    }
+}
+
+fn times(job: &VideoJob, earlier: Times) -> Times {
     let status = job.status.as_ref();
+    let created = job.metadata.creation_timestamp.as_ref();
     Times {
-        created: earlier
-            .created
-            .or_else(|| job.metadata.creation_timestamp.as_ref().map(|time| time.0)),
-        uploaded: earlier.uploaded,
-        decided: earlier.decided,
+        created: earlier.created.or_else(|| created.map(|time| time.0)),
         started: status
             .and_then(|s| s.start_time.as_ref())
             .map(|time| time.0),
         finished: status
             .and_then(|s| s.finish_time.as_ref())
             .map(|time| time.0),
+        ..earlier
     }
 }
 

@@ -69,10 +69,18 @@ pub fn problem(spec: &VideoWorkerPoolSpec, reserved_secrets: &[String]) -> Optio
             );
         }
     }
-    if spec.protocol() == Protocol::Unknown {
-        return invalid(
-            "service.protocol is a word that this version does not know; use Grpc".to_owned(),
-        );
+    match spec.protocol() {
+        Protocol::Grpc => {}
+        Protocol::Http => {
+            return invalid(
+                "service.protocol Http is not supported by this version; use Grpc".to_owned(),
+            );
+        }
+        Protocol::Unknown => {
+            return invalid(
+                "service.protocol is a word that this version does not know; use Grpc".to_owned(),
+            );
+        }
     }
     let named = secrets(spec)
         .into_iter()

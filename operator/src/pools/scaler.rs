@@ -4,7 +4,7 @@
 //! go is first cordoned (no new leases), then, once idle, marked with a deletion cost, and 2 s later, if still idle, the
 //! number falls by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -68,8 +68,8 @@ pub struct Moves {
 /// What a leader remembers of one pool; a new leader starts with nothing, which only delays.
 #[derive(Clone, Debug, Default)]
 pub struct Scaler {
-    /// Since when fewer are enough, and the most that were wanted since.
-    below: Option<(Instant, i32)>,
+    /// What was wanted, falling, with the last time each was; the last entry is what is wanted now.
+    wanted: VecDeque<(i32, Instant)>,
     /// Workers that are to go, and since when each was idle under its mark.
     picked: BTreeMap<String, Option<Instant>>,
     /// Until when the pods of the last scale-down may take to get their deletionTimestamp.
@@ -90,8 +90,9 @@ impl Scaler {
             self.picked.clear();
         }
         self.give_back(view, now, &mut moves);
-        let waits = self.below.map(|(since, _)| {
-            (since + view.window)
+        let peak = self.wanted.front().filter(|_| self.wanted.len() > 1);
+        let waits = peak.map(|(_, at)| {
+            (*at + view.window)
                 .saturating_duration_since(now)
                 .max(LOOK_AGAIN)
         });
@@ -100,19 +101,37 @@ impl Scaler {
         moves
     }
 
-    /// The number to go to now: what is wanted when it is more, what was enough for the whole window when it is less.
+    /// The number to go to now: what is wanted when it is more, the most that was wanted within the window when it is less.
     fn goal(&mut self, view: &View, now: Instant) -> i32 {
-        if view.desired >= view.current {
-            self.below = None;
-            return view.desired;
+        match self.wanted.back_mut() {
+            Some((_, until)) => *until = now,
+            // What was there before this process looked counts as wanted until now.
+            None => self.wanted.push_back((view.current, now)),
         }
-        let (since, peak) = self.below.unwrap_or((now, view.desired));
-        let peak = peak.max(view.desired);
-        self.below = Some((since, peak));
-        if now.duration_since(since) < view.window {
-            view.current
+        while self
+            .wanted
+            .back()
+            .is_some_and(|(wanted, _)| *wanted <= view.desired)
+        {
+            self.wanted.pop_back();
+        }
+        self.wanted.push_back((view.desired, now));
+        while self.wanted.len() > 1
+            && self
+                .wanted
+                .front()
+                .is_some_and(|(_, until)| now.duration_since(*until) >= view.window)
+        {
+            self.wanted.pop_front();
+        }
+        let peak = self
+            .wanted
+            .front()
+            .map_or(view.desired, |(wanted, _)| *wanted);
+        if view.desired >= view.current {
+            view.desired
         } else {
-            peak
+            peak.min(view.current)
         }
     }
 
@@ -155,7 +174,6 @@ impl Scaler {
             self.removing = Some(now + REMOVAL);
         }
         if moves.target <= goal {
-            self.below = None;
             self.picked.clear();
         }
     }
