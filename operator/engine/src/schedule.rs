@@ -69,13 +69,10 @@ impl Pool {
         self.before_last = None;
     }
 
-    /// How many calls at once the limiter allows; `slots`: of connected workers.
+    /// How many calls at once the limiter allows; `None`: only slots limit them.
     #[must_use]
-    pub fn effective_limit(&self, slots: u32) -> u32 {
-        self.policy
-            .as_ref()
-            .and_then(|p| p.max_in_flight)
-            .unwrap_or(slots)
+    pub fn effective_limit(&self) -> Option<u32> {
+        self.policy.as_ref().and_then(|p| p.max_in_flight)
     }
 
     /// Calls that run or may run.

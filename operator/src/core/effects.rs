@@ -44,7 +44,8 @@ impl Core {
                     | Cause::SourceGone
                     | Cause::Ended(_) => Kind::Plain,
                 };
-                self.writing.insert(token, (cause, after.phase));
+                self.writing
+                    .insert(token, (cause, after.phase, after.reason));
                 log_end(&address.name, &address.uid, &before, &after, cause);
                 self.actor.write(job, token, address, patch, kind);
             }
@@ -150,13 +151,11 @@ impl Core {
             token,
             outcome,
         } = done;
-        let attempt = self.engine.job(job).map(|facts| AttemptId {
-            job,
-            attempt: facts.status.attempt,
-        });
+        let mut pushed = None;
         let written = self.writing.remove(&token);
-        if let (Some((cause, phase)), Outcome::Written(_)) = (written, &outcome) {
+        if let (Some((cause, phase, reason)), Outcome::Written(object)) = (written, &outcome) {
             self.count_written(cause, phase);
+            self.actor.tell(object, cause, phase, reason);
         }
         let answer = match outcome {
             Outcome::Written(object) => match self.learn_and_keep(job, *object) {
@@ -175,20 +174,23 @@ impl Core {
             Outcome::No => Answer::No,
             Outcome::Away => Answer::Away,
             Outcome::Record(redrives) => Answer::Record(redrives),
-            Outcome::Urls(urls) => {
-                if let Some(attempt) = attempt {
-                    self.memory.keep_urls(attempt, *urls);
-                }
+            Outcome::Urls(attempt, urls) => {
+                let attempt = AttemptId { job, attempt };
+                self.memory.keep_urls(attempt, *urls);
+                pushed = Some(attempt);
                 Answer::Yes
             }
-            Outcome::Outputs(found, complete) => {
-                if let Some(attempt) = attempt {
-                    self.memory.note_found(attempt, found, complete);
-                }
+            Outcome::Outputs(attempt, found, complete) => {
+                let attempt = AttemptId { job, attempt };
+                self.memory.note_found(attempt, found, complete);
                 if complete { Answer::Yes } else { Answer::No }
             }
         };
         self.answer(job, token, answer);
+        if let Some(attempt) = pushed {
+            // Pushed by now, or never.
+            self.memory.take_urls(attempt);
+        }
         self.tidy(job);
     }
 
@@ -205,6 +207,17 @@ impl Core {
 
     /// Forgets what nobody will ask for again.
     fn tidy(&mut self, uid: Uid) {
+        if let Some(facts) = self.engine.job(uid)
+            && facts.status.phase != Phase::Running
+        {
+            // Its worker left before it could be told.
+            let attempt = AttemptId {
+                job: uid,
+                attempt: facts.status.attempt,
+            };
+            let succeeded = facts.status.phase == Phase::Succeeded;
+            self.memory.settle_report(attempt, succeeded);
+        }
         match self.engine.job(uid) {
             None => self.memory.forget(uid),
             Some(_) if self.engine.is_archived(uid) => {

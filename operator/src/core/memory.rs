@@ -96,6 +96,7 @@ impl Memory {
         self.addresses.remove(&job);
         self.drop_object(job);
         self.results.remove(&job);
+        self.reports.retain(|attempt, _| attempt.job != job);
     }
 
     /// Keeps an object that came back from a write while it is needed: while it runs, and until it is archived.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kinora_crds::VideoJob;
 use kinora_engine::action::Cause;
 use kinora_engine::event::Lead;
-use kinora_engine::{Action, Engine, Event, Mono, Now, Phase, Token, Uid, Wall};
+use kinora_engine::{Action, Engine, Event, Mono, Now, Phase, Reason, Token, Uid, Wall};
 use kinora_protocol::dispatch::dispatch_server::DispatchServer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -27,6 +27,8 @@ use crate::ports::{Backlog, CoreCommand, Leadership, PodEvent, PoolEvent};
 const TICK: Duration = Duration::from_millis(100);
 /// How often counts are published at most.
 const PUBLISH: Duration = Duration::from_millis(250);
+/// Longest message of a worker, in bytes.
+const MAX_MESSAGE: usize = 1024 * 1024;
 /// Longest wait of the watch and of streams for the core.
 const INPUTS: usize = 4096;
 
@@ -38,13 +40,19 @@ pub(super) struct Core {
     pub(super) counters: Arc<CoreCounters>,
     pub(super) leadership: Leadership,
     /// Writes under way, to be counted once they are confirmed.
-    pub(super) writing: HashMap<Token, (Cause, Phase)>,
+    pub(super) writing: HashMap<Token, (Cause, Phase, Reason)>,
     started: Instant,
     backlog: watch::Sender<Backlog>,
     admission: watch::Sender<Admission>,
     synced: watch::Sender<bool>,
     published: Instant,
 }
+
+type Published = (
+    watch::Sender<Backlog>,
+    watch::Sender<Admission>,
+    watch::Sender<bool>,
+);
 
 struct Inputs {
     seen: mpsc::Receiver<Seen>,
@@ -65,64 +73,91 @@ pub fn spawn(config: CoreConfig) -> CoreHandle {
     let (backlog, backlog_out) = watch::channel(Backlog::default());
     let (admission, admission_out) = watch::channel(Admission::default());
     let (synced, synced_out) = watch::channel(false);
-    let (seen_in, seen) = mpsc::channel(INPUTS);
     let (said_in, said) = mpsc::channel(INPUTS);
     let (done_in, done) = mpsc::unbounded_channel();
-    let actor = Actor::new(
-        config.client.clone(),
-        config.store,
-        config.renewed.clone(),
-        counters.clone(),
-        done_in,
-    );
-    let terms = Terms {
-        upload_ttl_floor: Duration::from_secs(config.upload_ttl_floor_seconds.into()),
-    };
     let service = DispatchService::new(
-        config.authenticate,
+        config.authenticate.clone(),
         config.leadership.clone(),
         said_in,
         counters.clone(),
     );
-    tokio::spawn(watch_jobs(
-        config.client,
-        config.namespace,
-        seen_in,
-        config.stop.clone(),
-    ));
-    let core = Core {
-        engine: Engine::new(),
-        memory: Memory::new(terms),
-        actor,
-        counters: counters.clone(),
-        leadership: Leadership::Standby {
-            leader_address: None,
-        },
-        writing: HashMap::new(),
-        started: Instant::now(),
-        backlog,
-        admission,
-        synced,
-        published: Instant::now(),
-    };
-    let inputs = Inputs {
-        seen,
-        said,
-        done,
-        pods: config.pods,
-        pools: config.pools,
-        commands: config.commands,
-        leadership: config.leadership,
-        renewed: config.renewed,
-        stop: config.stop,
-    };
+    let core = Core::new(
+        &config,
+        counters.clone(),
+        done_in,
+        (backlog, admission, synced),
+    );
+    let inputs = Inputs::new(config, said, done);
     CoreHandle {
         backlog: backlog_out,
         admission: admission_out,
         synced: synced_out,
         counters,
-        dispatch: DispatchServer::new(service).max_decoding_message_size(1024 * 1024),
+        dispatch: DispatchServer::new(service).max_decoding_message_size(MAX_MESSAGE),
         task: tokio::spawn(core.run(inputs)),
+    }
+}
+
+impl Inputs {
+    /// Starts the watch; takes over every other input.
+    fn new(
+        config: CoreConfig,
+        said: mpsc::Receiver<Said>,
+        done: mpsc::UnboundedReceiver<Done>,
+    ) -> Inputs {
+        let (seen_in, seen) = mpsc::channel(INPUTS);
+        tokio::spawn(watch_jobs(
+            config.client,
+            config.namespace,
+            seen_in,
+            config.stop.clone(),
+        ));
+        Inputs {
+            seen,
+            said,
+            done,
+            pods: config.pods,
+            pools: config.pools,
+            commands: config.commands,
+            leadership: config.leadership,
+            renewed: config.renewed,
+            stop: config.stop,
+        }
+    }
+}
+
+impl Core {
+    fn new(
+        config: &CoreConfig,
+        counters: Arc<CoreCounters>,
+        done: mpsc::UnboundedSender<Done>,
+        (backlog, admission, synced): Published,
+    ) -> Core {
+        let terms = Terms {
+            upload_ttl_floor: Duration::from_secs(config.upload_ttl_floor_seconds.into()),
+        };
+        let actor = Actor::new(
+            config.client.clone(),
+            config.store.clone(),
+            config.renewed.clone(),
+            counters.clone(),
+            done,
+        );
+        Core {
+            engine: Engine::new(),
+            memory: Memory::new(terms),
+            actor,
+            counters,
+            leadership: Leadership::Standby {
+                leader_address: None,
+            },
+            writing: HashMap::new(),
+            started: Instant::now(),
+            backlog,
+            admission,
+            synced,
+            published: Instant::now(),
+        }
     }
 }
 
@@ -146,7 +181,6 @@ impl Core {
                     self.on_leadership(leadership);
                 }
                 Ok(()) = inputs.renewed.changed() => {
-                    inputs.renewed.mark_unchanged();
                     self.step(Event::Alive);
                 }
             }

@@ -25,7 +25,7 @@ pub(super) fn backlog(
                 unfinished: view.unfinished,
                 oldest_queued_ms: view.oldest.map(|at| at.0),
                 call_seconds: view.call_seconds,
-                effective_limit: Some(view.effective_limit),
+                effective_limit: view.effective_limit,
                 workers: BTreeMap::new(),
             };
             (memory.names.pool_key(name), backlog)

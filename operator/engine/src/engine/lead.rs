@@ -121,7 +121,8 @@ impl Engine {
                 w.leases.keys().copied().collect::<Vec<_>>()
             })
             .unwrap_or_default();
-        if leases.is_empty() {
+        let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
+        if leases.is_empty() && !doomed {
             self.workers.remove(worker);
         }
         for attempt in leases {

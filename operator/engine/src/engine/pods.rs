@@ -9,7 +9,7 @@ use crate::time::{Now, Wall};
 
 impl Engine {
     pub(super) fn on_pod_draining(&mut self, worker: Uid) {
-        self.workers.update(worker, |w| w.doomed = true);
+        self.workers.doom(worker);
     }
 
     /// No process of this pod is left.

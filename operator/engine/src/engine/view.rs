@@ -29,8 +29,8 @@ pub struct PoolView {
     pub oldest: Option<Wall>,
     /// Mean seconds of a call.
     pub call_seconds: Option<f64>,
-    /// Calls at once that the limiter allows.
-    pub effective_limit: u32,
+    /// Calls at once that the limiter allows; `None`: only slots limit them.
+    pub effective_limit: Option<u32>,
 }
 
 impl Engine {
@@ -112,7 +112,6 @@ impl Engine {
     fn pool_view(&self, name: PoolName, due: Option<u32>) -> PoolView {
         let tally = self.index.tally(name);
         let pool = self.pools.get(&name);
-        let slots = self.workers.slots(name);
         let reserved = pool.map_or(0, |p| p.reserved);
         PoolView {
             queued: tally.queued,
@@ -125,7 +124,7 @@ impl Engine {
             unfinished: tally.queued.saturating_add(tally.running),
             oldest: self.index.oldest(name),
             call_seconds: pool.and_then(super::Pool::call_seconds),
-            effective_limit: pool.map_or(slots, |p| p.effective_limit(slots)),
+            effective_limit: pool.and_then(super::Pool::effective_limit),
         }
     }
 }

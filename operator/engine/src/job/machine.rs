@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rand::RngCore;
 
+use super::ends::End;
 use super::{Job, Phase, Reason, Spec, Status};
-use crate::backoff;
 use crate::ids::{Symbol, Uid};
 use crate::outcome::Class;
 use crate::policy::PoolPolicy;
@@ -238,7 +238,7 @@ impl Job {
         }
     }
 
-    fn buried(&self, mut next: Status, reason: Reason, now: Wall) -> Status {
+    pub(super) fn buried(&self, mut next: Status, reason: Reason, now: Wall) -> Status {
         let phase = match reason {
             Reason::Completed => Phase::Succeeded,
             _ => Phase::DeadLettered,
@@ -250,96 +250,6 @@ impl Job {
         next.mode_since = end.mode_since;
         next.finished = end.finished;
         next.next_attempt = None;
-        next
-    }
-}
-
-struct End<'a> {
-    job: &'a Job,
-    verdict: Verdict,
-    policy: &'a PoolPolicy,
-    now: Wall,
-}
-
-impl End<'_> {
-    fn rejected(&self, mut next: Status, rng: &mut dyn RngCore) -> Status {
-        next.rejections = next.rejections.saturating_add(1);
-        if self.verdict.credible || next.rejections >= 3 {
-            return self.job.buried(next, Reason::Rejected, self.now);
-        }
-        let nth = next.rejections;
-        self.back_off(next, nth, rng)
-    }
-
-    fn failed(&self, mut next: Status, rng: &mut dyn RngCore) -> Status {
-        if self.verdict.store_away {
-            return self.uncharged_backoff(next, rng);
-        }
-        if self.verdict.source_missing {
-            next.phase = Phase::Backoff;
-            next.reason = Reason::SourceUnavailable;
-            next.next_attempt = Some((self.now + SOURCE_RECHECK).ceil_second());
-            if self.job.spec.own_source {
-                return next;
-            }
-        }
-        next.uncharged = 0;
-        next.failures = next.failures.saturating_add(1);
-        if next.failures >= self.job.max_failures(self.policy) {
-            return self.job.buried(next, Reason::FailuresExhausted, self.now);
-        }
-        if self.verdict.source_missing {
-            return next;
-        }
-        let nth = next.failures;
-        self.back_off(next, nth, rng)
-    }
-
-    fn interrupted(&self, mut next: Status, rng: Option<&mut dyn RngCore>) -> Status {
-        next.uncharged = 0;
-        next.interruptions = next.interruptions.saturating_add(1);
-        if next.interruptions >= self.policy.interruption_limit.max(1) {
-            return self.job.buried(next, Reason::Poison, self.now);
-        }
-        let nth = next.interruptions;
-        match rng {
-            Some(rng) => self.back_off(next, nth, rng),
-            None => {
-                next.next_attempt = None;
-                next.worker = None;
-                next
-            }
-        }
-    }
-
-    fn uncharged_backoff(&self, mut next: Status, rng: &mut dyn RngCore) -> Status {
-        next.uncharged = next.uncharged.saturating_add(1);
-        let nth = next.uncharged;
-        self.back_off(next, nth, rng)
-    }
-
-    /// Lost and Released: at once again, but from the third in a row with a wait.
-    fn given_back(&self, mut next: Status, rng: &mut dyn RngCore) -> Status {
-        next.uncharged = next.uncharged.saturating_add(1);
-        if next.uncharged < 3 {
-            next.next_attempt = None;
-            return next;
-        }
-        let nth = next.uncharged - 2;
-        self.back_off(next, nth, rng)
-    }
-
-    fn back_off(&self, mut next: Status, nth: u32, rng: &mut dyn RngCore) -> Status {
-        let delay = backoff::delay(
-            nth,
-            self.policy.backoff_base,
-            self.policy.backoff_cap,
-            self.verdict.retry_after,
-            rng,
-        );
-        next.phase = Phase::Backoff;
-        next.reason = Reason::Backoff;
-        next.next_attempt = Some((self.now + delay).ceil_second());
         next
     }
 }

@@ -4,6 +4,7 @@
 //! worth. None of them knows another job, a limit or a clock.
 
 pub mod decide;
+mod ends;
 pub mod fence;
 pub mod machine;
 

@@ -165,15 +165,6 @@ impl Workers {
             .map(|(_, worker)| *worker)
     }
 
-    /// Slots of a pool's connected workers.
-    #[must_use]
-    pub fn slots(&self, pool: PoolName) -> u32 {
-        self.all
-            .values()
-            .filter(|w| w.pool == Some(pool) && w.session.is_some())
-            .fold(0, |sum, w| sum.saturating_add(w.slots))
-    }
-
     /// A stream begins. The worker dropped the old one before it said so: what it does not list, it never got.
     pub fn hello(&mut self, session: SessionId, worker: Uid, said: Said, now: Mono) -> Greeting {
         let Said {
@@ -214,7 +205,8 @@ impl Workers {
         entry.pool = Some(pool);
         entry.slots = slots;
         entry.instance = Some(instance);
-        entry.draining = false;
+        // Who leaves does not come back as the same process.
+        entry.draining &= !another_process;
         entry.absent_until = None;
         entry.session = Some(Session {
             id: session,
@@ -312,6 +304,12 @@ impl Workers {
     pub fn forget(&mut self, worker: Uid, attempt: AttemptId) -> bool {
         self.update(worker, |w| w.leases.remove(&attempt).is_some())
             .unwrap_or(false)
+    }
+
+    /// The pod is being deleted or disrupted. Remembered also of one that has not said Hello yet.
+    pub fn doom(&mut self, worker: Uid) {
+        self.all.entry(worker).or_default().doomed = true;
+        self.place(worker);
     }
 
     /// The pod is gone: what it held. Nothing of it runs any more.

@@ -285,3 +285,12 @@ fn a_foreign_attempt_in_a_heartbeat_is_told_to_stop_once() {
     assert_eq!(world.status(1).worker, Some(Uid(1)));
     assert_eq!(world.status(1).attempt, 1);
 }
+
+#[test]
+fn a_pod_that_was_leaving_before_it_came_to_this_leader_gets_nothing() {
+    let mut world = World::new();
+    world.feed(Event::PodDraining(Uid(1)));
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    assert!(world.leases().is_empty());
+}

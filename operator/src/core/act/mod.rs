@@ -1,6 +1,7 @@
 //! Executes what the engine decided: status writes, quorum reads, deletes, and the store's part. Each call has a timeout; each
 //! ends in one [`Done`] that goes back to the core.
 
+mod events;
 mod jobs;
 mod stored;
 
@@ -22,6 +23,8 @@ use super::seams::{FoundOutput, LeaseUrls, StoreWork};
 const WRITES: usize = 32;
 /// How many questions to the store run at once.
 const STORE_CALLS: usize = 16;
+/// How many Events are posted at once; more are dropped.
+const EVENTS: usize = 8;
 
 /// A claim must be settled before anybody else could hold the leader lease.
 pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -56,10 +59,10 @@ pub(crate) enum Outcome {
     Away,
     /// There is a final record.
     Record(u32),
-    /// The URLs of a lease.
-    Urls(Box<LeaseUrls>),
-    /// The outputs that are there, and whether those are all.
-    Outputs(Vec<FoundOutput>, bool),
+    /// The URLs of this attempt's lease.
+    Urls(u32, Box<LeaseUrls>),
+    /// The outputs of this attempt that are there, and whether those are all.
+    Outputs(u32, Vec<FoundOutput>, bool),
 }
 
 /// One finished call.
@@ -91,6 +94,7 @@ pub(crate) struct Actor {
     renewed: watch::Receiver<Instant>,
     writes: Arc<Semaphore>,
     store_calls: Arc<Semaphore>,
+    events: Arc<Semaphore>,
     counters: Arc<CoreCounters>,
     done: mpsc::UnboundedSender<Done>,
 }
@@ -110,6 +114,7 @@ impl Actor {
             renewed,
             writes: Arc::new(Semaphore::new(WRITES)),
             store_calls: Arc::new(Semaphore::new(STORE_CALLS)),
+            events: Arc::new(Semaphore::new(EVENTS)),
             counters,
             done,
         }

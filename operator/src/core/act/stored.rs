@@ -95,32 +95,31 @@ impl Actor {
                 timeout,
                 store_endpoint,
             } => {
-                let attempt = AttemptOf {
-                    job,
-                    attempt,
-                    pod_uid,
-                };
                 let request = LeaseRequest {
-                    attempt,
+                    attempt: AttemptOf {
+                        job,
+                        attempt,
+                        pod_uid,
+                    },
                     outputs,
                     timeout,
                     store_endpoint,
                 };
-                Outcome::Urls(Box::new(store.lease_urls(request).await?))
+                Outcome::Urls(attempt, Box::new(store.lease_urls(request).await?))
             }
             StoreTask::Outputs {
                 attempt,
                 pod_uid,
                 names,
             } => {
-                let attempt = AttemptOf {
+                let of = AttemptOf {
                     job,
                     attempt,
                     pod_uid,
                 };
-                let found = store.check_outputs(attempt, names.clone()).await?;
+                let found = store.check_outputs(of, names.clone()).await?;
                 let complete = names.iter().all(|n| found.iter().any(|f| f.name == *n));
-                Outcome::Outputs(found, complete)
+                Outcome::Outputs(attempt, found, complete)
             }
             StoreTask::Source => match store.source_state(job).await? {
                 SourceState::Present => Outcome::Yes,
