@@ -74,7 +74,7 @@ pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
         outputs: outputs.collect(),
         result: known.result,
         index_key: upload.index_key,
-        times: times(job, upload.times),
+        times: times(job, &upload.times),
         extra: upload.extra,
     })
 }
@@ -120,7 +120,7 @@ fn inherited(active: Option<Active>, stored: Option<Record>) -> Inherited {
     }
 }
 
-fn times(job: &VideoJob, earlier: Times) -> Times {
+fn times(job: &VideoJob, earlier: &Times) -> Times {
     let status = job.status.as_ref();
     let created = job.metadata.creation_timestamp.as_ref();
     Times {
@@ -131,7 +131,7 @@ fn times(job: &VideoJob, earlier: Times) -> Times {
         finished: status
             .and_then(|s| s.finish_time.as_ref())
             .map(|time| time.0),
-        ..earlier
+        ..earlier.clone()
     }
 }
 
