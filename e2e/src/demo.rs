@@ -139,7 +139,7 @@ async fn worker_killed(stack: &Stack) -> Result<Sent> {
     let upload = uploads::post(stack, &stack.uploader().await?, sample("bikes.mp4")?).await?;
     let job = jobs::until_called(stack, &upload.job(), LIMIT).await?;
     let (pod, uid) = jobs::worker(&job)?;
-    jobs::kill_worker(stack, &uid)?;
+    jobs::kill_container(stack, &uid, "worker").await?;
     stack.faults(&json!({})).await?;
     step(&format!(
         "killed the worker process of {pod} with -9 while it held {}",

@@ -114,17 +114,19 @@ pub fn reason(job: &VideoJob) -> String {
         .unwrap_or_default()
 }
 
-/// Sends SIGKILL to the main process of a worker's container, as the kernel's OOM killer would.
+/// Sends SIGKILL to a container's first process, as the kernel's OOM killer would.
 ///
 /// # Errors
-/// The process was not found.
-pub fn kill_worker(stack: &Stack, pod_uid: &str) -> Result<()> {
-    let pid = stack.cluster.container_pid(pod_uid, "worker")?;
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(pid),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .with_context(|| format!("kill -9 the worker process {pid}"))
+/// The process was not found; a kubelet may name a running container seconds after its start.
+pub async fn kill_container(stack: &Stack, pod_uid: &str, container: &str) -> Result<()> {
+    let what = format!("container {container} of pod {pod_uid} to be known");
+    let pid = wait::until(&what, Duration::from_secs(20), || async {
+        stack.cluster.container_pid(pod_uid, container).map(Some)
+    })
+    .await?;
+    let process = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL)
+        .with_context(|| format!("kill -9 the process {pid} of container {container}"))
 }
 
 /// Deletes a worker pod, with its grace period or at once.

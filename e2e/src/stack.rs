@@ -82,10 +82,18 @@ impl Stack {
     /// # Errors
     /// What helm or kubectl said.
     pub fn uninstall(&self) -> Result<()> {
-        self.cluster.helm(&["uninstall", RELEASE, "--namespace", RELEASE_NAMESPACE, "--ignore-not-found", "--wait"])?;
+        self.cluster.helm(&[
+            "uninstall",
+            RELEASE,
+            "--namespace",
+            RELEASE_NAMESPACE,
+            "--ignore-not-found",
+            "--wait",
+        ])?;
         for definition in kinora_crds::definitions()? {
             let name = definition.crd()?.metadata.name.unwrap_or_default();
-            self.cluster.kubectl(&["delete", "crd", &name, "--ignore-not-found", "--wait=true"])?;
+            self.cluster
+                .kubectl(&["delete", "crd", &name, "--ignore-not-found", "--wait=true"])?;
         }
         Ok(())
     }

@@ -94,11 +94,9 @@ async fn four_writes(context: &Context) -> Result<()> {
     }
     let api = jobs::api(stack);
     for name in &names {
-        wait::until(
-            &format!("{name} to be deleted"),
-            JOB,
-            || async { Ok(api.get_opt(name).await?.is_none().then_some(())) },
-        )
+        wait::until(&format!("{name} to be deleted"), JOB, || async {
+            Ok(api.get_opt(name).await?.is_none().then_some(()))
+        })
         .await?;
     }
     for name in &names {

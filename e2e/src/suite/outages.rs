@@ -44,11 +44,7 @@ async fn leader_killed(context: &Context) -> Result<()> {
         .split_once('_')
         .map(|(_, uid)| uid.to_owned())
         .context("holder is <pod>_<uid>")?;
-    let pid = stack.cluster.container_pid(&uid, "operator")?;
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(pid),
-        nix::sys::signal::Signal::SIGKILL,
-    )?;
+    jobs::kill_container(stack, &uid, "operator").await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let after = jobs::status(&job);
     ensure!(

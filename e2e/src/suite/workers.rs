@@ -46,7 +46,7 @@ async fn busy(context: &Context, milliseconds: u64) -> Result<(uploads::Uploaded
 async fn killed(context: &Context) -> Result<()> {
     let stack = &context.stack;
     let (upload, _, uid) = busy(context, 8_000).await?;
-    jobs::kill_worker(stack, &uid)?;
+    jobs::kill_container(stack, &uid, "worker").await?;
     stack.faults(&json!({})).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let status = jobs::status(&job);
