@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::args::{Args, AuthMode};
 use crate::auth::{Auth, Keys};
 use crate::budget::Budget;
-use crate::http::router;
+use crate::http::{router, waiting_router};
 use crate::janitor::{Janitor, clean};
 use crate::jobs::{JobSink, KubeSink};
 use crate::metrics::Metrics;
@@ -88,7 +88,8 @@ async fn run(args: Args) -> Result<(), RunError> {
             args.listen
         ))
     })?;
-    let Some(store) = store(&args, &end).await? else {
+    let listener = Arc::new(listener);
+    let Some(store) = while_alive(&listener, store(&args, &end)).await? else {
         return Ok(());
     };
     let client = kube::Client::try_default().await.map_err(|error| {
@@ -135,6 +136,20 @@ fn ending() -> Result<CancellationToken, RunError> {
         token.cancel();
     });
     Ok(end)
+}
+
+/// Answers the kubelet while the store is waited for: alive, not ready.
+async fn while_alive<T>(listener: &Arc<TcpListener>, work: impl Future<Output = T>) -> T {
+    let waiting = CancellationToken::new();
+    let serving = tokio::spawn(serve(
+        Arc::clone(listener),
+        waiting_router(),
+        waiting.clone(),
+    ));
+    let done = work.await;
+    waiting.cancel();
+    let _ = serving.await;
+    done
 }
 
 /// Connects to the store and proves it fit, waiting while it is only away. None when ended first.
@@ -232,7 +247,7 @@ async fn reload(keys: Keys, end: CancellationToken) {
 }
 
 /// Serves until the end is near; then not ready, bodies closed with their tails stored, requests answered.
-async fn serve_until(app: &Arc<App>, listener: TcpListener, end: CancellationToken) {
+async fn serve_until(app: &Arc<App>, listener: Arc<TcpListener>, end: CancellationToken) {
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, router(Arc::clone(app)), stop.clone()));
     end.cancelled().await;

@@ -19,7 +19,7 @@ const MAX_HEADERS: usize = 64;
 const MAX_CONNECTIONS: usize = 10_000;
 
 /// Serves until `end`, then lets running requests finish.
-pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken) {
+pub async fn serve(listener: Arc<TcpListener>, router: Router, end: CancellationToken) {
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {

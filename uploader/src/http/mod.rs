@@ -37,6 +37,18 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// What is served before the store has passed its test.
+pub fn waiting_router() -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .fallback(|| async {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "waiting for the object store\n",
+            )
+        })
+}
+
 /// The method that is meant: browsers behind old proxies name it in a header of a POST.
 fn meant(request: &Request) -> Method {
     let named = request

@@ -184,7 +184,11 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, router(Arc::clone(&app)), stop.clone()));
+        tokio::spawn(serve(
+            Arc::new(listener),
+            router(Arc::clone(&app)),
+            stop.clone(),
+        ));
         Replica {
             app,
             base: format!("http://{address}"),

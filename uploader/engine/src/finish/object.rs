@@ -7,6 +7,9 @@ use crate::parts::whole_parts;
 
 use super::{At, Facts, Finish, Finished, Start};
 
+/// So often a step is repeated that fails for good, in case somebody else did it.
+const MAX_ATTEMPTS: u8 = 5;
+
 impl Finish {
     /// Is the object there already? The sweeper first needs the slices, which only the state names.
     pub(super) fn find_source(&mut self) -> Next<Finished> {
@@ -107,7 +110,7 @@ impl Finish {
                 self.complete()
             }
             // The upload may be completed or gone; the listing says which.
-            Answer::Failed(_) => self.retry(At::ListParts),
+            Answer::Failed(_) if self.attempts < MAX_ATTEMPTS => self.retry(At::ListParts),
             other => self.give_up("store the last part", &other),
         }
     }
@@ -182,6 +185,10 @@ impl Finish {
         match answer {
             Answer::Put(PutAnswer::Written(_)) => self.decide(),
             Answer::Put(PutAnswer::Lost | PutAnswer::Unknown) => {
+                self.go(At::AfterVideo, Call::HeadVideo)
+            }
+            // The slices go when somebody else has finished: then the object is there.
+            Answer::Failed(_) if self.attempts < MAX_ATTEMPTS => {
                 self.go(At::AfterVideo, Call::HeadVideo)
             }
             other => self.give_up("store the object", &other),

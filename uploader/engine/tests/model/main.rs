@@ -120,7 +120,7 @@ impl World {
         if who >= self.running.len() {
             return;
         }
-        self.now += 150;
+        self.now += 151;
         self.nonce += 1;
         let nonce = format!("n{}", self.nonce);
         let said = self.running[who].step(&mut self.store, luck, self.now, &nonce);

@@ -68,7 +68,16 @@ impl Request {
         nonce: &str,
     ) -> Option<Said> {
         let ctx = Context { now_ms, nonce };
-        let answer = match self.calls.pop_front() {
+        if now_ms % 4 < 2 && self.takes_more() {
+            return self.feed(ctx);
+        }
+        // Calls of parts are on their way together and may come to their end in any order.
+        let next = if now_ms % 8 < 4 {
+            self.calls.pop_back()
+        } else {
+            self.calls.pop_front()
+        };
+        let answer = match next {
             Some(call) => store.execute(call, &self.ram, luck, self.length),
             None if self.begun => return self.feed(ctx),
             None => {
@@ -77,6 +86,18 @@ impl Request {
             }
         };
         self.take(answer, ctx)
+    }
+
+    /// Whether more of the body can come in beside the calls under way.
+    fn takes_more(&self) -> bool {
+        let Stage::Writing(writer) = &self.stage else {
+            return false;
+        };
+        let left = self
+            .body
+            .as_ref()
+            .is_some_and(|(_, body)| self.fed < body.len());
+        left && writer.status() == Status::Filling && writer.room() > 0
     }
 
     fn take(&mut self, answer: Answer, ctx: Context<'_>) -> Option<Said> {

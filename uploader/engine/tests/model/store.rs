@@ -136,7 +136,7 @@ impl Store {
                     }
                     Self::put(luck, true, "s".into())
                 }
-                None => panic!("slice {slice:?} has bytes nobody holds"),
+                None => Answer::Failed("slices are gone".into()),
             },
             Call::GetPending => Answer::Pending(self.pending),
             Call::PutPending => {
@@ -145,12 +145,12 @@ impl Store {
                 Self::put(luck, free, "p".into())
             }
             Call::PutVideo { slices } => {
-                let bytes = self
-                    .gather(0, length, &slices, ram)
-                    .expect("the whole object");
+                let Some(bytes) = self.gather(0, length, &slices, ram) else {
+                    return Answer::Failed("slices are gone".into());
+                };
                 assert!(
-                    self.pending,
-                    "the object became visible before the outbox entry"
+                    self.pending || self.video.is_some(),
+                    "visible before the outbox entry"
                 );
                 Self::put_absent(&mut self.video, bytes, luck)
             }
@@ -255,7 +255,7 @@ impl Store {
         luck: Luck,
     ) -> Answer {
         let Some(bytes) = self.gather(range.0, range.1, slices, ram) else {
-            panic!("part {part} has bytes nobody holds");
+            return Answer::Failed("slices are gone".into());
         };
         let etag = self.etag();
         let Some(rows) = self.multiparts.get_mut(id) else {

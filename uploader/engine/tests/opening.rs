@@ -1,0 +1,475 @@
+//! What a request finds and what it does about it: tables of the opening, the recovery of an
+//! offset, and the writer's close.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed expectation is the test's finding"
+)]
+
+use std::collections::BTreeMap;
+
+use kinora_upload_engine::document::{MAX_SLICES, SmallPatches, VERSION};
+use kinora_upload_engine::open::{Goal, Open, Opened, SMALL_PER_MINUTE, TAKE_OVER_MS};
+use kinora_upload_engine::parts::{Recovered, SeenPart, recover};
+use kinora_upload_engine::write::{Cause, Event, Status, Writer};
+use kinora_upload_engine::{
+    Answer, Call, Context, Next, Owner, Phase, Principal, PutAnswer, Slice, State, crc,
+};
+
+fn doc(phase: Phase, offset: u64) -> State {
+    State {
+        v: VERSION,
+        id: "a-1".into(),
+        owner: Owner {
+            iss: "apikey".into(),
+            sub: "k".into(),
+        },
+        tenant: "acme".into(),
+        profile: "default".into(),
+        metadata: BTreeMap::new(),
+        upload_metadata: None,
+        length: Some(100),
+        part_size: 10,
+        key: "videos/x".into(),
+        multipart: Some("m".into()),
+        epoch: 3,
+        phase,
+        offset,
+        tail: vec![],
+        spent: vec![],
+        crc: Some(0),
+        sniffed: true,
+        reason: None,
+        small: SmallPatches::default(),
+        created_ms: 0,
+        nonce: "theirs".into(),
+        extra: serde_json::Map::new(),
+    }
+}
+
+fn ctx(now_ms: u64) -> Context<'static> {
+    Context {
+        now_ms,
+        nonce: "mine",
+    }
+}
+
+fn slice(part: u32, from: u64, to: u64) -> Slice {
+    Slice {
+        part,
+        epoch: 1,
+        from,
+        to,
+    }
+}
+
+fn found(doc: State) -> Answer {
+    Answer::State(Some((Box::new(doc), "e".into())))
+}
+
+/// One step into an upload that is stored like this.
+fn first(goal: Goal, stored: State) -> Next<Opened> {
+    let mut open = Open::new(goal, None);
+    assert_eq!(open.step(Answer::Begin, ctx(0)), Next::Call(Call::GetState));
+    open.step(found(stored), ctx(0))
+}
+
+fn word(next: &Next<Opened>) -> &'static str {
+    match next {
+        Next::Call(Call::PutState { doc, .. }) => match doc.phase {
+            Phase::Open => "swap to open",
+            Phase::Closed => "swap to closed",
+            Phase::Dead => "swap to dead",
+            Phase::Finishing => "swap to finishing",
+        },
+        Next::Call(Call::AskWriter) => "ask the writer",
+        Next::Call(Call::ListParts { .. }) => "list the parts",
+        Next::Call(Call::Wait { .. }) => "wait",
+        Next::Call(_) => "another call",
+        Next::Done(Opened::Closed(_)) => "answer the offset",
+        Next::Done(Opened::WrongOffset(_)) => "wrong offset",
+        Next::Done(Opened::TooLong(_)) => "too long",
+        Next::Done(Opened::TooManySmall(_)) => "too many small",
+        Next::Done(Opened::Whole(..)) => "finish",
+        Next::Done(Opened::Dead { .. }) => "dead",
+        Next::Done(_) => "another end",
+    }
+}
+
+#[test]
+fn what_a_request_does_follows_from_the_phase() {
+    let write = |offset, body| Goal::Write { offset, body };
+    let mut busy = doc(Phase::Closed, 20);
+    busy.small = SmallPatches {
+        minute: 0,
+        count: SMALL_PER_MINUTE,
+    };
+    let cases = [
+        (
+            "HEAD of a closed upload",
+            Goal::Read,
+            doc(Phase::Closed, 20),
+            "answer the offset",
+        ),
+        (
+            "HEAD while another writes",
+            Goal::Read,
+            doc(Phase::Open, 20),
+            "ask the writer",
+        ),
+        (
+            "HEAD of one that is being finished",
+            Goal::Read,
+            doc(Phase::Finishing, 100),
+            "finish",
+        ),
+        (
+            "HEAD of one that is full without an outbox entry",
+            Goal::Read,
+            doc(Phase::Closed, 100),
+            "finish",
+        ),
+        (
+            "HEAD of a dead one",
+            Goal::Read,
+            doc(Phase::Dead, 20),
+            "dead",
+        ),
+        (
+            "PATCH at the right offset",
+            write(20, Some(80)),
+            doc(Phase::Closed, 20),
+            "swap to open",
+        ),
+        (
+            "PATCH of unknown size",
+            write(20, None),
+            doc(Phase::Closed, 20),
+            "swap to open",
+        ),
+        (
+            "PATCH below the offset",
+            write(10, Some(5)),
+            doc(Phase::Closed, 20),
+            "wrong offset",
+        ),
+        (
+            "PATCH above the offset",
+            write(30, Some(5)),
+            doc(Phase::Closed, 20),
+            "wrong offset",
+        ),
+        (
+            "PATCH beyond the length",
+            write(20, Some(81)),
+            doc(Phase::Closed, 20),
+            "too long",
+        ),
+        (
+            "PATCH whose end overflows",
+            write(20, Some(u64::MAX)),
+            doc(Phase::Closed, 20),
+            "too long",
+        ),
+        (
+            "PATCH while another writes",
+            write(20, Some(80)),
+            doc(Phase::Open, 20),
+            "ask the writer",
+        ),
+        (
+            "PATCH of a full one",
+            write(100, Some(1)),
+            doc(Phase::Closed, 100),
+            "finish",
+        ),
+        (
+            "an eleventh small PATCH",
+            write(20, Some(1)),
+            busy.clone(),
+            "too many small",
+        ),
+        (
+            "a small PATCH that ends the upload",
+            write(20, Some(80)),
+            busy,
+            "swap to open",
+        ),
+        (
+            "DELETE while another writes",
+            Goal::Terminate,
+            doc(Phase::Open, 20),
+            "swap to dead",
+        ),
+        (
+            "DELETE of a closed one",
+            Goal::Terminate,
+            doc(Phase::Closed, 20),
+            "swap to dead",
+        ),
+        (
+            "DELETE of one that is being finished",
+            Goal::Terminate,
+            doc(Phase::Finishing, 100),
+            "finish",
+        ),
+        (
+            "expiry of a closed one",
+            Goal::Expire,
+            doc(Phase::Closed, 20),
+            "swap to dead",
+        ),
+        (
+            "expiry of a full one",
+            Goal::Expire,
+            doc(Phase::Closed, 100),
+            "finish",
+        ),
+        (
+            "expiry of one whose writer died",
+            Goal::Expire,
+            doc(Phase::Open, 20),
+            "list the parts",
+        ),
+    ];
+    for (name, goal, stored, want) in cases {
+        assert_eq!(word(&first(goal, stored)), want, "{name}");
+    }
+}
+
+/// covers: T26
+#[test]
+fn a_stranger_changes_nothing() {
+    let stranger = Principal {
+        owner: Owner {
+            iss: "apikey".into(),
+            sub: "other".into(),
+        },
+        tenant: "acme".into(),
+        tenant_wide: false,
+    };
+    for phase in [Phase::Open, Phase::Closed, Phase::Finishing, Phase::Dead] {
+        for goal in [
+            Goal::Read,
+            Goal::Terminate,
+            Goal::Write {
+                offset: 20,
+                body: None,
+            },
+        ] {
+            let mut open = Open::new(goal, Some(stranger.clone()));
+            open.step(Answer::Begin, ctx(0));
+            assert_eq!(
+                open.step(found(doc(phase, 20)), ctx(0)),
+                Next::Done(Opened::Foreign)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_silent_writer_is_asked_waited_for_and_taken_over() {
+    let mut open = Open::new(Goal::Read, None);
+    open.step(Answer::Begin, ctx(0));
+    let stored = doc(Phase::Open, 20);
+    assert_eq!(
+        open.step(found(stored.clone()), ctx(0)),
+        Next::Call(Call::AskWriter)
+    );
+    assert_eq!(word(&open.step(Answer::Asked(false), ctx(0))), "wait");
+    open.step(Answer::Waited, ctx(100));
+    assert_eq!(word(&open.step(found(stored.clone()), ctx(100))), "wait");
+    open.step(Answer::Waited, ctx(TAKE_OVER_MS));
+    assert_eq!(
+        word(&open.step(found(stored), ctx(TAKE_OVER_MS))),
+        "list the parts"
+    );
+    let parts = (0..4).map(|part| seen(part, 10, 0)).collect();
+    let swap = open.step(Answer::Parts(Some(parts)), ctx(TAKE_OVER_MS));
+    let Next::Call(Call::PutState { doc, .. }) = swap else {
+        panic!("{swap:?}")
+    };
+    assert_eq!((doc.phase, doc.offset, doc.epoch), (Phase::Closed, 40, 4));
+    let end = open.step(
+        Answer::Put(PutAnswer::Written("f".into())),
+        ctx(TAKE_OVER_MS),
+    );
+    assert_eq!(word(&end), "answer the offset");
+}
+
+#[test]
+fn whoever_finds_his_nonce_after_an_unclear_answer_has_won() {
+    let goal = Goal::Write {
+        offset: 20,
+        body: Some(80),
+    };
+    for unclear in [PutAnswer::Lost, PutAnswer::Unknown] {
+        for (nonce, phase, want) in [
+            ("mine", Phase::Open, true),
+            ("theirs", Phase::Closed, false),
+            ("another", Phase::Open, false),
+        ] {
+            let mut open = Open::new(goal.clone(), None);
+            open.step(Answer::Begin, ctx(0));
+            open.step(found(doc(Phase::Closed, 20)), ctx(0));
+            assert_eq!(
+                open.step(Answer::Put(unclear.clone()), ctx(0)),
+                Next::Call(Call::GetState)
+            );
+            let stored = State {
+                nonce: nonce.into(),
+                ..doc(phase, 20)
+            };
+            let next = open.step(Answer::State(Some((Box::new(stored), "g".into()))), ctx(0));
+            let won = matches!(next, Next::Done(Opened::Writer(..)));
+            assert_eq!(won, want, "{unclear:?}, then {nonce}: {next:?}");
+        }
+    }
+}
+
+fn seen(part: u32, size: u64, modified_ms: u64) -> SeenPart {
+    SeenPart {
+        part,
+        size,
+        etag: format!("{part}-{size}"),
+        modified_ms,
+        crc: None,
+    }
+}
+
+/// covers: T23
+#[test]
+fn an_offset_is_recovered_from_contiguous_whole_parts_and_the_tail() {
+    let stored = State {
+        tail: vec![slice(2, 20, 25)],
+        ..doc(Phase::Open, 25)
+    };
+    let cases = [
+        (
+            "what the state says",
+            vec![seen(0, 10, 0), seen(1, 10, 0)],
+            Some(25),
+        ),
+        (
+            "one part more takes the tail's place",
+            vec![seen(0, 10, 0), seen(1, 10, 0), seen(2, 10, 0)],
+            Some(30),
+        ),
+        (
+            "a hole ends the run",
+            vec![seen(0, 10, 0), seen(1, 10, 0), seen(3, 10, 0)],
+            Some(25),
+        ),
+        (
+            "a torn part is none",
+            vec![seen(0, 10, 0), seen(1, 10, 0), seen(2, 6, 0)],
+            Some(25),
+        ),
+        (
+            "a part listed twice, once torn",
+            vec![
+                seen(0, 10, 0),
+                seen(1, 10, 0),
+                seen(2, 4, 9),
+                seen(2, 10, 1),
+            ],
+            Some(30),
+        ),
+        (
+            "fewer than promised is a fault of the store",
+            vec![seen(0, 10, 0)],
+            None,
+        ),
+    ];
+    for (name, parts, want) in cases {
+        let got = match recover(&stored, &parts) {
+            Recovered::At(doc) => Some(doc.offset),
+            Recovered::Short { .. } => None,
+        };
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[test]
+fn the_sixteenth_slice_is_followed_by_one_for_all() {
+    let mut stored = State {
+        length: Some(1000),
+        part_size: 1000,
+        multipart: None,
+        ..doc(Phase::Open, 0)
+    };
+    stored.tail = (0..MAX_SLICES as u64).map(|n| slice(0, n, n + 1)).collect();
+    stored.offset = MAX_SLICES as u64;
+    let mut writer = Writer::new(stored, "e".into());
+    writer.step(Event::Bytes(4), ctx(0));
+    let calls = writer.step(Event::Close(Cause::End, 0), ctx(0));
+    let [Call::PutSlice { slice, merge }] = calls.as_slice() else {
+        panic!("{calls:?}")
+    };
+    assert_eq!((slice.from, slice.to, merge.len()), (0, 20, MAX_SLICES));
+    let calls = writer.step(
+        Event::Answer(Answer::Put(PutAnswer::Written("s".into()))),
+        ctx(0),
+    );
+    let [Call::PutState { doc, .. }] = calls.as_slice() else {
+        panic!("{calls:?}")
+    };
+    assert_eq!(
+        (doc.offset, doc.tail.len(), doc.spent.len()),
+        (20, 1, MAX_SLICES)
+    );
+}
+
+#[test]
+fn a_failed_part_takes_back_what_came_after_it() {
+    let mut writer = Writer::new(doc(Phase::Open, 20), "e".into());
+    for _ in 0..2 {
+        assert_eq!(writer.room(), 10);
+        assert_eq!(writer.step(Event::Bytes(10), ctx(0)).len(), 1);
+    }
+    assert_eq!(writer.room(), 0, "two parts in flight");
+    writer.step(
+        Event::Answer(Answer::Part {
+            part: 3,
+            etag: "p".into(),
+        }),
+        ctx(0),
+    );
+    writer.step(Event::Answer(Answer::Failed("timeout".into())), ctx(0));
+    assert!(writer.in_trouble() && writer.room() == 0);
+    let calls = writer.step(Event::Close(Cause::Client, crc::of(&[0; 20])), ctx(0));
+    let [Call::PutState { doc, .. }] = calls.as_slice() else {
+        panic!("{calls:?}")
+    };
+    assert_eq!(
+        (doc.phase, doc.offset),
+        (Phase::Closed, 20),
+        "part 3 is there, part 2 is not"
+    );
+    writer.step(
+        Event::Answer(Answer::Put(PutAnswer::Written("f".into()))),
+        ctx(0),
+    );
+    assert!(matches!(
+        writer.status(),
+        Status::Closed { trouble: Some(_) }
+    ));
+}
+
+#[test]
+fn unknown_fields_survive_and_a_newer_document_is_refused() {
+    let mut value = serde_json::to_value(doc(Phase::Closed, 20)).unwrap();
+    value["later"] = "kept".into();
+    let parsed = State::parse(value.to_string().as_bytes()).unwrap();
+    let again: serde_json::Value = serde_json::from_slice(&parsed.to_bytes().unwrap()).unwrap();
+    assert_eq!(again["later"], "kept");
+    assert_eq!(State::parse(again.to_string().as_bytes()).unwrap(), parsed);
+    value["v"] = 2.into();
+    assert!(
+        State::parse(value.to_string().as_bytes())
+            .unwrap_err()
+            .to_string()
+            .contains("version 2")
+    );
+}
