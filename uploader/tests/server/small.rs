@@ -304,28 +304,37 @@ async fn the_status_follows_the_job_and_links_its_outputs() {
         .put(key, "made".into(), Default::default())
         .await
         .unwrap();
-    world.jobs.edit(&id, |job| {
-        let status = job.status.get_or_insert_default();
-        status.state = "Succeeded".into();
-        status.outputs = vec![kinora_crds::Output {
-            name: "video".into(),
-            uri: key.into(),
-            ..Default::default()
-        }];
-    });
-    let status = world.status(&replica, &id).await;
-    assert_eq!(status["state"], "succeeded");
-    let url = status["outputs"][0]["url"].as_str().unwrap();
-    assert_eq!(
-        world
-            .http
-            .get(url)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap(),
-        "made"
-    );
+    let full = format!("s3://{}/{key}", world.store.bucket());
+    for (uri, presigned) in [
+        (key, true),
+        (&full, true),
+        ("outputs/2026-01-01/00/another/1-0a1b2c3d/video", false),
+    ] {
+        world.jobs.edit(&id, |job| {
+            job.metadata.uid = Some("uid".into());
+            let status = job.status.get_or_insert_default();
+            status.state = "Succeeded".into();
+            status.outputs = vec![kinora_crds::Output {
+                name: "video".into(),
+                uri: uri.into(),
+                ..Default::default()
+            }];
+        });
+        let status = world.status(&replica, &id).await;
+        assert_eq!(status["state"], "succeeded");
+        let url = status["outputs"][0]["url"].as_str().unwrap();
+        assert_eq!(url != uri, presigned, "{uri}: only the job's own keys");
+        if presigned {
+            let made = world
+                .http
+                .get(url)
+                .send()
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap();
+            assert_eq!(made, "made");
+        }
+    }
 }
