@@ -37,6 +37,11 @@ pub(super) struct Forward {
 /// # Errors
 /// The wanted port is taken, or the forwarder did not start.
 pub(super) fn ensure(layout: &Layout, name: &str, port: Option<u16>, target: &str) -> Result<u16> {
+    // Whoever drives a cluster calls from inside its namespace, where a listening port is of no use to the host.
+    netns::on_host(|| ensure_here(layout, name, port, target))
+}
+
+fn ensure_here(layout: &Layout, name: &str, port: Option<u16>, target: &str) -> Result<u16> {
     let component = format!("forward-{name}");
     let before = recorded(layout, name);
     let running = before

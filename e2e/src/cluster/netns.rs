@@ -95,6 +95,24 @@ pub(super) fn enter(layout: &Layout) -> Result<()> {
         .with_context(|| format!("enter the network namespace {}", layout.scope()))
 }
 
+/// Runs `work` on a thread in the namespace of this process's first thread, which never enters a cluster.
+///
+/// # Errors
+/// The namespace cannot be entered, or those of `work`.
+pub(super) fn on_host<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let host =
+                File::open("/proc/self/ns/net").context("open the host's network namespace")?;
+            setns(host, CloneFlags::CLONE_NEWNET).context("enter the host's network namespace")?;
+            work()
+        });
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// A command that runs in the namespace and is marked as the cluster's.
 #[must_use]
 pub(super) fn inside(layout: &Layout, program: impl AsRef<std::ffi::OsStr>) -> Command {
