@@ -3,6 +3,7 @@
 mod answers;
 mod create;
 mod health;
+mod linger;
 pub mod problem;
 pub mod tus;
 mod uploads;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -31,6 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/videos/{id}", any(one_video))
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn_with_state(Arc::clone(&app), dress))
+        .layer(from_fn(linger::linger))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -338,3 +338,27 @@ async fn the_status_follows_the_job_and_links_its_outputs() {
         }
     }
 }
+
+/// covers: F7
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let world = World::new("s9").await;
+    let replica = world.replica().await;
+    let upload = world.create(&replica, 100).await;
+    let text = vec![b'x'; 12 << 20];
+    for (token, path, want) in [
+        ("phone.wrong", "/v1/uploads".to_owned(), 401),
+        ("phone.secret", "/v1/uploads".to_owned(), 415),
+        ("phone.secret", format!("/v1/uploads/{upload}"), 405),
+    ] {
+        let request = world
+            .http
+            .post(format!("{}{path}", replica.base))
+            .bearer_auth(token);
+        let answer = request.body(text.clone()).send().await;
+        let answer = answer.unwrap_or_else(|error| panic!("{path} by {token}: {error}"));
+        assert_eq!(answer.status(), want, "{path} by {token}");
+        let problem: serde_json::Value = answer.json().await.unwrap();
+        assert!(problem["detail"].is_string(), "{problem}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Refusals that arrive: a server that answers and closes while the client still sends resets the connection, and the
+//! client sees a broken pipe in place of the problem document. So what is left of a refused body is read and dropped,
+//! up to a bound, while the answer is under way.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+/// Of a refused body, this much is read; what is longer breaks off, as it would have at once.
+const MOST_BYTES: usize = 16 << 20;
+/// And for this long.
+const MOST_TIME: Duration = Duration::from_secs(10);
+
+/// Lends the body to the handler; a refusal gets it back and reads on.
+pub(super) async fn linger(request: Request, next: Next) -> Response {
+    // Such a client sends no body before it was asked to, and a refusal does not ask.
+    if request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let (give_back, given_back) = oneshot::channel();
+    let request = request.map(|body| {
+        Body::new(Lent {
+            body: Some(body),
+            give_back: Some(give_back),
+        })
+    });
+    let answer = next.run(request).await;
+    if answer.status().is_client_error() || answer.status().is_server_error() {
+        tokio::spawn(tokio::time::timeout(MOST_TIME, async {
+            if let Ok(body) = given_back.await {
+                drop_bytes(body).await;
+            }
+        }));
+    }
+    answer
+}
+
+async fn drop_bytes(mut body: Body) {
+    let mut read = 0;
+    while read < MOST_BYTES {
+        let Some(Ok(frame)) = body.frame().await else {
+            return;
+        };
+        read += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+/// A body that goes back where it came from when the handler is done with it before its end.
+struct Lent {
+    body: Option<Body>,
+    give_back: Option<oneshot::Sender<Body>>,
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = self.body.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.body = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(body), Some(give_back)) = (self.body.take(), self.give_back.take()) {
+            // Nobody listens after a success: then the body goes with its connection.
+            let _ = give_back.send(body);
+        }
+    }
+}
