@@ -2,14 +2,15 @@
 //!
 //! Used by the demo and by the test suite; both then talk to it through [`crate::uploads`] and [`crate::jobs`].
 
-use std::collections::BTreeMap;
+mod secrets;
+mod values;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams};
-use sha2::{Digest, Sha256};
 
 use crate::cluster::Cluster;
 use crate::tools::repository_root;
@@ -114,44 +115,13 @@ impl Stack {
             )
             .timeout(Duration::from_mins(2))
             .build()?;
-        let api_key = format!("{KEY_ID}.{}", demo_secret(&cluster)?);
+        let api_key = format!("{KEY_ID}.{}", secrets::demo_secret(&cluster)?);
         Ok(Self {
             cluster,
             client,
             api_key,
             http,
         })
-    }
-
-    /// Namespaces of release and jobs, and the Secrets that a person makes before an install.
-    ///
-    /// # Errors
-    /// What kubectl said.
-    pub fn namespaces_and_secrets(&self) -> Result<()> {
-        let (access_key, secret_key) = self.cluster.store_credentials()?;
-        let (_, secret) = self.api_key.split_once('.').context("api key")?;
-        let api_key = serde_json::json!({
-            "sha256": hex::encode(Sha256::digest(secret)), "tenant": "demo", "scopes": ["kinora:upload", "kinora:tenant"],
-        });
-        let mut documents = Vec::new();
-        for namespace in [RELEASE_NAMESPACE, JOBS_NAMESPACE] {
-            documents.push(serde_json::json!({
-                "apiVersion": "v1", "kind": "Namespace",
-                "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-            }));
-        }
-        documents.push(secret_object(
-            "kinora-store",
-            &[
-                ("access-key-id", &access_key),
-                ("secret-access-key", &secret_key),
-            ],
-        ));
-        documents.push(secret_object(
-            "kinora-api-keys",
-            &[(KEY_ID, &api_key.to_string())],
-        ));
-        self.apply(&documents)
     }
 
     /// `kubectl apply` of JSON documents.
@@ -170,7 +140,7 @@ impl Stack {
     /// # Errors
     /// What kubectl said.
     pub fn reference_service(&self, images: &Images) -> Result<()> {
-        let manifest = include_str!("../deploy/reference-service.yaml")
+        let manifest = include_str!("../../deploy/reference-service.yaml")
             .replace("@REGISTRY@", &images.registry)
             .replace("@TAG@", &images.tag);
         self.cluster
@@ -181,7 +151,10 @@ impl Stack {
 
     fn helm_install(&self, options: &StackOptions) -> Result<()> {
         let values = self.cluster.state_dir().join("values.json");
-        std::fs::write(&values, serde_json::to_vec_pretty(&chart_values(options))?)?;
+        std::fs::write(
+            &values,
+            serde_json::to_vec_pretty(&values::chart_values(options))?,
+        )?;
         let chart = repository_root().join("charts/kinora");
         self.cluster
             .helm(&[
@@ -375,62 +348,4 @@ pub fn is_ready(pod: &Pod) -> bool {
         all.iter()
             .any(|one| one.type_ == "Ready" && one.status == "True")
     })
-}
-
-/// The chart's values for the local cluster.
-fn chart_values(options: &StackOptions) -> serde_json::Value {
-    serde_json::json!({
-        "image": {"registry": options.images.registry, "tag": options.images.tag, "pullPolicy": "IfNotPresent"},
-        "operator": {"replicas": options.operator_replicas},
-        "uploader": {"replicas": options.uploader_replicas},
-        "store": {"endpoint": format!("http://{}:8333", crate::cluster::STORE_HOST), "bucket": BUCKET, "region": "us-east-1"},
-        "jobs": {"namespace": JOBS_NAMESPACE},
-        "insecure": options.upload_ttl_floor_seconds < UPLOAD_TTL_SECONDS,
-        "uploadTtlFloorSeconds": options.upload_ttl_floor_seconds,
-        "profiles": {
-            "default": {"maxBytes": 300_000_000, "ttlSecondsAfterFinished": UPLOAD_TTL_SECONDS},
-            (SHORT_LIVED): {"maxBytes": 300_000_000, "ttlSecondsAfterFinished": options.upload_ttl_floor_seconds},
-        },
-        "pool": {"spec": {
-            "default": true,
-            "service": {
-                "protocol": "Grpc",
-                "endpoint": format!("http://reference-service.{SERVICE_NAMESPACE}.svc:50051"),
-                "outputs": ["video", "thumbnail"],
-                "timeoutSeconds": 120,
-            },
-            "expectedSeconds": 10,
-            "retry": {"baseSeconds": 1, "maxSeconds": 2, "maxFailures": 5},
-            "slotsPerWorker": 1,
-            "scaling": {
-                "mode": "Internal", "minReplicas": 0, "maxReplicas": 3,
-                "scaleDownStabilizationSeconds": options.scale_down_seconds, "drainSeconds": 60,
-            },
-        }},
-    })
-}
-
-fn secret_object(name: &str, entries: &[(&str, &str)]) -> serde_json::Value {
-    let data: BTreeMap<_, _> = entries.iter().copied().collect();
-    serde_json::json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": {"name": name, "namespace": RELEASE_NAMESPACE}, "stringData": data,
-    })
-}
-
-/// The secret of the demo's API key, made once per cluster and kept beside its other credentials.
-fn demo_secret(cluster: &Cluster) -> Result<String> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = cluster.state_dir().join("demo-api-key");
-    if let Ok(secret) = std::fs::read_to_string(&path) {
-        return Ok(secret);
-    }
-    let secret = hex::encode(rand::random::<[u8; 24]>());
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)?;
-    std::io::Write::write_all(&mut file, secret.as_bytes())?;
-    Ok(secret)
 }
