@@ -9,7 +9,7 @@ use crate::cluster::{self, Cluster, DEFAULT_NAME, State, Status};
 use crate::progress::Progress;
 use crate::stack::Images;
 use crate::tools::wheel;
-use crate::{command, demo, host, images, test};
+use crate::{command, demo, figures, host, images, test};
 
 /// Kinora's workshop: a local Kubernetes, the demo, the tests.
 ///
@@ -42,6 +42,8 @@ enum Job {
     /// Steps are fmt, clippy, unit, generated, deny, chart, e2e. The last line is always `N passed, N failed`; the exit
     /// code is 1 when anything failed. The e2e step needs root and uses a cluster of its own, called `test`.
     Test(test::Options),
+    /// Install Kinora on the local cluster and tell what one job costs: API writes, latency, bytes, memory.
+    Figures(Asked),
     /// Carries a forwarded port; started by `cluster up`.
     #[command(hide = true)]
     ForwardDaemon(ForwardDaemon),
@@ -144,6 +146,7 @@ fn run(job: Job) -> Result<ExitCode> {
         } else {
             ExitCode::FAILURE
         }),
+        Job::Figures(asked) => figures(&asked),
         Job::ForwardDaemon(it) => {
             cluster::serve_forward(&it.name, &it.forward, it.port, &it.target)
                 .map(|()| ExitCode::SUCCESS)
@@ -243,16 +246,39 @@ fn import(named: &Named) -> Result<ExitCode> {
 }
 
 fn play(named: &Named) -> Result<ExitCode> {
-    let cluster = Cluster::up(&named.name)?;
+    let (cluster, images) = up_with_images(&named.name)?;
+    let ffmpeg = wheel::FFMPEG.binary()?;
+    cluster.block_on(|| demo::play(cluster.clone(), images, ffmpeg))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn up_with_images(name: &str) -> Result<(Cluster, Images)> {
+    let cluster = Cluster::up(name)?;
     let mut progress = Progress::new("images", 3);
     let built = images::build(&mut progress)?;
     images::load(&cluster, &built, &mut progress)?;
-    let ffmpeg = wheel::FFMPEG.binary()?;
-    let images = Images {
-        registry: images::REGISTRY.to_owned(),
-        tag: built.tag,
-    };
-    cluster.block_on(|| demo::play(cluster.clone(), images, ffmpeg))?;
+    let registry = images::REGISTRY.to_owned();
+    Ok((
+        cluster,
+        Images {
+            registry,
+            tag: built.tag,
+        },
+    ))
+}
+
+fn figures(asked: &Asked) -> Result<ExitCode> {
+    let (cluster, images) = up_with_images(&asked.cluster.name)?;
+    let mut progress = Progress::new("figures", 1);
+    let found = progress.step(
+        "install Kinora, upload 20 videos one by one, wait for their end",
+        || cluster.block_on(|| figures::run(cluster.clone(), images)),
+    )?;
+    if asked.json {
+        say!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        say!("{}", serde_yaml::to_string(&found)?);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

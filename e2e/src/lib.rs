@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod command;
 pub mod demo;
 pub mod diagnose;
+pub mod figures;
 pub mod hello;
 pub mod host;
 pub mod images;
