@@ -71,6 +71,18 @@ impl Weed {
     /// # Errors
     /// If the program is missing or does not become ready.
     pub async fn start() -> Result<Self, WeedError> {
+        Self::start_with(true).await
+    }
+
+    /// The same without identities: signatures are not looked at, so a proxy may change requests on their way.
+    ///
+    /// # Errors
+    /// As [`Weed::start`].
+    pub async fn start_open() -> Result<Self, WeedError> {
+        Self::start_with(false).await
+    }
+
+    async fn start_with(identities: bool) -> Result<Self, WeedError> {
         let program = find().ok_or(WeedError::NotFound)?;
         let dir = tempfile::Builder::new()
             .prefix("kinora-weed-")
@@ -83,7 +95,7 @@ impl Weed {
             .args(["-c", KEEPER, "weed-keeper"])
             .arg(&dir)
             .arg(program)
-            .args(arguments(&dir, &ports));
+            .args(arguments(&dir, &ports, identities));
         let keeper = keeper
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -215,7 +227,7 @@ fn free_ports() -> io::Result<[u16; 8]> {
     Ok(ports)
 }
 
-fn arguments(dir: &Path, ports: &[u16; 8]) -> Vec<String> {
+fn arguments(dir: &Path, ports: &[u16; 8], identities: bool) -> Vec<String> {
     let [
         s3,
         s3_grpc,
@@ -227,7 +239,7 @@ fn arguments(dir: &Path, ports: &[u16; 8]) -> Vec<String> {
         filer_grpc,
     ] = ports;
     let path = |name: &str| dir.join(name).display().to_string();
-    vec![
+    let mut arguments = vec![
         "server".into(),
         format!("-dir={}", path("data")),
         "-ip=127.0.0.1".into(),
@@ -251,6 +263,9 @@ fn arguments(dir: &Path, ports: &[u16; 8]) -> Vec<String> {
         // Otherwise a mistyped bucket springs into existence.
         "-s3.autoCreateBucket=false".into(),
         format!("-s3.localSocket={}", path("s3.sock")),
-        format!("-s3.config={}", path("s3.json")),
-    ]
+    ];
+    if identities {
+        arguments.push(format!("-s3.config={}", path("s3.json")));
+    }
+    arguments
 }
