@@ -12,6 +12,7 @@ use crate::{jobs, uploads, wait};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
+        case!("an-idle-kinora-writes-nothing-but-leases", idle),
         case!(
             "a-finished-job-is-deleted-after-its-record-exists",
             deleted_after_record
@@ -22,6 +23,23 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         case!("a-successful-job-costs-four-api-writes", four_writes),
     ]
+}
+
+/// Pool status may be written every ten seconds; a leader renews its lease every second.
+const QUIET_RENEWALS: usize = 25;
+
+async fn idle(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    let what = format!("{QUIET_RENEWALS} lease renewals in a row without any other write");
+    wait::until(&what, Duration::from_mins(2), || async {
+        let writes = crate::audit::writes(&stack.cluster)?;
+        let ours = writes.iter().rev().filter(|write| write.by_kinora);
+        let last: Vec<String> = ours.take(QUIET_RENEWALS).map(ToString::to_string).collect();
+        let other = last.iter().find(|write| *write != "update leases");
+        ensure!(other.is_none(), "{}", other.cloned().unwrap_or_default());
+        Ok((last.len() == QUIET_RENEWALS).then_some(()))
+    })
+    .await
 }
 
 async fn deleted_after_record(context: &Context) -> Result<()> {
