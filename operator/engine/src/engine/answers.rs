@@ -48,6 +48,7 @@ impl Engine {
             }
             return;
         };
+        let was_look = !op.what.binds();
         match op.what {
             What::Write(pending) => self.on_write(uid, token, pending, answer, now, rng),
             What::Refresh => self.on_read(uid, answer, now),
@@ -76,6 +77,9 @@ impl Engine {
             What::WriteRecord => self.on_archive(uid, answer.look(), Archive::ToClean, now),
             What::Clean => self.on_archive(uid, answer.look(), Archive::Done, now),
             What::Delete => self.on_delete(uid, &answer, now),
+        }
+        if was_look {
+            self.ask_for_questions(uid);
         }
         self.review(uid, now, rng);
     }
@@ -205,6 +209,17 @@ impl Engine {
                     self.acknowledge(report.worker, attempt, false);
                 }
             }
+        }
+    }
+
+    /// A report came while another request was under way: its worker keeps the slot until it is answered.
+    fn ask_for_questions(&mut self, uid: Uid) {
+        let waits = self
+            .live
+            .get(&uid)
+            .is_some_and(|live| !live.questions.is_empty());
+        if waits {
+            self.refresh(uid);
         }
     }
 

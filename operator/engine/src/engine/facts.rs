@@ -188,6 +188,7 @@ impl Engine {
                 pool.ghosts.add(attempt, until);
             }
         }
+        self.disown(attempt, now);
         self.withdraw(worker, attempt);
     }
 

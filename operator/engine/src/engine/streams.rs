@@ -176,19 +176,29 @@ impl Engine {
         self.send(worker, ToWorker::Cancel(attempt));
     }
 
-    /// Whether the complete index has lacked this job for long enough.
+    /// Whether this job is known to be deleted, or the complete index has lacked it for long enough.
     fn is_strange(&mut self, attempt: AttemptId, now: Now) -> bool {
         if !self.jobs_known {
             return false;
         }
-        if self.strangers.len() >= MAX_STRANGERS && !self.strangers.contains_key(&attempt) {
-            self.strangers.clear();
-        }
-        let since = *self.strangers.entry(attempt).or_insert(now.mono);
-        now.mono.since(since) >= STRANGER_GRACE
+        self.bound_strangers(attempt);
+        let due = now.mono + STRANGER_GRACE;
+        *self.strangers.entry(attempt).or_insert(due) <= now.mono
     }
 
-    fn refresh(&mut self, uid: Uid) {
+    /// Its job was deleted: what its worker still says about it is settled at once.
+    pub(super) fn disown(&mut self, attempt: AttemptId, now: Now) {
+        self.bound_strangers(attempt);
+        self.strangers.insert(attempt, now.mono);
+    }
+
+    fn bound_strangers(&mut self, newcomer: AttemptId) {
+        if self.strangers.len() >= MAX_STRANGERS && !self.strangers.contains_key(&newcomer) {
+            self.strangers.clear();
+        }
+    }
+
+    pub(super) fn refresh(&mut self, uid: Uid) {
         let idle = self.live.get(&uid).is_none_or(|live| live.op.is_none());
         if let (true, Some(job)) = (idle, self.index.job(uid).cloned()) {
             self.ask(&job, What::Refresh);

@@ -122,3 +122,32 @@ fn a_job_deleted_while_it_runs_is_cancelled_on_its_worker_and_its_slot_waits() {
     world.beat(session, 9, &[]);
     assert_eq!(world.phase(2), Phase::Running);
 }
+
+#[test]
+fn the_report_of_a_job_that_was_deleted_is_settled_at_once_and_frees_slot_and_permit() {
+    let one = PoolPolicy {
+        max_in_flight: Some(1),
+        ..pool()
+    };
+    let (mut world, session) = World::running_with(job(1), one);
+    world.etcd.remove(&Uid(1));
+    world.feed(Event::JobDeleted(Uid(1)));
+    world.put(job(2));
+    assert_eq!(world.phase(2), Phase::Queued);
+    world.report(session, attempt(1, 1), Fact::Released);
+    assert_eq!(world.acks(), [(attempt(1, 1), false)]);
+    assert_eq!(world.phase(2), Phase::Running);
+}
+
+#[test]
+fn a_report_that_comes_while_the_record_is_written_is_answered_right_after_it() {
+    let (mut world, session) = World::running();
+    world.hold_records = true;
+    world.edit(1, |spec| spec.cancel = true);
+    world.report(session, attempt(1, 1), Fact::Released);
+    assert_eq!(world.acks(), []);
+    let record = world.held.remove(0);
+    let (job, token, answer) = world.perform(record).unwrap();
+    world.feed(Event::Answer { job, token, answer });
+    assert_eq!(world.acks(), [(attempt(1, 1), false)]);
+}

@@ -62,13 +62,14 @@ pub(crate) struct StoreSays {
     pub(crate) record: Answer,
 }
 
-/// One engine and its surroundings. Actions are executed at once, unless writes are held back.
+/// One engine and its surroundings. Actions are executed at once, unless writes or records are held back.
 pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) now: Now,
     pub(crate) etcd: BTreeMap<Uid, Job>,
     pub(crate) store: StoreSays,
     pub(crate) hold_writes: bool,
+    pub(crate) hold_records: bool,
     pub(crate) held: Vec<Action>,
     pub(crate) sent: Vec<(SessionId, u64, ToWorker)>,
     pub(crate) writes: Vec<(Uid, Cause, Status)>,
@@ -101,6 +102,7 @@ impl World {
                 record: Answer::No,
             },
             hold_writes: false,
+            hold_records: false,
             held: Vec::new(),
             sent: Vec::new(),
             writes: Vec::new(),
@@ -128,8 +130,12 @@ impl World {
     }
 
     fn execute(&mut self, action: Action) -> Vec<Action> {
-        let is_write = matches!(action, Action::Write { .. });
-        if is_write && self.hold_writes {
+        let is_held = match action {
+            Action::Write { .. } => self.hold_writes,
+            Action::WriteRecord { .. } => self.hold_records,
+            _ => false,
+        };
+        if is_held {
             self.held.push(action);
             return Vec::new();
         }
