@@ -11,6 +11,7 @@ pub mod document;
 pub mod end;
 pub mod finish;
 pub mod grid;
+pub mod media;
 pub mod open;
 pub mod parts;
 pub mod sniff;
