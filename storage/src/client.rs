@@ -13,6 +13,7 @@ use aws_sdk_s3::{Client, Config};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use url::Url;
 
 use crate::args::StoreArgs;
@@ -89,7 +90,8 @@ fn http_client(https: bool, ca_file: Option<&Path>) -> Result<SharedHttpClient, 
     let wrong = |message: String| {
         StoreError::new(StoreErrorKind::Invalid, "set up TLS to the store", message)
     };
-    let mut trust = TrustStore::default();
+    // Never the system's list: our images have no system, and the client would trust nobody.
+    let mut trust = TrustStore::empty();
     if let Some(path) = ca_file {
         let read = std::fs::read(path);
         let pem =
@@ -104,7 +106,9 @@ fn http_client(https: bool, ca_file: Option<&Path>) -> Result<SharedHttpClient, 
                 path.display()
             )));
         }
-        trust = TrustStore::empty().with_pem_certificate(pem);
+        trust.add_pem_certificate(pem);
+    } else {
+        trust.add_pem_certificate(public_authorities());
     }
     let context = TlsContext::builder().with_trust_store(trust).build();
     let context = context.map_err(|cause| {
@@ -118,9 +122,34 @@ fn http_client(https: bool, ca_file: Option<&Path>) -> Result<SharedHttpClient, 
         .build_https())
 }
 
+/// Mozilla's list, as PEM.
+fn public_authorities() -> String {
+    let mut pem = String::new();
+    for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        let body = BASE64_STANDARD.encode(certificate);
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        pem.push_str(&body);
+        pem.push_str("\n-----END CERTIFICATE-----\n");
+    }
+    pem
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An image from scratch has no list of authorities: ours must do, or no store is reached over TLS.
+    #[test]
+    fn the_built_in_authorities_are_all_readable_and_make_a_client() {
+        let pem = public_authorities();
+        assert!(pem.matches("BEGIN CERTIFICATE").count() > 100);
+        // The certificates are read when a client is made of it.
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .http_client(http_client(true, None).unwrap());
+        drop(Client::from_conf(config.build()));
+    }
 
     #[test]
     fn endpoints_are_scheme_and_host_only() {

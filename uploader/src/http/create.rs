@@ -139,7 +139,7 @@ fn check_tus(asked: &mut Asked, headers: &HeaderMap) -> Result<(), Problem> {
 
 fn check_length(asked: &Asked, profile: &Profile) -> Result<(), Problem> {
     match asked.length {
-        Some(length) if length > profile.max_bytes => Err(too_large(profile.max_bytes)),
+        Some(length) if length > profile.max_bytes => Err(too_large(asked, profile.max_bytes)),
         // Over tus an empty file is an upload that is rejected at its end; plainly it is a mistake.
         Some(0) if !asked.tus => Err(no_body()),
         None if !asked.has_body => Err(no_body()),
@@ -147,9 +147,13 @@ fn check_length(asked: &Asked, profile: &Profile) -> Result<(), Problem> {
     }
 }
 
-fn too_large(max: u64) -> Problem {
-    Problem::too_large(format!("This profile takes files of at most {max} bytes."))
-        .field("Content-Length")
+fn too_large(asked: &Asked, max: u64) -> Problem {
+    let field = if asked.tus {
+        "Upload-Length"
+    } else {
+        "Content-Length"
+    };
+    Problem::too_large(format!("This profile takes files of at most {max} bytes.")).field(field)
 }
 
 fn no_body() -> Problem {
@@ -221,7 +225,7 @@ async fn with_body(
         return Err(no_body());
     }
     if size > asked.max {
-        return Err(too_large(asked.max));
+        return Err(too_large(asked, asked.max));
     }
     let whole = ended && size <= memory && asked.length.is_none_or(|length| length == size);
     if whole {

@@ -12,6 +12,7 @@ mod videos;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -74,16 +75,15 @@ async fn uploads_root(State(app): State<Arc<App>>, request: Request) -> Response
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn one_upload(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
+/// What stands where an id belongs; it may be no text at all.
+type PathId = Result<Path<String>, PathRejection>;
+
+async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -> Response {
     let method = meant(&request);
     if method == Method::OPTIONS {
         return options(&app);
     }
-    let answer = match (method, parse_id(&id)) {
+    let answer = match (method, parse_id(id)) {
         (Method::HEAD, Ok(id)) => uploads::head(&app, &id, request.headers()).await,
         (Method::PATCH, Ok(id)) => uploads::patch(&app, &id, request).await,
         (Method::DELETE, Ok(id)) => uploads::delete(&app, &id, request.headers()).await,
@@ -101,12 +101,8 @@ async fn one_upload(
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn one_video(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    let answer = match (meant(&request), parse_id(&id)) {
+async fn one_video(State(app): State<Arc<App>>, id: PathId, request: Request) -> Response {
+    let answer = match (meant(&request), parse_id(id)) {
         (Method::GET | Method::HEAD, Ok(id)) => videos::status(&app, &id, request.headers()).await,
         (Method::DELETE, Ok(id)) => videos::cancel(&app, &id, request.headers()).await,
         (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -121,8 +117,10 @@ async fn one_video(
 }
 
 /// Ids have one spelling, so nothing a client writes becomes part of a key. covers: T26
-fn parse_id(id: &str) -> Result<UploadId, Problem> {
-    id.parse().map_err(|_| Problem::not_found())
+fn parse_id(id: PathId) -> Result<UploadId, Problem> {
+    id.ok()
+        .and_then(|Path(id)| id.parse().ok())
+        .ok_or_else(Problem::not_found)
 }
 
 fn not_allowed(detail: &str) -> Problem {

@@ -127,6 +127,14 @@ async fn every_wrong_request_gets_its_status_and_a_problem() {
             "",
             404,
         ),
+        (
+            "an id that is no text",
+            "PATCH",
+            "/v1/uploads/%ff%fe",
+            &[tus],
+            "",
+            404,
+        ),
         ("a path nobody knows", "GET", "/v2", &[], "", 404),
     ];
     for (name, method, path, headers, body, want) in cases {
@@ -162,6 +170,9 @@ async fn every_wrong_request_gets_its_status_and_a_problem() {
                 problem["detail"].as_str().unwrap().len() > 20,
                 "{name}: {problem}"
             );
+            if *name == "a length above the limit" {
+                assert_eq!(problem["field"], "Upload-Length", "{name}");
+            }
         }
     }
 }
