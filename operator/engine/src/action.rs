@@ -5,7 +5,7 @@ use crate::job::Status;
 use crate::outcome::Class;
 
 /// Why a status is written: for events, counters, and the parts of a status that only the shell holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// First status of a declared job, or a change of its spec was seen.
     Observed,
@@ -28,7 +28,7 @@ pub enum Cause {
 }
 
 /// A message for a worker, without what only the shell holds (URLs, texts).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ToWorker {
     /// Do this.
     Lease(AttemptId),
@@ -41,7 +41,7 @@ pub enum ToWorker {
 }
 
 /// Why a stream is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// A newer stream of the same worker took its place.
     Replaced,
@@ -52,7 +52,7 @@ pub enum CloseReason {
 }
 
 /// One thing to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Action {
     /// Write this status with a compare-and-swap on `rv`.
     Write {

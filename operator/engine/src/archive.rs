@@ -9,7 +9,7 @@ use crate::policy::PoolPolicy;
 use crate::time::Wall;
 
 /// How far the archive of a final job is known to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Archive {
     /// Somebody else may have written the record.
     #[default]

@@ -11,7 +11,7 @@ use crate::policy::PoolPolicy;
 use crate::time::Wall;
 
 /// Who leads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Lead {
     /// Somebody else, or nobody: watch only.
     #[default]
@@ -23,7 +23,7 @@ pub enum Lead {
 }
 
 /// Answer to a status write or a delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// A write: done, with the object that came back.
     Written(Box<Job>),

@@ -10,7 +10,7 @@ pub const TICK_GAP: Duration = Duration::from_secs(1);
 pub const WRITE_GAP: Duration = Duration::from_secs(3);
 
 /// Signs of our own health.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Health {
     last_tick: Mono,
     last_write: Mono,

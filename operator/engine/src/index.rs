@@ -11,7 +11,7 @@ use crate::schedule::ReadyKey;
 use crate::time::{Mono, Wall};
 
 /// One job and where it stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// The facts.
     pub job: Job,
@@ -26,7 +26,7 @@ pub struct Entry {
 }
 
 /// As what a job counts in its pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Count {
     Queued,
     Running,
@@ -34,7 +34,7 @@ enum Count {
 }
 
 /// Jobs of a pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tally {
     /// Queued or in backoff.
     pub queued: u32,
@@ -45,7 +45,7 @@ pub struct Tally {
 }
 
 /// All jobs.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Index {
     jobs: BTreeMap<Uid, Entry>,
     ready: BTreeMap<PoolName, BTreeSet<ReadyKey>>,
@@ -232,6 +232,18 @@ impl Index {
     #[must_use]
     pub fn ready_pools(&self) -> Vec<PoolName> {
         self.ready.keys().copied().collect()
+    }
+
+    /// Every ready job with its pool.
+    #[must_use]
+    pub fn ready_jobs(&self) -> Vec<(PoolName, Uid)> {
+        let each = |(pool, keys): (&PoolName, &BTreeSet<ReadyKey>)| {
+            let pool = *pool;
+            keys.iter()
+                .map(move |key| (pool, key.uid))
+                .collect::<Vec<_>>()
+        };
+        self.ready.iter().flat_map(each).collect()
     }
 
     /// Pools with any live job.

@@ -3,6 +3,7 @@
 //! Only the serial pass of the engine takes from them, so that they hold over all workers.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use crate::ids::{AttemptId, Uid};
 use crate::policy::PoolPolicy;
@@ -13,6 +14,13 @@ use crate::time::{Mono, Wall};
 pub struct Bucket {
     tokens: f64,
     at: Mono,
+}
+
+impl Hash for Bucket {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Bucket { tokens, at } = self;
+        (tokens.to_bits(), at).hash(state);
+    }
 }
 
 impl Bucket {
@@ -49,7 +57,7 @@ fn capacity(policy: &PoolPolicy) -> f64 {
     f64::from(policy.burst.max(1))
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Ghost {
     until: Wall,
     attempt: Option<AttemptId>,
@@ -57,7 +65,7 @@ struct Ghost {
 }
 
 /// Calls of ended attempts that may still run: each keeps a permit until its worker confirms, or its time is over.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ghosts {
     by_job: BTreeMap<Uid, Vec<Ghost>>,
 }

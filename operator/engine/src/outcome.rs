@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Raw facts of a report, before anybody judged them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
     /// The service's final message.
     Succeeded,

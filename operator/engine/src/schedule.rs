@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::ids::Uid;
@@ -22,7 +23,7 @@ const HISTORY: usize = 20;
 const RECENT: Duration = Duration::from_secs(60);
 
 /// Place of a job in its pool's ready queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadyKey {
     priority: Reverse<i32>,
     created: Wall,
@@ -57,6 +58,25 @@ pub struct Pool {
     last_success: Option<(Mono, Uid)>,
     before_last: Option<(Mono, Uid)>,
     call_ms: Option<f64>,
+}
+
+impl Hash for Pool {
+    /// Without what no decision about a job depends on (`call_ms`), and of the settings only what changes under way.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Pool {
+            policy,
+            bucket,
+            reserved,
+            ghosts,
+            history,
+            last_success,
+            before_last,
+            call_ms: _,
+        } = self;
+        let settings = policy.as_ref().map(|p| (p.suspended, p.is_default));
+        (settings, bucket, reserved, ghosts, history).hash(state);
+        (last_success, before_last).hash(state);
+    }
 }
 
 impl Pool {

@@ -12,7 +12,7 @@ pub struct Mono(pub u64);
 pub struct Wall(pub i64);
 
 /// Both clocks, read at the same moment by the shell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Now {
     /// For durations.
     pub mono: Mono,

@@ -102,6 +102,7 @@ impl Engine {
             // What is stored is what was meant: it was written, whatever the answer was.
             Answer::Found(job) if pending.is_stored_in(&job) => {
                 self.on_stored(uid, &pending, *job, now);
+                self.live(uid).shared = pending.claim.is_some();
             }
             Answer::Found(job) => {
                 self.on_not_stored(&pending, attempt);
@@ -232,7 +233,13 @@ impl Engine {
         if !current {
             return;
         }
+        // Given up meanwhile: a call must not start now.
+        let given_up = self
+            .live
+            .get(&attempt.job)
+            .is_some_and(|live| live.loss.is_some());
         let sent = match answer.look() {
+            Look::There if given_up => None,
             Look::There => self.send(worker, ToWorker::Lease(attempt)),
             Look::Missing => {
                 self.live(attempt.job).foreign = true;
@@ -250,14 +257,17 @@ impl Engine {
             return;
         }
         self.workers.forget(worker, attempt);
+        let shared = self.live(attempt.job).shared;
         let pool = self.index.job(attempt.job).and_then(Job::claimed_pool);
-        if let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool)) {
+        if let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool))
+            && !shared
+        {
             pool.give_back_token();
         }
         self.live(attempt.job).loss = Some(Loss {
             attempt: attempt.attempt,
             class: Class::Lost,
-            call_may_run: false,
+            call_may_run: shared,
         });
     }
 

@@ -8,6 +8,17 @@ use crate::schedule::CLAIM_CONCURRENCY;
 use crate::time::Now;
 use crate::workers::ADOPTION_HOLD;
 
+/// A claim that is possible: a ready job, and a worker of its pool with a free slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Candidate {
+    /// The job.
+    pub job: Uid,
+    /// Pod uid.
+    pub worker: Uid,
+    /// The pool of both.
+    pub pool: PoolName,
+}
+
 impl Engine {
     /// Grants what can be granted in the pools that something changed in.
     pub(super) fn grant(&mut self, now: Now) {
@@ -49,6 +60,40 @@ impl Engine {
         }
         self.claim(uid, worker, name, now);
         true
+    }
+
+    /// Every claim that is possible now, whatever limits and order would say.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        if self.lead != Lead::Leader || self.claims >= CLAIM_CONCURRENCY {
+            return Vec::new();
+        }
+        let mut all = Vec::new();
+        for (pool, job) in self.index.ready_jobs() {
+            let free = self
+                .workers
+                .iter()
+                .filter(|(_, w)| w.pool == Some(pool) && w.free() > 0);
+            all.extend(free.map(|(worker, _)| Candidate {
+                job,
+                worker: *worker,
+                pool,
+            }));
+        }
+        all
+    }
+
+    /// Grants one of [`Engine::candidates`]. False: it is none of them.
+    pub(super) fn claim_candidate(&mut self, candidate: Candidate, now: Now) -> bool {
+        let Candidate { job, worker, pool } = candidate;
+        let possible = self.candidates().contains(&candidate)
+            && self
+                .pools
+                .get_mut(&pool)
+                .is_some_and(|p| p.reserve(now.mono));
+        if possible {
+            self.claim(job, worker, pool, now);
+        }
+        possible
     }
 
     /// Jobs still stored as running whose call is known to be over.

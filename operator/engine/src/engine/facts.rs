@@ -68,6 +68,7 @@ impl Engine {
             live.attempt = 0;
             live.deadline = None;
             live.pushed = None;
+            live.shared = false;
         }
         self.note_ghost(job, before, attempt);
         match report {

@@ -19,14 +19,15 @@ impl Engine {
     pub(super) fn on_lead(&mut self, lead: Lead, now: Now, rng: &mut dyn RngCore) {
         let before = std::mem::replace(&mut self.lead, lead);
         match (before, lead) {
-            (Lead::Standby, Lead::Leader) => self.take_over(now, rng),
+            // Doubtful at once: it was stopped right after it became the leader.
+            (Lead::Standby, Lead::Leader | Lead::Doubtful) => self.take_over(now, rng),
             (Lead::Doubtful, Lead::Leader) => {
                 self.health.reset(now.mono);
                 self.excuse(now.mono);
                 self.review_all(now, rng);
             }
             (Lead::Leader | Lead::Doubtful, Lead::Standby) => self.step_down(),
-            (Lead::Standby, Lead::Doubtful | Lead::Standby)
+            (Lead::Standby, Lead::Standby)
             | (Lead::Leader, Lead::Leader | Lead::Doubtful)
             | (Lead::Doubtful, Lead::Doubtful) => {}
         }

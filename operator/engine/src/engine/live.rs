@@ -7,13 +7,13 @@ use crate::job::{Job, Status};
 use crate::time::Mono;
 
 /// A request under way. There is at most one a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Op {
     pub(super) token: Token,
     pub(super) what: What,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) enum What {
     Write(Pending),
     Refresh,
@@ -46,7 +46,7 @@ impl What {
 }
 
 /// A write whose answer is awaited.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Pending {
     pub(super) after: Box<Status>,
     pub(super) cause: Cause,
@@ -64,7 +64,7 @@ impl Pending {
 }
 
 /// A report whose fence could not be judged by the facts at hand.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
 pub(super) struct Question {
     pub(super) report: Report,
 }
@@ -72,7 +72,7 @@ pub(super) struct Question {
 /// No worker makes us remember more of them for one job.
 pub(super) const MAX_QUESTIONS: usize = 8;
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub(super) struct Live {
     pub(super) op: Option<Op>,
     pub(super) report: Option<Report>,
@@ -87,6 +87,8 @@ pub(super) struct Live {
     pub(super) attempt: u32,
     /// When the operator ends the attempt itself.
     pub(super) deadline: Option<Mono>,
+    /// Its claim was found stored, and another leader may have made the same one: the lease may be out already.
+    pub(super) shared: bool,
     /// When its lease was pushed.
     pub(super) pushed: Option<Mono>,
     pub(super) questions: Vec<Question>,

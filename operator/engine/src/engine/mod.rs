@@ -15,6 +15,7 @@ mod streams;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use rand::RngCore;
 
@@ -29,19 +30,28 @@ use crate::schedule::Pool;
 use crate::time::{Mono, Now};
 use crate::workers::Workers;
 
+pub use claims::Candidate;
 use live::Live;
 pub use view::PoolView;
 
 /// A lost attempt that may be claimed again in the write that says so.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 struct Lost {
     status: Box<Status>,
     class: Class,
     call_may_run: bool,
 }
 
+/// The number of the last request. Engines that differ in nothing else decide alike, so it does not count in their hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Tokens(u64);
+
+impl Hash for Tokens {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
 /// All that one replica knows and has decided.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Engine {
     lead: Lead,
     index: Index,
@@ -52,10 +62,11 @@ pub struct Engine {
     health: Health,
     live: BTreeMap<Uid, Live>,
     lost: BTreeMap<Uid, Lost>,
+    /// Attempts of jobs that are not known, and from when on they are nobody's.
     strangers: BTreeMap<AttemptId, Mono>,
     dirty: BTreeSet<PoolName>,
     claims: u32,
-    last_token: u64,
+    tokens: Tokens,
     illegal: u64,
     out: Vec<Action>,
 }
@@ -71,6 +82,24 @@ impl Engine {
     pub fn step(&mut self, event: Event, now: Now, rng: &mut dyn RngCore) -> Vec<Action> {
         self.observe(event, now, rng);
         self.grant(now);
+        self.store_losses();
+        std::mem::take(&mut self.out)
+    }
+
+    /// As [`Engine::step`], with `choose` in place of the scheduler: it picks from all claims that slots allow, again and
+    /// again until it picks none. What holds under every choice holds under the scheduler's.
+    pub fn step_choosing(
+        &mut self,
+        event: Event,
+        now: Now,
+        rng: &mut dyn RngCore,
+        choose: &mut dyn FnMut(&[Candidate]) -> Option<Candidate>,
+    ) -> Vec<Action> {
+        self.observe(event, now, rng);
+        self.dirty.clear();
+        while let Some(candidate) = choose(&self.candidates())
+            && self.claim_candidate(candidate, now)
+        {}
         self.store_losses();
         std::mem::take(&mut self.out)
     }
@@ -132,8 +161,8 @@ impl Engine {
     }
 
     fn token(&mut self) -> Token {
-        self.last_token = self.last_token.saturating_add(1);
-        Token(self.last_token)
+        self.tokens.0 = self.tokens.0.saturating_add(1);
+        Token(self.tokens.0)
     }
 
     fn live(&mut self, job: Uid) -> &mut Live {

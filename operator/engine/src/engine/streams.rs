@@ -63,8 +63,24 @@ impl Engine {
                 lease.ended = false;
             }
         });
+        for attempt in hello.held.iter().chain(&hello.unacked) {
+            self.take_back(worker, *attempt);
+        }
         self.examine(worker, &hello.held, now);
         self.dirty.insert(hello.pool);
+    }
+
+    /// Its worker was given up, and is back with it before anybody wrote so.
+    fn take_back(&mut self, worker: Uid, attempt: AttemptId) {
+        let its_own = self
+            .index
+            .job(attempt.job)
+            .is_some_and(|job| job.runs(attempt.attempt, worker));
+        if let (true, Some(live)) = (its_own, self.live.get_mut(&attempt.job)) {
+            live.loss = live
+                .loss
+                .filter(|loss| loss.attempt != attempt.attempt || !loss.call_may_run);
+        }
     }
 
     /// Proof that an attempt ended with the process that held it.

@@ -16,7 +16,7 @@ use crate::policy::PoolPolicy;
 use crate::time::Wall;
 
 /// What a look into the store said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Look {
     /// Nobody looked yet.
     #[default]
@@ -30,7 +30,7 @@ pub enum Look {
 }
 
 /// An outcome in hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Report {
     /// Of this attempt.
     pub attempt: u32,
@@ -49,7 +49,7 @@ pub struct Report {
 }
 
 /// Proof, or verdict, that an attempt ended without an outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Loss {
     /// Of this attempt.
     pub attempt: u32,
@@ -85,7 +85,7 @@ pub struct Beside<'a> {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Next {
     /// Store this status.
     Write(Box<Status>, Cause),

@@ -52,6 +52,10 @@ impl End<'_> {
     pub(super) fn interrupted(&self, mut next: Status, rng: Option<&mut dyn RngCore>) -> Status {
         next.uncharged = 0;
         next.interruptions = next.interruptions.saturating_add(1);
+        if rng.is_none() {
+            // Nobody reported: whoever says so later is not believed, at the last interruption neither.
+            next.worker = None;
+        }
         if next.interruptions >= self.policy.interruption_limit.max(1) {
             return self.job.buried(next, Reason::Poison, self.now);
         }
@@ -60,7 +64,6 @@ impl End<'_> {
             Some(rng) => self.back_off(next, nth, rng),
             None => {
                 next.next_attempt = None;
-                next.worker = None;
                 next
             }
         }

@@ -5,7 +5,7 @@ use crate::ids::Uid;
 use crate::outcome::Class;
 
 /// The answer of the fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fence {
     /// The attempt runs, and is this worker's.
     Current,

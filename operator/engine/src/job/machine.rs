@@ -17,7 +17,7 @@ use crate::time::Wall;
 pub const MAX_GHOSTS: usize = 8;
 
 /// A verdict on an ended attempt: its class, and what the engine found out beside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Verdict {
     /// Class of the end.
     pub class: Class,

@@ -77,7 +77,7 @@ pub enum Reason {
 }
 
 /// What the author asked for, and what never changes. Times are set by the API server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spec {
     /// Namespace.
     pub namespace: Symbol,
@@ -110,7 +110,7 @@ pub struct Spec {
 }
 
 /// What is stored of a job's life, as far as decisions need it. Times are whole seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     /// observedGeneration; −1: never written.
     pub observed: i64,
@@ -191,7 +191,7 @@ impl Status {
 }
 
 /// One job as last read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Job {
     /// Uid.
     pub uid: Uid,

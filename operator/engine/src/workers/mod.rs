@@ -12,7 +12,7 @@ use crate::time::Mono;
 pub use silence::{ADOPTION_HOLD, DROP_GRACE, SILENCE};
 
 /// One lease, as far as one worker goes. It takes a slot until the worker is known to have forgotten it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// `ToWorker.seq` from which on a heartbeat must know it. `None`: not sent yet.
     pub since_seq: Option<u64>,
@@ -23,7 +23,7 @@ pub struct Lease {
 }
 
 /// One stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
     /// Its number.
     pub id: SessionId,
@@ -42,7 +42,7 @@ impl Session {
 }
 
 /// One worker, known from its stream or from a job that is stored as running there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Worker {
     /// Its pool, once it has said Hello.
     pub pool: Option<PoolName>,
@@ -89,7 +89,7 @@ impl Worker {
 }
 
 /// What a Hello brought to light.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Greeting {
     /// The stream that this one replaces.
     pub replaced: Option<SessionId>,
@@ -98,7 +98,7 @@ pub struct Greeting {
 }
 
 /// All workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Workers {
     all: BTreeMap<Uid, Worker>,
     sessions: BTreeMap<SessionId, Uid>,
@@ -334,7 +334,7 @@ impl Workers {
 }
 
 /// What a Hello says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Said {
     /// Pool of the pod.
     pub pool: PoolName,

@@ -248,3 +248,31 @@ fn a_refused_write_waits_and_other_jobs_go_on() {
     assert_eq!(world.leases(), [attempt(2, 1)]);
     assert_eq!(world.writes.len(), 1);
 }
+
+#[test]
+fn a_claim_that_another_leader_may_have_made_leaves_a_ghost_when_its_worker_is_gone() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    let session = world.hello(1, 1, 1);
+    world.put(job(1));
+    let Action::Write {
+        job: uid, token, ..
+    } = world.held.remove(0)
+    else {
+        panic!("a claim");
+    };
+    let mut theirs = world.etcd[&uid].clone();
+    theirs.status = theirs.claimed(Uid(1), POOL.name, START);
+    world.put_unseen(theirs);
+    world.feed(Event::Closed(session));
+    world.hold_writes = false;
+    let answer = Answer::Unknown;
+    world.feed(Event::Answer {
+        job: uid,
+        token,
+        answer,
+    });
+    assert!(world.leases().is_empty());
+    assert_eq!(world.phase(1), Phase::Queued);
+    assert_eq!(world.status(1).ghosts.len(), 1, "their lease may be out");
+}

@@ -117,3 +117,13 @@ fn a_claim_by_another_leader_for_our_worker_is_lost_when_the_worker_lacks_it() {
     assert_eq!(world.status(1).attempt, 2);
     assert_eq!(world.leases(), [attempt(1, 2)]);
 }
+
+#[test]
+fn a_leader_that_doubts_from_the_start_still_takes_over_what_runs() {
+    let mut world = heir();
+    world.feed(Event::Lead(Lead::Standby));
+    world.feed(Event::Lead(Lead::Doubtful));
+    world.feed(Event::Lead(Lead::Leader));
+    world.pass(secs(14), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+}

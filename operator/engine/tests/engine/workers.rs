@@ -1,10 +1,12 @@
 //! Workers that drop, hang, die, drain, or lack what they should hold. covers: F38, F39, F44, T10, T11
 
 use kinora_engine::action::Cause;
-use kinora_engine::event::Lead;
+use kinora_engine::event::{Answer, Lead};
 use kinora_engine::ids::SessionId;
 use kinora_engine::outcome::{Class, Fact, grpc};
 use kinora_engine::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::fixtures::*;
 
@@ -157,6 +159,7 @@ fn the_last_interruption_of_the_budget_is_the_dead_letter() {
     world.hello_with(3, 1, 1, 998, &[]);
     assert_eq!(world.phase(1), Phase::DeadLettered);
     assert_eq!(world.status(1).reason, Reason::Poison);
+    assert_eq!(world.status(1).worker, None, "nobody reported it");
 }
 
 #[test]
@@ -293,4 +296,53 @@ fn a_pod_that_was_leaving_before_it_came_to_this_leader_gets_nothing() {
     world.hello(1, 1, 1);
     world.put(job(1));
     assert!(world.leases().is_empty());
+}
+
+#[test]
+fn a_worker_that_is_back_before_its_loss_is_stored_keeps_its_attempt() {
+    let cases = [
+        ("the same worker", 1, 100, Phase::Running),
+        ("another worker that says it had it", 2, 200, Phase::Queued),
+    ];
+    for (name, worker, instance, want_phase) in cases {
+        let (mut world, session) = World::running();
+        world.hold_writes = true;
+        // Something else is being written about the job.
+        world.edit(1, |spec| spec.priority = 1);
+        world.feed(Event::Closed(session));
+        world.pass(secs(3), &[]);
+        world.hello_with(2, worker, 1, instance, &[attempt(1, 1)]);
+        world.hold_writes = false;
+        let held = world.held.remove(0);
+        assert!(world.held.is_empty(), "{name}");
+        let (job, token, answer) = world.perform(held).expect("a write");
+        world.feed(Event::Answer { job, token, answer });
+        world.beat(SessionId(2), 0, &[attempt(1, 1)]);
+        world.pass(secs(15), &[SessionId(2)]);
+        assert_eq!(world.phase(1), want_phase, "{name}");
+    }
+}
+
+#[test]
+fn a_lease_whose_worker_was_given_up_while_it_was_signed_is_not_sent() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    let session = world.hello(1, 1, 1);
+    world.put(job(1));
+    let claim = world.held.remove(0);
+    let (job, token, answer) = world.perform(claim).expect("a claim");
+    let event = Event::Answer { job, token, answer };
+    let mut rng = StdRng::seed_from_u64(1);
+    let actions = world.engine.step(event, world.now, &mut rng);
+    let [Action::Prepare { token, .. }] = actions[..] else {
+        panic!("{actions:?}");
+    };
+    world.feed(Event::Closed(session));
+    world.pass(secs(3), &[]);
+    world.hello(2, 1, 1);
+    world.hold_writes = false;
+    let answer = Answer::Yes;
+    world.feed(Event::Answer { job, token, answer });
+    assert!(!world.leases().contains(&attempt(1, 1)));
+    assert!(world.status(1).ghosts.is_empty(), "no call ever ran");
 }
