@@ -194,10 +194,11 @@ fn status(asked: &Asked) -> Result<ExitCode> {
 }
 
 fn show(status: &Status) {
+    let up = format!("`{} cluster up`", cluster::xtask_for(&status.name));
     let word = match status.state {
-        State::Running => "running",
-        State::Broken => "broken: `cargo xtask cluster up` mends it",
-        State::Stopped => "not there: `cargo xtask cluster up` makes it",
+        State::Running => "running".to_owned(),
+        State::Broken => format!("broken: {up} mends it"),
+        State::Stopped => format!("not there: {up} makes it"),
     };
     say!("cluster {}: {word}", status.name);
     let others: Vec<String> = cluster::names()

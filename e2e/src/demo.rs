@@ -235,16 +235,17 @@ async fn next_steps(stack: &Stack, sent: &[Sent]) -> Result<()> {
     let port = stack.cluster.forward("uploader", None, &target)?;
     let id = &sent[0].upload.id;
     let key_file = stack.cluster.state_dir().join("demo-api-key");
+    let xtask = crate::cluster::xtask_for(stack.cluster.name());
     println!(
         "
 All videos succeeded. The cluster stays up; try next:
-  cargo xtask kubectl -n {JOBS_NAMESPACE} get videojobs
-  cargo xtask kubectl -n {JOBS_NAMESPACE} describe videojob {}
-  cargo xtask kubectl -n {JOBS_NAMESPACE} get videoworkerpools
+  {xtask} kubectl -n {JOBS_NAMESPACE} get videojobs
+  {xtask} kubectl -n {JOBS_NAMESPACE} describe videojob {}
+  {xtask} kubectl -n {JOBS_NAMESPACE} get videoworkerpools
   KEY=demo.$(cat {})
   curl -H \"Authorization: Bearer $KEY\" --data-binary @e2e/samples/bikes.mp4 -H 'Content-Type: video/mp4' http://127.0.0.1:{port}/v1/uploads
   curl -H \"Authorization: Bearer $KEY\" http://127.0.0.1:{port}/v1/videos/{id}
-  cargo xtask cluster down",
+  {xtask} cluster down",
         sent[0].upload.job(),
         key_file.display()
     );

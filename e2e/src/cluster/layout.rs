@@ -139,9 +139,25 @@ impl Layout {
     }
 }
 
+/// How a person calls us so that this cluster is meant, and not the default one.
+#[must_use]
+pub fn xtask_for(name: &str) -> String {
+    if name == super::DEFAULT_NAME {
+        "cargo xtask".to_owned()
+    } else {
+        format!("KINORA_CLUSTER_NAME={name} cargo xtask")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suggested_command_never_means_another_cluster() {
+        assert_eq!(xtask_for("default"), "cargo xtask");
+        assert_eq!(xtask_for("b"), "KINORA_CLUSTER_NAME=b cargo xtask");
+    }
 
     #[test]
     fn names_are_short_labels() {

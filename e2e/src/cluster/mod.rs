@@ -31,7 +31,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 pub use addons::COREDNS_IMAGE;
-pub use layout::{API_ADDRESS, Layout, NODE_ADDRESS, STORE_ADDRESS, STORE_HOST};
+pub use layout::{API_ADDRESS, Layout, NODE_ADDRESS, STORE_ADDRESS, STORE_HOST, xtask_for};
 pub use node::PAUSE_IMAGE;
 pub use status::{Component, State, Status};
 pub use store::BUCKET;
