@@ -23,7 +23,9 @@ pub const BUCKET: &str = "kinora";
 const FILER: &str = "127.0.0.1:8388";
 const READY: Duration = Duration::from_mins(2);
 const ONE_REQUEST: Duration = Duration::from_secs(5);
-const PRIVATE_TMP: &str = r#"mount --bind "$1" /tmp && shift && exec "$@""#;
+/// The program is opened before /tmp is hidden, because the cache may be below it.
+const PRIVATE_TMP: &str =
+    r#"exec 9<"$2" && mount --bind "$1" /tmp && shift 2 && exec /proc/self/fd/9 "$@""#;
 
 /// Starts the store; [`ready`] waits for it.
 ///
