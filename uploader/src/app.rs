@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::budget::Budget;
+use crate::hints::Hints;
 use crate::janitor::Janitor;
 use crate::jobs::JobSink;
 use crate::metrics::Metrics;
@@ -34,6 +35,8 @@ pub struct App {
     pub public_url: Option<String>,
     /// Who writes here.
     pub writers: Writers,
+    /// States that were closed here last.
+    pub hints: Hints,
     /// Memory for bodies.
     pub budget: Budget,
     /// Who cleans up.

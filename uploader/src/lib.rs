@@ -1,6 +1,6 @@
 //! The stateless REST uploader. The upload engine decides; this crate speaks HTTP to clients and
 //! executes the engine's calls against the store and Kubernetes. No state of an upload lives here
-//! longer than a request: any replica serves any request.
+//! longer than a request, but for hints that the store proves: any replica serves any request.
 
 pub mod admission;
 pub mod app;
@@ -9,6 +9,7 @@ pub mod auth;
 pub mod budget;
 pub mod documents;
 pub mod drive;
+pub mod hints;
 pub mod http;
 pub mod janitor;
 pub mod jobs;

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::args::{Args, AuthMode};
 use crate::auth::{Auth, Keys};
 use crate::budget::Budget;
+use crate::hints::Hints;
 use crate::http::{router, waiting_router};
 use crate::janitor::{Janitor, clean};
 use crate::jobs::{JobSink, KubeSink};
@@ -211,6 +212,7 @@ pub fn app(
         profiles,
         public_url: args.public_url.clone(),
         writers: Writers::default(),
+        hints: Hints::default(),
         budget: Budget::new(args.body_memory_bytes),
         janitor,
         admission: Admission::default(),

@@ -60,7 +60,8 @@ pub enum Call {
     },
     /// CreateMultipartUpload on the final key. Answer: `Multipart`.
     CreateMultipart,
-    /// UploadPart of bytes `[from, to)`, from memory or the named slices. Answer: `Part`.
+    /// UploadPart of bytes `[from, to)`, from memory or the named slices. Answer: `Part` or
+    /// `NoSuchUpload`.
     UploadPart {
         /// Id of the multipart upload.
         multipart: String,
@@ -211,6 +212,8 @@ pub enum Answer {
         /// Its ETag.
         etag: String,
     },
+    /// A part was not stored, as the multipart upload is no longer there.
+    NoSuchUpload,
     /// Whether the outbox entry is there.
     Pending(bool),
     /// The end of a Complete.

@@ -12,6 +12,8 @@ pub(crate) struct Cas {
     doc: Box<State>,
     expect: Expect,
     tries: u8,
+    /// A write had no clear answer: it may still come to be.
+    unclear: bool,
 }
 
 /// Where a swap stands.
@@ -34,6 +36,7 @@ impl Cas {
             doc: Box::new(doc),
             expect,
             tries: 0,
+            unclear: false,
         };
         let call = cas.put();
         (cas, call)
@@ -50,7 +53,11 @@ impl Cas {
     pub(crate) fn step(&mut self, answer: Answer) -> Swap {
         match answer {
             Answer::Put(PutAnswer::Written(etag)) => Swap::Won(self.doc.clone(), etag),
-            Answer::Put(PutAnswer::Lost | PutAnswer::Unknown) => Swap::Call(Call::GetState),
+            Answer::Put(PutAnswer::Lost) => Swap::Call(Call::GetState),
+            Answer::Put(PutAnswer::Unknown) => {
+                self.unclear = true;
+                Swap::Call(Call::GetState)
+            }
             Answer::State(Some((doc, etag))) if doc.nonce == self.doc.nonce => {
                 Swap::Won(self.doc.clone(), etag)
             }
@@ -73,6 +80,14 @@ impl Cas {
             return Swap::Lost(found);
         }
         self.tries += 1;
+        // A second create under this id could succeed, and the first come after the upload's end
+        // and make its state anew. A swap that comes late finds another version.
+        if self.unclear && self.expect == Expect::Absent {
+            return Swap::Fault(format!(
+                "create upload {}: no clear answer, and it is not there yet",
+                self.doc.id
+            ));
+        }
         if self.tries >= MAX_TRIES {
             return Swap::Fault(format!(
                 "swap the state of upload {}: the store takes no write",

@@ -10,7 +10,8 @@ use crate::document::State;
 pub enum Created {
     /// Stored, under this ETag.
     There(Box<State>, String),
-    /// No clear answer, or the id was taken: nothing may be told to the client.
+    /// No clear answer, or the id was taken: nothing may be told to the client, and another try
+    /// takes another id, as this one may still come to be.
     Fault(String),
 }
 

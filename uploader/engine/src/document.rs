@@ -10,6 +10,8 @@ use crate::grid::Grid;
 
 /// The version of the document this code writes.
 pub const VERSION: u32 = 1;
+/// Why an upload is dead, or its record says `failed`, whose confirmed bytes are gone.
+pub const STORE_LOST: &str = "StoreLost";
 /// At this many slices the next flush writes one slice for all of them.
 pub const MAX_SLICES: usize = 16;
 
@@ -93,6 +95,10 @@ pub struct State {
     /// CRC64NVME of `[0, offset)`; absent when a crash lost the running value.
     #[serde(default, with = "crc_hex", skip_serializing_if = "Option::is_none")]
     pub crc: Option<u64>,
+    /// Chained over the ETags of the parts that count: whoever overwrites one of them later, a
+    /// writer that was fenced off, is found out even when `crc` is lost. Absent: not known.
+    #[serde(default, with = "crc_hex", skip_serializing_if = "Option::is_none")]
+    pub pin: Option<u64>,
     /// Whether the first bytes were seen to be a video (or the profile takes anything).
     #[serde(default)]
     pub sniffed: bool,
@@ -154,6 +160,13 @@ impl State {
         }
     }
 
+    /// How many parts of the multipart upload count.
+    #[must_use]
+    pub fn counted_parts(&self) -> u32 {
+        let to = self.tail.first().map_or(self.offset, |slice| slice.from);
+        self.grid().part_of(to)
+    }
+
     /// Whether all bytes are durable.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -189,6 +202,21 @@ impl State {
         Self {
             phase: Phase::Finishing,
             epoch: self.epoch + 1,
+            nonce: nonce.into(),
+            ..self.clone()
+        }
+    }
+
+    /// The next document after the store has lost the multipart upload: without it, when no part
+    /// of it was counted yet; else dead, as confirmed bytes are gone.
+    #[must_use]
+    pub fn without_parts(&self, nonce: &str) -> Self {
+        if self.counted_parts() > 0 {
+            return self.dead(STORE_LOST, nonce);
+        }
+        Self {
+            phase: Phase::Closed,
+            multipart: None,
             nonce: nonce.into(),
             ..self.clone()
         }

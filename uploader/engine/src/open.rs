@@ -33,7 +33,10 @@ pub enum Goal {
     /// Terminate it.
     Terminate,
     /// Expire it, unless all its bytes are there (the sweep, as nobody's principal).
-    Expire,
+    Expire {
+        /// The version whose age was seen; any other means that somebody goes on with it.
+        etag: String,
+    },
 }
 
 /// How an opening ended.
@@ -58,18 +61,19 @@ pub enum Opened {
         /// Whether this machine swapped it.
         now: bool,
     },
+    /// Somebody was at it since its age was seen: it is not to be expired.
+    Stirred,
     /// There is no state object: answer from the record or the decision.
     Missing,
     /// The caller may not see it.
     Foreign,
-    /// The store no longer has bytes that were promised.
-    Lost(Box<State>),
     /// No clear answer from the store in time.
     Fault(String),
 }
 
 #[derive(Clone, Debug)]
 enum At {
+    Remembering(Box<State>, String),
     Reading,
     Asking,
     Waiting,
@@ -106,12 +110,23 @@ impl Open {
         }
     }
 
+    /// As `new`, with a document that this process saw under `etag`. It saves the read when it is
+    /// still the stored one, which the swap proves; nothing is ever answered from it.
+    #[must_use]
+    pub fn remembering(goal: Goal, principal: Option<Principal>, doc: State, etag: String) -> Self {
+        Self {
+            at: At::Remembering(Box::new(doc), etag),
+            ..Self::new(goal, principal)
+        }
+    }
+
     /// Takes the answer of the last call.
     pub fn step(&mut self, answer: Answer, ctx: Context<'_>) -> Next<Opened> {
         if let Answer::Failed(why) = answer {
             return Next::Done(Opened::Fault(why));
         }
         match (std::mem::replace(&mut self.at, At::Reading), answer) {
+            (At::Remembering(doc, etag), Answer::Begin) => self.remembered(doc, etag, ctx),
             (At::Reading, Answer::Begin) | (At::Waiting, Answer::Waited) => {
                 Next::Call(Call::GetState)
             }
@@ -122,7 +137,12 @@ impl Open {
             (At::Relisting(doc, etag), Answer::Waited) => self.list(doc, etag, ctx),
             (At::TakingOver(mut cas), answer) => match cas.step(answer) {
                 Swap::Call(call) => self.go(At::TakingOver(cas), call),
-                Swap::Won(doc, etag) => self.read(Some((doc, etag)), ctx),
+                Swap::Won(doc, etag) => {
+                    if let Goal::Expire { etag: seen } = &mut self.goal {
+                        seen.clone_from(&etag);
+                    }
+                    self.read(Some((doc, etag)), ctx)
+                }
                 Swap::Lost(found) => self.again(found, ctx),
                 Swap::Fault(why) => Next::Done(Opened::Fault(why)),
             },
@@ -144,6 +164,16 @@ impl Open {
     fn go(&mut self, at: At, call: Call) -> Next<Opened> {
         self.at = at;
         Next::Call(call)
+    }
+
+    /// Only a swap may follow from what is remembered; for everything else the state is read.
+    fn remembered(&mut self, doc: Box<State>, etag: String, ctx: Context<'_>) -> Next<Opened> {
+        if doc.phase == Phase::Closed
+            && let next @ Next::Call(_) = self.read(Some((doc, etag)), ctx)
+        {
+            return next;
+        }
+        self.go(At::Reading, Call::GetState)
     }
 
     fn wait(&mut self) -> Next<Opened> {
@@ -173,6 +203,11 @@ impl Open {
         {
             return Next::Done(Opened::Foreign);
         }
+        if let Goal::Expire { etag: seen } = &self.goal
+            && *seen != etag
+        {
+            return Next::Done(Opened::Stirred);
+        }
         match doc.phase {
             Phase::Dead => Next::Done(Opened::Dead { doc, now: false }),
             Phase::Finishing => Next::Done(Opened::Whole(doc, etag)),
@@ -185,7 +220,7 @@ impl Open {
     fn busy(&mut self, doc: Box<State>, etag: String, ctx: Context<'_>) -> Next<Opened> {
         match self.goal {
             Goal::Terminate => return self.kill(&doc, etag, "terminated", ctx),
-            Goal::Expire => return self.list(doc, etag, ctx),
+            Goal::Expire { .. } => return self.list(doc, etag, ctx),
             Goal::Read | Goal::Write { .. } => {}
         }
         let since = *self.waiting_since.get_or_insert(ctx.now_ms);
@@ -206,7 +241,7 @@ impl Open {
         match self.goal {
             Goal::Read => Next::Done(Opened::Closed(doc)),
             Goal::Terminate => self.kill(&doc, etag, "terminated", ctx),
-            Goal::Expire => self.kill(&doc, etag, "expired", ctx),
+            Goal::Expire { .. } => self.kill(&doc, etag, "expired", ctx),
             Goal::Write { offset, .. } if offset != doc.offset => {
                 Next::Done(Opened::WrongOffset(doc))
             }
@@ -272,7 +307,14 @@ impl Open {
         ctx: Context<'_>,
     ) -> Next<Opened> {
         let Some(seen) = seen else {
-            return Next::Done(Opened::Lost(doc));
+            let lost = doc.without_parts(ctx.nonce);
+            return match lost.phase {
+                Phase::Dead => {
+                    let (cas, call) = Cas::begin(lost, Expect::Match(etag));
+                    self.go(At::Swapping(cas), call)
+                }
+                Phase::Open | Phase::Closed | Phase::Finishing => self.take_over(lost, etag, ctx),
+            };
         };
         match recover(&doc, &seen) {
             Recovered::At(to) => self.take_over(*to, etag, ctx),

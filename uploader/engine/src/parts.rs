@@ -38,6 +38,22 @@ pub fn whole_parts(grid: &Grid, seen: &[SeenPart]) -> BTreeMap<u32, SeenPart> {
     whole
 }
 
+/// The pin of a document after `base` (of `first` parts) and the ETags of the parts from there on;
+/// none when one of them is not known.
+#[must_use]
+pub fn pin<'a>(
+    base: Option<u64>,
+    first: u32,
+    mut etags: impl Iterator<Item = Option<&'a str>>,
+) -> Option<u64> {
+    let base = if first == 0 { Some(0) } else { base }?;
+    etags.try_fold(base, |pin, etag| {
+        // Stores quote an ETag in one answer and not in another.
+        let bare = etag?.trim_matches('"').to_ascii_lowercase();
+        Some(crc::of(&[&pin.to_be_bytes(), bare.as_bytes()].concat()))
+    })
+}
+
 /// What a listing proves about an upload whose writer is gone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Recovered {
@@ -69,6 +85,9 @@ pub fn recover(doc: &State, seen: &[SeenPart]) -> Recovered {
         return Recovered::At(Box::new(doc.clone()));
     }
     let mut to = doc.clone();
+    let first = doc.counted_parts();
+    let etags = (first..next).map(|k| whole.get(&k).map(|part| part.etag.as_str()));
+    to.pin = pin(doc.pin, first, etags);
     to.spent.append(&mut to.tail);
     to.offset = listed;
     to.crc = listed_crc(&grid, &whole, next);

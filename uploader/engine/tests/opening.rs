@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use kinora_upload_engine::create::Create;
 use kinora_upload_engine::document::{MAX_SLICES, SmallPatches, VERSION};
 use kinora_upload_engine::open::{Goal, Open, Opened, SMALL_PER_MINUTE, TAKE_OVER_MS};
 use kinora_upload_engine::parts::{Recovered, SeenPart, recover};
@@ -39,6 +40,7 @@ fn doc(phase: Phase, offset: u64) -> State {
         tail: vec![],
         spent: vec![],
         crc: Some(0),
+        pin: None,
         sniffed: true,
         reason: None,
         small: SmallPatches::default(),
@@ -216,19 +218,19 @@ fn what_a_request_does_follows_from_the_phase() {
         ),
         (
             "expiry of a closed one",
-            Goal::Expire,
+            Goal::Expire { etag: "e".into() },
             doc(Phase::Closed, 20),
             "swap to dead",
         ),
         (
             "expiry of a full one",
-            Goal::Expire,
+            Goal::Expire { etag: "e".into() },
             doc(Phase::Closed, 100),
             "finish",
         ),
         (
             "expiry of one whose writer died",
-            Goal::Expire,
+            Goal::Expire { etag: "e".into() },
             doc(Phase::Open, 20),
             "list the parts",
         ),
@@ -472,4 +474,164 @@ fn unknown_fields_survive_and_a_newer_document_is_refused() {
             .to_string()
             .contains("version 2")
     );
+}
+
+proptest::proptest! {
+    /// Whatever a listing shows, in whatever order: no byte counts that is not in a whole part of
+    /// an unbroken run, or was confirmed before. covers: T23
+    #[test]
+    fn no_listing_makes_an_offset_of_bytes_that_are_not_there(
+        rows in proptest::collection::vec((0u32..12, 1u64..=10, 0u64..3), 0..30),
+        tail in 0u64..10,
+    ) {
+        let mut stored = State { multipart: Some("m".into()), offset: 20 + tail, ..doc(Phase::Open, 0) };
+        stored.tail = (tail > 0).then(|| slice(2, 20, 20 + tail)).into_iter().collect();
+        let rows: Vec<SeenPart> = rows.into_iter().map(|(part, size, at)| seen(part, size, at)).collect();
+        let whole = |part: u32| rows.iter().any(|row| row.part == part && row.size == 10);
+        let run = (0..10).take_while(|part| whole(*part)).count() as u64 * 10;
+        match recover(&stored, &rows) {
+            Recovered::At(to) => {
+                proptest::prop_assert!(run >= 20);
+                proptest::prop_assert_eq!(to.offset, run.max(stored.offset));
+                proptest::prop_assert_eq!(to.tail.is_empty(), run > stored.offset || tail == 0);
+            }
+            Recovered::Short { listed } => proptest::prop_assert_eq!((listed, run < 20), (run, true)),
+        }
+    }
+}
+
+/// Found by the explorer: of two parts in flight the first failed, and the writer waited for ever.
+#[test]
+fn a_writer_ends_whichever_part_fails() {
+    let answers = [
+        Answer::Failed("timeout".into()),
+        Answer::Part {
+            part: 3,
+            etag: "p".into(),
+        },
+    ];
+    for first in [0, 1] {
+        let mut writer = Writer::new(doc(Phase::Open, 20), "e".into());
+        for _ in 0..2 {
+            writer.step(Event::Bytes(10), ctx(0));
+        }
+        writer.step(Event::Answer(answers[first].clone()), ctx(0));
+        assert!(writer.step(Event::Close(Cause::Client, 0), ctx(0)).len() <= 1);
+        let calls = writer.step(Event::Answer(answers[1 - first].clone()), ctx(0));
+        assert_eq!(
+            calls.len(),
+            1,
+            "the swap to closed, failure at {first}: {:?}",
+            writer.status()
+        );
+    }
+}
+
+/// Found by the explorer: a multipart upload that somebody aborted kept its upload busy for ever.
+#[test]
+fn what_is_left_without_the_multipart_upload_follows_from_what_was_confirmed() {
+    let with_slice = |offset| State {
+        tail: vec![slice(0, 0, offset)],
+        ..doc(Phase::Open, offset)
+    };
+    let cases = [
+        ("nothing was confirmed", doc(Phase::Open, 0), Phase::Closed),
+        (
+            "a slice of the first part was",
+            with_slice(5),
+            Phase::Closed,
+        ),
+        ("a whole part was", doc(Phase::Open, 20), Phase::Dead),
+    ];
+    for (name, stored, want) in cases {
+        let offset = stored.offset;
+        let mut open = Open::new(Goal::Expire { etag: "e".into() }, None);
+        open.step(Answer::Begin, ctx(0));
+        open.step(found(stored.clone()), ctx(0));
+        let swap = open.step(Answer::Parts(None), ctx(0));
+        let Next::Call(Call::PutState { doc: next, .. }) = swap else {
+            panic!("{name}: {swap:?}")
+        };
+        assert_eq!(
+            (next.phase, next.offset),
+            (want, offset),
+            "{name}, taken over"
+        );
+
+        let mut writer = Writer::new(stored, "e".into());
+        writer.step(Event::Bytes(10 - offset % 10), ctx(0));
+        writer.step(Event::Answer(Answer::NoSuchUpload), ctx(0));
+        let calls = writer.step(Event::Close(Cause::Client, 0), ctx(0));
+        let [Call::PutState { doc: next, .. }] = calls.as_slice() else {
+            panic!("{name}: {calls:?}")
+        };
+        assert_eq!(
+            (next.phase, next.offset),
+            (want, offset),
+            "{name}, while writing"
+        );
+        assert_eq!(next.multipart.is_none(), want == Phase::Closed, "{name}");
+    }
+}
+
+/// Found by the explorer: somebody came back after the sweep had listed his state as old.
+#[test]
+fn only_the_version_that_was_seen_to_be_old_expires() {
+    for (name, phase, seen, want) in [
+        ("untouched", Phase::Closed, "e", "swap to dead"),
+        ("closed anew", Phase::Closed, "d", "another end"),
+        ("being written", Phase::Open, "d", "another end"),
+    ] {
+        let goal = Goal::Expire { etag: seen.into() };
+        assert_eq!(word(&first(goal, doc(phase, 20))), want, "{name}");
+    }
+}
+
+/// Found by the explorer: a create that comes late makes the state of a finished upload anew.
+#[test]
+fn a_create_without_a_clear_answer_is_not_repeated_under_its_id() {
+    for (name, answer, want) in [
+        ("refused", PutAnswer::Lost, true),
+        ("no answer", PutAnswer::Unknown, false),
+    ] {
+        let mut create = Create::new(doc(Phase::Closed, 0));
+        create.step(Answer::Begin);
+        let read = create.step(Answer::Put(answer));
+        assert_eq!(read, Next::Call(Call::GetState), "{name}");
+        let next = create.step(Answer::State(None));
+        assert_eq!(
+            matches!(next, Next::Call(Call::PutState { .. })),
+            want,
+            "{name}: {next:?}"
+        );
+    }
+}
+
+#[test]
+fn a_remembered_state_saves_the_read_and_is_never_answered_from() {
+    let write = |offset| Goal::Write {
+        offset,
+        body: Some(80),
+    };
+    let cases = [
+        (
+            "closed at the offset",
+            write(20),
+            doc(Phase::Closed, 20),
+            "swap to open",
+        ),
+        (
+            "closed elsewhere",
+            write(10),
+            doc(Phase::Closed, 20),
+            "another call",
+        ),
+        ("full", write(100), doc(Phase::Closed, 100), "another call"),
+        ("open", write(20), doc(Phase::Open, 20), "another call"),
+        ("dead", write(20), doc(Phase::Dead, 20), "another call"),
+    ];
+    for (name, goal, stored, want) in cases {
+        let mut open = Open::remembering(goal, None, stored, "e".into());
+        assert_eq!(word(&open.step(Answer::Begin, ctx(0))), want, "{name}");
+    }
 }

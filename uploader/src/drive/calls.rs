@@ -98,12 +98,12 @@ impl Driver {
         match doc.to_bytes() {
             Ok(body) => {
                 let key = keys::state(&self.id);
-                put_answer(
-                    self.app
-                        .store
-                        .put(&key, Bytes::from(body), PutOptions::json(condition))
-                        .await,
-                )
+                let options = PutOptions::json(condition);
+                let answer = put_answer(self.app.store.put(&key, Bytes::from(body), options).await);
+                if let Answer::Put(PutAnswer::Written(etag)) = &answer {
+                    self.app.hints.stored(&self.id, doc, etag);
+                }
+                answer
             }
             Err(error) => failed(&error),
         }
@@ -160,6 +160,7 @@ impl Driver {
             .await
         {
             Ok(etag) => Answer::Part { part, etag },
+            Err(error) if error.kind == StoreErrorKind::NoSuchUpload => Answer::NoSuchUpload,
             Err(error) => failed(&error),
         }
     }

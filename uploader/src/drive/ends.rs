@@ -30,6 +30,8 @@ pub enum Written {
     Asked(Box<State>),
     /// The first bytes are no video; the upload is dead.
     NotVideo(&'static str, Box<State>),
+    /// The store lost bytes that were confirmed; the upload is dead.
+    Lost(Box<State>),
     /// Fewer bytes are durable than came.
     Trouble(Box<State>, String),
     /// Another replica took over: nothing may be acknowledged.
@@ -64,6 +66,7 @@ impl Written {
             Self::ClientGone(_) => "client_gone",
             Self::Asked(_) => "asked",
             Self::NotVideo(..) => "not_video",
+            Self::Lost(_) => "lost",
             Self::Trouble(..) => "trouble",
             Self::Superseded => "superseded",
             Self::Fault(_) => "fault",

@@ -143,6 +143,7 @@ pub fn swept_facts(pending: &Pending) -> Facts {
             .crc
             .as_deref()
             .and_then(kinora_storage::checksum::from_base64),
+        pin: None,
         state: !documents::is_direct(pending),
     }
 }

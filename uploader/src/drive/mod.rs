@@ -50,7 +50,14 @@ impl Driver {
 
     /// Opens the upload for a request.
     pub async fn open(&self, goal: Goal, principal: Option<Principal>) -> Opened {
-        let mut machine = Open::new(goal, principal);
+        let hint = match &goal {
+            Goal::Write { offset, .. } => self.app.hints.take(&self.id, *offset),
+            Goal::Read | Goal::Terminate | Goal::Expire { .. } => None,
+        };
+        let mut machine = match hint {
+            Some((doc, etag)) => Open::remembering(goal, principal, doc, etag),
+            None => Open::new(goal, principal),
+        };
         let mut answer = Answer::Begin;
         loop {
             let nonce = nonce();
@@ -139,6 +146,7 @@ pub fn blank_state(
         tail: Vec::new(),
         spent: Vec::new(),
         crc: Some(0),
+        pin: None,
         sniffed: false,
         reason: None,
         small: SmallPatches::default(),

@@ -116,6 +116,7 @@ pub(super) fn not_whole(app: &App, written: Written) -> Result<u64, Problem> {
         }
         Written::Asked(doc) => Err(superseded().offset(doc.offset)),
         Written::Superseded => Err(superseded()),
+        Written::Lost(_) => Err(lost()),
         Written::NotVideo(why, _) => Err(Problem::not_video(why)),
         Written::Trouble(doc, why) => Err(Problem::try_again(&why).offset(doc.offset)),
         Written::Fault(why) => Err(Problem::try_again(&why)),

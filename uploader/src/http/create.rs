@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use kinora_storage::UploadId;
+use kinora_storage::{UploadId, keys};
 use kinora_upload_engine::create::Created;
 use kinora_upload_engine::{Phase, Principal, State, crc, grid};
 use serde_json::json;
@@ -23,6 +23,9 @@ use crate::drive::begin::{self, Gathered, NotGathered};
 use crate::drive::body::{self, Incoming, Written};
 use crate::drive::{Driver, Ram, blank_state};
 use crate::profiles::{Accept, DEFAULT, Profile};
+
+/// Ids that are tried for one create.
+const CREATES: usize = 3;
 
 /// A create that may go on.
 struct Asked {
@@ -190,8 +193,29 @@ async fn without_body(driver: &Driver, asked: &Asked) -> Result<Response, Proble
         finish_fresh(driver, &state, Default::default(), Ram::default()).await?;
         return Ok(created(driver, asked, None, Some(0)));
     }
+    let (driver, ..) = store_new(driver, state).await?;
+    Ok(created(&driver, asked, None, None))
+}
+
+/// Stores a new state object. After an unclear answer another id is taken: the first state may
+/// still come to be, and expires like any that nobody goes on with.
+async fn store_new(
+    driver: &Driver,
+    mut state: State,
+) -> Result<(Driver, Box<State>, String), Problem> {
+    let mut driver = driver.clone();
+    for _ in 1..CREATES {
+        match driver.create(state.clone()).await {
+            Created::There(doc, etag) => return Ok((driver, doc, etag)),
+            Created::Fault(why) => tracing::warn!(upload = %driver.id, why, "another id is taken"),
+        }
+        let id = driver.app.mint();
+        (state.id, state.key, state.created_ms) = (id.to_string(), keys::video(&id), id.unix_ms());
+        state.nonce = crate::drive::nonce();
+        driver = Driver::new(&driver.app, &id);
+    }
     match driver.create(state).await {
-        Created::There(..) => Ok(created(driver, asked, None, None)),
+        Created::There(doc, etag) => Ok((driver, doc, etag)),
         Created::Fault(why) => Err(Problem::try_again(&why)),
     }
 }
@@ -285,10 +309,8 @@ async fn resumable(
 ) -> Result<Response, Problem> {
     state.epoch = 1;
     state.phase = Phase::Open;
-    let (doc, etag) = match driver.create(state).await {
-        Created::There(doc, etag) => (doc, etag),
-        Created::Fault(why) => return Err(Problem::try_again(&why)),
-    };
+    let (driver, doc, etag) = store_new(driver, state).await?;
+    let driver = &driver;
     match body::write(driver, *doc, etag, incoming).await {
         Written::Whole { doc, known, ram } => {
             let stored = finish_fresh(driver, &doc, known, ram).await?;

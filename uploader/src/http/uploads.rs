@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use kinora_storage::UploadId;
 use kinora_storage::documents::RecordState;
+use kinora_upload_engine::document::STORE_LOST;
 use kinora_upload_engine::open::{Goal, Opened};
 use kinora_upload_engine::{Principal, State};
 
@@ -120,13 +121,14 @@ fn refusal(opened: Opened) -> Problem {
             "More than 10 PATCHes of less than 64 KiB came within a minute. Send larger ones.",
         )
         .retry_after(seconds),
+        Opened::Dead { doc, .. } if doc.reason.as_deref() == Some(STORE_LOST) => lost(),
         Opened::Dead { doc, .. } => {
             let why = doc.reason.unwrap_or_else(|| "terminated".into());
             Problem::gone(format!("The upload has ended ({why}). Create a new one."))
         }
-        Opened::Lost(_) => lost(),
         Opened::Missing | Opened::Foreign => Problem::not_found(),
         Opened::Fault(why) => Problem::try_again(&why),
+        Opened::Stirred => Problem::try_again("the upload is in use"),
         Opened::Closed(doc) | Opened::Writer(doc, _) | Opened::Whole(doc, _) => {
             Problem::wrong_offset(doc.offset)
         }
@@ -200,7 +202,7 @@ async fn append(
                     Ok(doc.offset)
                 }
                 other => {
-                    if let Written::NotVideo(_, doc) = &other {
+                    if let Written::NotVideo(_, doc) | Written::Lost(doc) = &other {
                         driver.end(doc).await;
                     }
                     not_whole(&driver.app, other)

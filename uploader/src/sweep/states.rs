@@ -80,7 +80,8 @@ async fn walk(app: &Arc<App>, now: Timestamp, ages: Ages) -> Result<SweptStates,
                 Some(id) => {
                     with_state = Some(keys::upload_prefix(&id));
                     pass.seen += 1;
-                    visit(app, &id, age_ms(now, entry.last_modified), ages, &mut pass).await;
+                    let age = age_ms(now, entry.last_modified);
+                    visit(app, &id, (age, &entry.etag), ages, &mut pass).await;
                 }
                 None => {
                     let owned = with_state
@@ -103,13 +104,19 @@ async fn walk(app: &Arc<App>, now: Timestamp, ages: Ages) -> Result<SweptStates,
     }
 }
 
-async fn visit(app: &Arc<App>, id: &UploadId, age: u64, ages: Ages, pass: &mut SweptStates) {
+async fn visit(
+    app: &Arc<App>,
+    id: &UploadId,
+    (age, etag): (u64, &str),
+    ages: Ages,
+    pass: &mut SweptStates,
+) {
     if age < ages.look {
         return;
     }
     let driver = Driver::new(app, id);
     if age >= ages.expire {
-        return expire(&driver, pass).await;
+        return expire(&driver, etag, pass).await;
     }
     // Only a read: whether somebody still writes is not the sweep's to say.
     let Ok(Some(object)) = app.store.get(&keys::state(id)).await else {
@@ -128,8 +135,11 @@ async fn visit(app: &Arc<App>, id: &UploadId, age: u64, ages: Ages, pass: &mut S
     }
 }
 
-async fn expire(driver: &Driver, pass: &mut SweptStates) {
-    match driver.open(Goal::Expire, None).await {
+async fn expire(driver: &Driver, etag: &str, pass: &mut SweptStates) {
+    let etag = etag.to_owned();
+    match driver.open(Goal::Expire { etag }, None).await {
+        // Somebody went on with it since it was listed.
+        Opened::Stirred => {}
         Opened::Dead { doc, now: true } => {
             driver.end(&doc).await;
             pass.expired += 1;

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use kinora_storage::{PutOptions, UploadId, keys};
+use kinora_upload_engine::open::{Goal, Opened};
 use kinora_upload_engine::{Phase, Slice, State, crc};
 use kinora_uploader::documents;
 use kinora_uploader::profiles::Profile;
@@ -239,10 +240,15 @@ async fn what_nobody_goes_on_with_expires_unless_it_is_whole() {
     let id = world.create(&replica, file.len() + 5).await;
     assert_eq!(world.patch(&replica, &id, 0, &file).await.status(), 204);
     let driver = kinora_uploader::drive::Driver::new(&replica.app, &id.parse().unwrap());
-    let opened = driver
-        .open(kinora_upload_engine::open::Goal::Expire, None)
-        .await;
-    let kinora_upload_engine::open::Opened::Dead { doc, now: true } = opened else {
+    let etag = "of another version".to_owned();
+    assert_eq!(
+        driver.open(Goal::Expire { etag }, None).await,
+        Opened::Stirred,
+        "somebody went on with it since it was listed"
+    );
+    let etag = listed(&replica, &id.parse().unwrap()).await;
+    let opened = driver.open(Goal::Expire { etag }, None).await;
+    let Opened::Dead { doc, now: true } = opened else {
         panic!("{opened:?}")
     };
     driver.end(&doc).await;
@@ -250,11 +256,86 @@ async fn what_nobody_goes_on_with_expires_unless_it_is_whole() {
 
     let (whole, _) = crash_after_step_1(&world, &replica, &video(1_000)).await;
     let driver = kinora_uploader::drive::Driver::new(&replica.app, &whole);
-    let opened = driver
-        .open(kinora_upload_engine::open::Goal::Expire, None)
-        .await;
-    assert!(
-        matches!(opened, kinora_upload_engine::open::Opened::Whole(..)),
-        "{opened:?}"
-    );
+    let etag = listed(&replica, &whole).await;
+    let opened = driver.open(Goal::Expire { etag }, None).await;
+    assert!(matches!(opened, Opened::Whole(..)), "{opened:?}");
+}
+
+/// The ETag that a listing shows for the state.
+async fn listed(replica: &Replica, id: &UploadId) -> String {
+    let store = &replica.app.store;
+    let page = store.list(&keys::state(id), None, 1).await.unwrap();
+    page.entries[0].etag.clone()
+}
+
+/// A kill loses the running checksum, and some stores list none of parts.
+/// covers: F4, T23
+#[tokio::test]
+async fn a_part_that_was_overwritten_after_it_counted_never_becomes_a_video() {
+    let world = World::new("f7").await;
+    let replica = world.replica().await;
+    let file = video(20 << 20);
+    let (half, part) = (16 << 20, 8 << 20);
+    for (name, zombie, good) in [
+        ("nobody", None, true),
+        ("the same bytes", Some(file[part..half].to_vec()), true),
+        ("other bytes", Some(vec![7; part]), false),
+    ] {
+        let id = world.create(&replica, file.len()).await;
+        let upload: UploadId = id.parse().unwrap();
+        let answer = world.patch(&replica, &id, 0, &file[..half]).await;
+        assert_eq!(answer.status(), 204);
+        let key = keys::state(&upload);
+        let mut doc = State::parse(&world.store.get(&key).await.unwrap().unwrap().bytes).unwrap();
+        let multipart = kinora_storage::MultipartId(doc.multipart.clone().unwrap());
+        doc.crc = None;
+        let body = doc.to_bytes().unwrap().into();
+        let put = world.store.put(&key, body, PutOptions::default()).await;
+        put.unwrap();
+        if let Some(bytes) = zombie {
+            let put = world
+                .store
+                .upload_part(&doc.key, &multipart, 2, bytes.into());
+            put.await.unwrap();
+        }
+        let answer = world.patch(&replica, &id, half, &file[half..]).await;
+        // A store may still complete the part that was counted; else nothing becomes visible.
+        let status = answer.status().as_u16();
+        assert!(status == 204 || status == 422 && !good, "{name}: {status}");
+        let video = world.video(&id).await;
+        assert_eq!(video, (status == 204).then(|| file.clone()), "{name}");
+    }
+}
+
+/// The store lost the multipart upload, as a lifecycle rule would have it.
+/// covers: F5, T23
+#[tokio::test]
+async fn an_upload_whose_parts_were_aborted_starts_anew_or_is_gone() {
+    let world = World::new("f8").await;
+    let replica = world.replica().await;
+    let file = video(20 << 20);
+    for (name, first, want) in [
+        ("confirmed parts are lost", 9 << 20, [410, 410]),
+        ("only a slice was confirmed", 1 << 20, [503, 204]),
+    ] {
+        let id = world.create(&replica, file.len()).await;
+        let upload: UploadId = id.parse().unwrap();
+        let answer = world.patch(&replica, &id, 0, &file[..first]).await;
+        assert_eq!(answer.status(), 204);
+        let key = keys::state(&upload);
+        let mut doc = State::parse(&world.store.get(&key).await.unwrap().unwrap().bytes).unwrap();
+        // So that the one with a slice has a multipart upload too.
+        let multipart = kinora_storage::MultipartId(doc.multipart.clone().unwrap_or("gone".into()));
+        doc.multipart = Some(multipart.0.clone());
+        let body = doc.to_bytes().unwrap().into();
+        let put = world.store.put(&key, body, PutOptions::default()).await;
+        put.unwrap();
+        let _ = world.store.abort(&doc.key, &multipart).await;
+        let first_try = world.patch(&replica, &id, first, &file[first..]).await;
+        let second_try = world.patch(&replica, &id, first, &file[first..]).await;
+        let got = [first_try.status().as_u16(), second_try.status().as_u16()];
+        assert_eq!(got, want, "{name}");
+        let video = world.video(&id).await;
+        assert_eq!(video.is_some(), want[1] == 204, "{name}");
+    }
 }

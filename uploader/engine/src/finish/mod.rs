@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::call::{Answer, Call, Context, Decision, Expect, Next};
 use crate::cas::{Cas, Swap};
-use crate::document::{Phase, Slice, State};
+use crate::document::{Phase, STORE_LOST, Slice, State};
 use crate::grid::Grid;
 
 /// A finisher gives up after this; the sweeper looks at entries older than 60 s.
@@ -35,6 +35,8 @@ pub struct Facts {
     pub spent: Vec<Slice>,
     /// CRC64NVME of the whole, when known.
     pub crc: Option<u64>,
+    /// The pin of the parts that the state counts, and how many those are.
+    pub pin: Option<(u64, u32)>,
     /// Whether a state object exists.
     pub state: bool,
 }
@@ -51,6 +53,7 @@ impl Facts {
             tail: doc.tail.clone(),
             spent: doc.spent.clone(),
             crc: doc.crc,
+            pin: doc.pin.map(|pin| (pin, doc.counted_parts())),
             state: true,
         }
     }
@@ -296,7 +299,7 @@ impl Finish {
             Answer::Record(Some(record)) => {
                 let end = match (record.state.as_str(), record.reason) {
                     ("rejected", reason) => Finished::Rejected(reason.unwrap_or_default()),
-                    ("failed", Some(reason)) if reason == "StoreLost" => Finished::StoreLost,
+                    ("failed", Some(reason)) if reason == STORE_LOST => Finished::StoreLost,
                     _ => Finished::Accepted,
                 };
                 self.finalised(end)

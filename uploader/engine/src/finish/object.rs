@@ -3,7 +3,8 @@
 //! never taken for "complete".
 
 use crate::call::{Answer, Call, CompleteAnswer, Decision, Next, PutAnswer, SeenVideo};
-use crate::parts::whole_parts;
+use crate::document::STORE_LOST;
+use crate::parts::{pin, whole_parts};
 
 use super::{At, Facts, Finish, Finished, Start};
 
@@ -110,12 +111,27 @@ impl Finish {
                 self.complete()
             }
             // The upload may be completed or gone; the listing says which.
-            Answer::Failed(_) if self.attempts < MAX_ATTEMPTS => self.retry(At::ListParts),
+            Answer::NoSuchUpload | Answer::Failed(_) if self.attempts < MAX_ATTEMPTS => {
+                self.retry(At::ListParts)
+            }
             other => self.give_up("store the last part", &other),
         }
     }
 
+    /// Whether the parts are those that the state counts. The checksum of the whole says more,
+    /// where it is known: then the store refuses what is mixed.
+    fn pinned(&self) -> bool {
+        let (None, Some((want, count))) = (self.facts.crc, self.facts.pin) else {
+            return true;
+        };
+        let etags = (0..count).map(|part| self.known.get(&part).map(String::as_str));
+        pin(None, 0, etags) == Some(want)
+    }
+
     pub(super) fn complete(&mut self) -> Next<Finished> {
+        if !self.pinned() {
+            return self.mixed();
+        }
         match self.facts.multipart.clone() {
             Some(multipart) => {
                 let call = Call::Complete {
@@ -136,11 +152,7 @@ impl Finish {
                 self.known.clear();
                 self.retry(At::ListParts)
             }
-            Answer::Complete(CompleteAnswer::ChecksumMismatch) => {
-                // Mixed bytes must never become a video; nothing becomes visible.
-                self.verdict = Decision::Rejected("DigestMismatch".into());
-                self.decide()
-            }
+            Answer::Complete(CompleteAnswer::ChecksumMismatch) => self.mixed(),
             Answer::Complete(CompleteAnswer::NoSuchUpload) => {
                 self.go(At::AfterComplete { gone: true }, Call::HeadVideo)
             }
@@ -149,6 +161,12 @@ impl Finish {
             }
             other => self.give_up("complete the object", &other),
         }
+    }
+
+    /// Mixed bytes must never become a video; nothing becomes visible.
+    fn mixed(&mut self) -> Next<Finished> {
+        self.verdict = Decision::Rejected("DigestMismatch".into());
+        self.decide()
     }
 
     pub(super) fn after_complete(&mut self, gone: bool, answer: Answer) -> Next<Finished> {
@@ -222,7 +240,7 @@ impl Finish {
             At::Losing,
             Call::PutRecord {
                 rejected: false,
-                reason: "StoreLost".into(),
+                reason: STORE_LOST.into(),
             },
         )
     }

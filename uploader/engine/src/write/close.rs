@@ -5,6 +5,7 @@ use crate::call::{Call, Context, Expect, PutAnswer};
 use crate::cas::Cas;
 use crate::crc;
 use crate::document::{MAX_SLICES, Phase, Slice, State};
+use crate::parts::pin;
 
 use super::{At, Cause, Writer};
 
@@ -35,7 +36,7 @@ impl Writer {
         let At::Draining(cause) = self.at else {
             return Vec::new();
         };
-        if !self.in_flight.is_empty() {
+        if self.in_flight > 0 {
             return Vec::new();
         }
         if cause == Cause::NotVideo {
@@ -98,9 +99,13 @@ impl Writer {
         slice: Option<Slice>,
         ctx: Context<'_>,
     ) -> Vec<Call> {
-        let mut next = self.closed_document(slice, ctx.nonce);
+        let mut next = if self.gone {
+            self.doc.without_parts(ctx.nonce)
+        } else {
+            self.closed_document(slice, ctx.nonce)
+        };
         // Only a close that took everything it got may say that all is there.
-        if next.is_full() && cause != Cause::NotVideo {
+        if next.is_full() && next.phase == Phase::Closed && cause != Cause::NotVideo {
             next.phase = Phase::Finishing;
         }
         let (cas, call) = Cas::begin(next, Expect::Match(self.etag.clone()));
@@ -122,6 +127,9 @@ impl Writer {
             .count();
         let parts_to = grid.start(first.saturating_add(u32::try_from(run).unwrap_or(u32::MAX)));
         if run > 0 && parts_to > next.offset {
+            let etags = self.stored.range(first..).take(run);
+            let etags = etags.map(|(_, etag)| Some(etag.as_str()));
+            next.pin = pin(self.doc.pin, first, etags);
             next.offset = parts_to;
             next.spent.append(&mut next.tail);
         }

@@ -4,7 +4,7 @@
 
 mod close;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::call::{Answer, Call, Context, Expect};
 use crate::cas::{Cas, Swap};
@@ -59,7 +59,8 @@ pub enum Status {
     },
     /// All bytes are durable and the state says `finishing`.
     Whole,
-    /// Dead, as the first bytes were no video.
+    /// Dead, as the first bytes were no video, or as the store lost confirmed bytes
+    /// (`doc.reason`).
     Dead,
     /// Another request took the upload: nothing may be acknowledged.
     Superseded,
@@ -92,9 +93,12 @@ pub struct Writer {
     /// Bytes handed to UploadPart calls.
     cut: u64,
     ready: Vec<u32>,
-    in_flight: BTreeSet<u32>,
+    /// How many parts are on their way; which of them fails is not told.
+    in_flight: usize,
     stored: BTreeMap<u32, String>,
     trouble: Option<String>,
+    /// The store no longer has the multipart upload.
+    gone: bool,
     request_crc: u64,
     /// A close that came while a swap was under way.
     closing: Option<Cause>,
@@ -113,9 +117,10 @@ impl Writer {
             doc,
             etag,
             ready: Vec::new(),
-            in_flight: BTreeSet::new(),
+            in_flight: 0,
             stored: BTreeMap::new(),
             trouble: None,
+            gone: false,
             request_crc: 0,
             closing: None,
             at: At::Filling,
@@ -150,7 +155,7 @@ impl Writer {
     #[must_use]
     pub fn room(&self) -> u64 {
         match self.at {
-            At::Filling if self.in_flight.len() < IN_FLIGHT && self.trouble.is_none() => self
+            At::Filling if self.in_flight < IN_FLIGHT && self.trouble.is_none() => self
                 .doc
                 .grid()
                 .end(self.doc.grid().part_of(self.pos))
@@ -242,7 +247,7 @@ impl Writer {
                 .filter(|s| s.part == part)
                 .cloned()
                 .collect();
-            self.in_flight.insert(part);
+            self.in_flight += 1;
             self.cut = grid.end(part);
             calls.push(Call::UploadPart {
                 multipart: multipart.clone(),
@@ -257,11 +262,17 @@ impl Writer {
 
     fn answer(&mut self, answer: Answer, ctx: Context<'_>) -> Vec<Call> {
         match (std::mem::replace(&mut self.at, At::Filling), answer) {
-            (At::Filling, answer @ (Answer::Part { .. } | Answer::Failed(_))) => {
+            (
+                At::Filling,
+                answer @ (Answer::Part { .. } | Answer::NoSuchUpload | Answer::Failed(_)),
+            ) => {
                 self.part(answer);
                 Vec::new()
             }
-            (At::Draining(cause), answer @ (Answer::Part { .. } | Answer::Failed(_))) => {
+            (
+                At::Draining(cause),
+                answer @ (Answer::Part { .. } | Answer::NoSuchUpload | Answer::Failed(_)),
+            ) => {
                 self.part(answer);
                 self.at = At::Draining(cause);
                 self.drained(ctx)
@@ -301,13 +312,18 @@ impl Writer {
     fn part(&mut self, answer: Answer) {
         match answer {
             Answer::Part { part, etag } => {
-                self.in_flight.remove(&part);
+                self.in_flight = self.in_flight.saturating_sub(1);
                 self.stored.insert(part, etag);
+            }
+            Answer::NoSuchUpload => {
+                self.gone = true;
+                self.trouble = Some("the multipart upload is gone".into());
+                self.in_flight = self.in_flight.saturating_sub(1);
             }
             Answer::Failed(why) => {
                 // Which part it was does not matter: only contiguous stored ones count.
                 self.trouble = Some(why);
-                self.in_flight.pop_last();
+                self.in_flight = self.in_flight.saturating_sub(1);
             }
             _ => {}
         }

@@ -142,6 +142,11 @@ impl Pipe {
                         ram: self.kept,
                     };
                 }
+                Status::Dead if self.cause != Some(Cause::NotVideo) => {
+                    let doc = Box::new(self.writer.document().0.clone());
+                    tracing::error!(upload = %self.driver.id, offset = doc.offset, "the store lost confirmed bytes");
+                    return Written::Lost(doc);
+                }
                 Status::Dead => {
                     return Written::NotVideo(
                         self.not_video,
