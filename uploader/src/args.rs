@@ -53,8 +53,8 @@ pub struct Args {
     #[arg(long, env = "KINORA_API_KEYS_DIR", value_name = "DIR")]
     pub api_keys_dir: Option<PathBuf>,
 
-    /// YAML file of profiles: name -> {pool, maxBytes, ttlSecondsAfterFinished, accept}
-    /// [default: one profile `default` of 300,000,000 bytes].
+    /// YAML file of profiles: name -> {pool, maxBytes, maxSeconds, ttlSecondsAfterFinished, accept}
+    /// [default: one profile `default` of 300,000,000 bytes and 15 seconds].
     #[arg(long, env = "KINORA_PROFILES_FILE", value_name = "FILE")]
     pub profiles_file: Option<PathBuf>,
 

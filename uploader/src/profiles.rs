@@ -15,7 +15,7 @@ const TTL_FLOOR_SECONDS: i64 = 900;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accept {
-    /// Only what the first bytes show to be a video.
+    /// Only videos: by their first bytes, and by their container when they are whole.
     #[default]
     Video,
     /// Anything; for protocol suites.
@@ -32,6 +32,9 @@ pub struct Profile {
     /// Most bytes of a video.
     #[serde(default = "max_bytes")]
     pub max_bytes: u64,
+    /// Most seconds a video may play; half a second more is let pass, as phones stop late.
+    #[serde(default = "max_seconds")]
+    pub max_seconds: u64,
     /// Seconds after which a finished job is deleted.
     #[serde(default = "ttl")]
     pub ttl_seconds_after_finished: i64,
@@ -44,6 +47,10 @@ fn max_bytes() -> u64 {
     300_000_000
 }
 
+fn max_seconds() -> u64 {
+    15
+}
+
 fn ttl() -> i64 {
     TTL_FLOOR_SECONDS
 }
@@ -53,6 +60,7 @@ impl Default for Profile {
         Self {
             pool: None,
             max_bytes: max_bytes(),
+            max_seconds: max_seconds(),
             ttl_seconds_after_finished: ttl(),
             accept: Accept::Video,
         }
@@ -77,7 +85,7 @@ pub enum ProfilesError {
     },
     /// Not the YAML of profiles.
     #[error(
-        "--profiles-file: {0}; it maps a name to pool, maxBytes, ttlSecondsAfterFinished and accept"
+        "--profiles-file: {0}; it maps a name to pool, maxBytes, maxSeconds, ttlSecondsAfterFinished and accept"
     )]
     Malformed(#[from] serde_yaml::Error),
     /// A value that is not allowed.
@@ -129,6 +137,9 @@ impl Profiles {
             }
             if profile.max_bytes == 0 {
                 return refused("maxBytes must be above 0");
+            }
+            if profile.max_seconds == 0 {
+                return refused("maxSeconds must be above 0");
             }
             if !insecure && profile.ttl_seconds_after_finished < TTL_FLOOR_SECONDS {
                 return refused("ttlSecondsAfterFinished below 900 needs --insecure");
@@ -186,6 +197,8 @@ mod tests {
                 false,
             ),
             ("no bytes", "raw: {maxBytes: 0}", true, false),
+            ("no seconds", "raw: {maxSeconds: 0}", true, false),
+            ("three minutes", "long: {maxSeconds: 180}", false, true),
         ];
         for (name, yaml, insecure, want) in cases {
             let got = Profiles::parse(yaml, insecure);

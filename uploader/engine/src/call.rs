@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::document::{Slice, State};
+use crate::media::Piece;
 use crate::parts::SeenPart;
 
 /// What a step may know of the outside.
@@ -101,6 +102,13 @@ pub enum Call {
     },
     /// HEAD the finished object. Answer: `Video`.
     HeadVideo,
+    /// GET bytes `[from, to)` of the finished object, or take them from memory. Answer: `Bytes`.
+    ReadVideo {
+        /// First byte.
+        from: u64,
+        /// One past the last byte.
+        to: u64,
+    },
     /// GET the decision. Answer: `Active`.
     GetActive,
     /// PUT the decision, if absent. Answer: `Put`.
@@ -220,6 +228,8 @@ pub enum Answer {
     Complete(CompleteAnswer),
     /// The finished object.
     Video(Option<SeenVideo>),
+    /// The bytes that were asked for.
+    Bytes(Piece),
     /// The stored decision.
     Active(Option<Decision>),
     /// Whether a final record is there, and whether it says `rejected`, with the reason.

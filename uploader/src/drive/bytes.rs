@@ -17,6 +17,17 @@ pub struct Ram {
     pub held: Held,
 }
 
+impl Ram {
+    /// Bytes `[from, to)`, when all of them are here.
+    pub(crate) fn range(&self, from: u64, to: u64) -> Option<Bytes> {
+        let end = self.from + self.bytes.len() as u64;
+        (from >= self.from && to <= end).then(|| {
+            self.bytes
+                .slice(index(from - self.from)..index(to - self.from))
+        })
+    }
+}
+
 /// Bytes that a document promises and the store does not have.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GatherError {
@@ -51,12 +62,10 @@ pub(crate) async fn gather(
     ram: &Ram,
 ) -> Result<Bytes, GatherError> {
     let (from, to) = range;
-    let ram_end = ram.from + ram.bytes.len() as u64;
-    if from >= ram.from && to <= ram_end {
-        return Ok(ram
-            .bytes
-            .slice(index(from - ram.from)..index(to - ram.from)));
+    if let Some(bytes) = ram.range(from, to) {
+        return Ok(bytes);
     }
+    let ram_end = ram.from + ram.bytes.len() as u64;
     let mut all = BytesMut::with_capacity(index(to - from));
     let mut at = from;
     while at < to {

@@ -9,7 +9,7 @@ use kinora_upload_engine::{Answer, Context, Next, State};
 use super::{Driver, Ram, nonce};
 use crate::documents::{self, ObjectFacts};
 use crate::jobs::SinkError;
-use crate::profiles::Profile;
+use crate::profiles::{Accept, Profile};
 
 /// Where the outbox entry of a run comes from.
 pub enum Source<'a> {
@@ -29,6 +29,8 @@ pub struct Finisher {
     /// The decision, once it is stored or read.
     pub(super) active: Option<Active>,
     pub(super) ram: Ram,
+    /// How long the video plays, in milliseconds, once it was looked into.
+    pub(super) duration_ms: Option<u64>,
     pub(super) trouble: Option<SinkError>,
 }
 
@@ -64,12 +66,16 @@ impl Finisher {
             object,
             active: None,
             ram,
+            duration_ms: None,
             trouble: None,
         }
     }
 
     /// Runs the sequence to its end.
     pub async fn run(&mut self, mut machine: Finish) -> Finished {
+        if let Some(max_seconds) = self.max_seconds() {
+            machine = machine.looking(max_seconds);
+        }
         let mut answer = Answer::Begin;
         let finished = loop {
             let nonce = nonce();
@@ -78,12 +84,26 @@ impl Finisher {
                 nonce: &nonce,
             };
             match machine.step(answer, ctx) {
-                Next::Call(call) => answer = self.call(call, machine.facts()).await,
+                Next::Call(call) => {
+                    self.duration_ms = machine.duration_ms();
+                    answer = self.call(call, machine.facts()).await;
+                }
                 Next::Done(finished) => break finished,
             }
         };
         self.report(&finished);
         finished
+    }
+
+    /// The limit of the profile on playing time; none where any file is taken.
+    pub(super) fn max_seconds(&self) -> Option<u64> {
+        let profile = self.driver.app.profiles.get(&self.pending.profile);
+        match profile.map_or(Accept::Video, |profile| profile.accept) {
+            Accept::Video => {
+                Some(profile.map_or(Profile::default().max_seconds, |p| p.max_seconds))
+            }
+            Accept::Any => None,
+        }
     }
 
     /// What Kubernetes said, when it did not take the job.

@@ -12,6 +12,7 @@ use kinora_storage::{
 };
 use kinora_upload_engine::call::{CompleteAnswer, FinalRecord, JobAnswer, SeenVideo};
 use kinora_upload_engine::finish::Facts;
+use kinora_upload_engine::media::{Piece, Reason};
 use kinora_upload_engine::{Answer, Call, Decision, Slice};
 
 use super::bytes::gather;
@@ -33,11 +34,12 @@ impl Finisher {
                 crc,
             } => self.complete(multipart, &parts, crc).await,
             Call::HeadVideo => self.head_video().await,
+            Call::ReadVideo { from, to } => self.read_video(from, to).await,
             Call::GetActive => self.get_active().await,
             Call::PutActive { decision } => self.put_active(&decision).await,
             Call::GetRecord => self.get_record().await,
             Call::PutRecord { rejected, reason } => {
-                let record = documents::record(&self.pending, rejected, &reason, self.now());
+                let record = self.final_record(rejected, &reason);
                 self.put_absent(&keys::record_for_upload(&self.driver.id), &record)
                     .await
             }
@@ -205,6 +207,34 @@ impl Finisher {
         }
     }
 
+    async fn read_video(&self, from: u64, to: u64) -> Answer {
+        if let Some(bytes) = self.ram.range(from, to) {
+            return Answer::Bytes(Piece::new(bytes));
+        }
+        let key = &self.pending.key;
+        match self.driver.app.store.get_range(key, from..to).await {
+            Ok(Some(object)) => Answer::Bytes(Piece::new(object.bytes)),
+            Ok(None) => Answer::Failed(format!("get {key}: it is not there")),
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn final_record(&self, rejected: bool, reason: &str) -> Record {
+        let decided = self.active.as_ref().and_then(|active| active.duration);
+        let max_seconds = self.max_seconds().unwrap_or_default();
+        Record {
+            duration: decided.or(self.seconds()),
+            message: Reason::of(reason).map(|reason| reason.advice(max_seconds)),
+            ..documents::record(&self.pending, rejected, reason, self.now())
+        }
+    }
+
+    /// How long the video plays.
+    fn seconds(&self) -> Option<f64> {
+        self.duration_ms
+            .map(|ms| std::time::Duration::from_millis(ms).as_secs_f64())
+    }
+
     async fn get_active(&mut self) -> Answer {
         match self.read::<Active>(&keys::active(&self.driver.id)).await {
             Ok(None) => Answer::Active(None),
@@ -229,7 +259,10 @@ impl Finisher {
         };
         let now = self.now();
         let outbox_time = self.outbox_time.unwrap_or(now);
-        let active = documents::active(&self.pending, rejected, &self.object, outbox_time, now);
+        let active = Active {
+            duration: self.seconds(),
+            ..documents::active(&self.pending, rejected, &self.object, outbox_time, now)
+        };
         let answer = self
             .put_absent(&keys::active(&self.driver.id), &active)
             .await;

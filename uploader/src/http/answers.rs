@@ -7,12 +7,14 @@ use http::StatusCode;
 use kinora_storage::documents::{Active, Owner, Record};
 use kinora_storage::{StoreError, keys};
 use kinora_upload_engine::finish::{Facts, Finish, Finished, Start};
+use kinora_upload_engine::media::Reason;
 use kinora_upload_engine::{Decision, Principal, State};
 
 use super::problem::Problem;
 use crate::app::App;
 use crate::drive::body::Written;
 use crate::drive::{Driver, Finisher, Ram, Source};
+use crate::profiles::Profile;
 
 /// A video that is stored, and whether its job exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,8 @@ pub(super) async fn finish_fresh(
     };
     let machine = Finish::new(facts, Start::Fresh, Decision::Accepted, known);
     let mut finisher = Finisher::new(driver.clone(), Source::State(doc), ram);
-    finished(&finisher.run(machine).await, doc.length)
+    let end = finisher.run(machine).await;
+    finished(&end, doc.length, limit(driver, doc))
 }
 
 /// Runs the finish sequence for an upload that was found whole.
@@ -54,17 +57,27 @@ pub(super) async fn finish_found(
     etag: String,
 ) -> Result<Stored, Problem> {
     let mut finisher = Finisher::new(driver.clone(), Source::State(&doc), Ram::default());
-    let length = doc.length;
+    let (length, limit) = (doc.length, limit(driver, &doc));
     let machine = Finish::from_state(doc, etag, Decision::Accepted);
-    finished(&finisher.run(machine).await, length)
+    match finisher.run(machine).await {
+        // As after the state has gone: whoever asks again learns that it is over.
+        Finished::Rejected(reason) if length != Some(0) => Err(refused(&reason, limit)),
+        end => finished(&end, length, limit),
+    }
 }
 
-fn finished(end: &Finished, length: Option<u64>) -> Result<Stored, Problem> {
+/// Seconds that the upload's profile lets a video play.
+fn limit(driver: &Driver, doc: &State) -> u64 {
+    let profile = driver.app.profiles.get(&doc.profile);
+    profile.map_or_else(|| Profile::default().max_seconds, |p| p.max_seconds)
+}
+
+fn finished(end: &Finished, length: Option<u64>, max_seconds: u64) -> Result<Stored, Problem> {
     match end {
         Finished::Accepted => Ok(Stored::Queued),
         Finished::Stored => Ok(Stored::Later),
         Finished::Rejected(_) if length == Some(0) => Ok(Stored::Empty),
-        Finished::Rejected(reason) => Err(rejected(reason)),
+        Finished::Rejected(reason) => Err(rejected(reason, max_seconds)),
         Finished::StoreLost => Err(lost()),
         Finished::Abandoned => Err(Problem::gone("The upload was given up. Create a new one.")),
         Finished::Conflict => Err(Problem::new(
@@ -83,12 +96,29 @@ pub(super) fn lost() -> Problem {
     )
 }
 
-fn rejected(reason: &str) -> Problem {
+/// 410 for an upload that was refused before.
+fn refused(reason: &str, max_seconds: u64) -> Problem {
+    let text = format!(
+        "The upload was refused: {reason}. {}",
+        advice(reason, max_seconds)
+    );
+    Problem::gone(text.trim_end())
+}
+
+fn advice(reason: &str, max_seconds: u64) -> String {
+    let known = Reason::of(reason).map(|reason| reason.advice(max_seconds));
+    known.unwrap_or_default()
+}
+
+fn rejected(reason: &str, max_seconds: u64) -> Problem {
+    let advice = advice(reason, max_seconds);
     Problem::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "rejected",
         "The file was refused",
-        format!("The upload is complete, but was refused: {reason}."),
+        format!("The upload is complete, but was refused: {reason}. {advice}")
+            .trim_end()
+            .to_owned(),
     )
 }
 

@@ -10,5 +10,6 @@
 mod finishing;
 mod harness;
 mod protocol;
+mod refusing;
 mod resuming;
 mod small;

@@ -5,7 +5,7 @@ use crate::call::{Answer, Call, Decision, JobAnswer, Next, PutAnswer};
 use super::{At, Finish, Finished, Start};
 
 impl Finish {
-    pub(super) fn decide(&mut self) -> Next<Finished> {
+    pub(super) fn put_decision(&mut self) -> Next<Finished> {
         let decision = self.verdict.clone();
         self.go(At::Deciding, Call::PutActive { decision })
     }

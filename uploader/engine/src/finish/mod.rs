@@ -4,6 +4,7 @@
 //! writer's, or done here for an upload that was found full.
 
 mod decide;
+mod look;
 mod object;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use crate::call::{Answer, Call, Context, Decision, Expect, Next};
 use crate::cas::{Cas, Swap};
 use crate::document::{Phase, STORE_LOST, Slice, State};
 use crate::grid::Grid;
+use crate::media::Walk;
 
 /// A finisher gives up after this; the sweeper looks at entries older than 60 s.
 pub const GIVE_UP_MS: u64 = 45_000;
@@ -113,6 +115,7 @@ enum At {
     PutVideo,
     AfterVideo,
     Losing,
+    Looking(Box<Walk>),
     Deciding,
     ReadDecision,
     ReadRecord(Decision),
@@ -132,6 +135,9 @@ pub struct Finish {
     claim: Option<(State, String)>,
     start: Start,
     verdict: Decision,
+    /// The limit of a look that is still to be taken.
+    max_seconds: Option<u64>,
+    duration_ms: Option<u64>,
     known: BTreeMap<u32, String>,
     decided: Option<Decision>,
     began_ms: Option<u64>,
@@ -160,6 +166,8 @@ impl Finish {
             claim: None,
             start,
             verdict,
+            max_seconds: None,
+            duration_ms: None,
             known,
             decided: None,
             began_ms: None,
@@ -207,6 +215,7 @@ impl Finish {
             At::PutVideo => self.put_video(answer),
             At::AfterVideo => self.after_video(answer),
             At::Losing => self.lost(answer),
+            At::Looking(walk) => self.looked(*walk, answer),
             At::Deciding => self.decided(answer),
             At::ReadDecision => self.read_decision(answer),
             At::ReadRecord(decision) => self.read_record(decision, answer),

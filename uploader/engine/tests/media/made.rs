@@ -430,3 +430,21 @@ fn a_file_cut_anywhere_is_no_video() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What the tests of the whole system send: samples, also with a filled-up end.
+#[test]
+fn the_samples_are_accepted_also_padded() {
+    for (name, seconds) in [("bikes", 10.0), ("bigbuckbunny", 5.3)] {
+        let path = format!(
+            "{}/../../e2e/samples/{name}.mp4",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let plain = std::fs::read(path).unwrap();
+        let padding = crate::handmade::bx(b"free", &vec![0; 9_000_000]);
+        let padded = [plain.clone(), padding].concat();
+        for file in [plain, padded] {
+            let wrong = check(name, &file, LIMIT, Want::Plays(seconds));
+            assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        }
+    }
+}
