@@ -574,7 +574,7 @@ fn what_is_left_without_the_multipart_upload_follows_from_what_was_confirmed() {
     }
 }
 
-/// Found by the explorer: somebody came back after the sweep had listed his state as old.
+/// Somebody may come back after the sweep has listed his state as old.
 #[test]
 fn only_the_version_that_was_seen_to_be_old_expires() {
     for (name, phase, seen, want) in [

@@ -13,6 +13,7 @@ use kinora_upload_engine::open::{Goal, Open, Opened};
 use kinora_upload_engine::write::{Cause, Event, Writer};
 use kinora_upload_engine::{Answer, Call, Context, Decision, Next, Phase, State, crc};
 
+use crate::mutants::Mutant;
 use crate::store::{Act, Bag, ID, Ram, Row};
 use crate::world::{PART, Reply, World, fresh};
 
@@ -248,7 +249,12 @@ impl Actor {
                 self.stage = Stage::Sweeping;
                 return self.acts.push_back(Act::ReadState);
             }
-            Kind::SweepState { etag, .. } => Goal::Expire { etag: etag.clone() },
+            Kind::SweepState { etag, .. } => {
+                let any = w.mutant == Some(Mutant::ExpiryOfAnyVersion);
+                let now = w.store.state.as_ref().map(|(_, etag, _)| etag);
+                let etag = now.filter(|_| any).unwrap_or(etag).clone();
+                Goal::Expire { etag }
+            }
             Kind::Head => Goal::Read,
             Kind::Delete => Goal::Terminate,
             Kind::Patch(patch) => Goal::Write {

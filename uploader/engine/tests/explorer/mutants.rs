@@ -22,6 +22,8 @@ pub(crate) enum Mutant {
     GoneIsComplete,
     /// Expiry overwrites the state.
     ExpiryWithoutCas,
+    /// Expiry takes whatever version it finds, not the one that was listed as old (in the actor).
+    ExpiryOfAnyVersion,
     /// A writer's close overwrites the state.
     CloseWithoutCas,
     /// An unclear answer to a write is taken for success.
@@ -50,12 +52,13 @@ pub(crate) enum Mutant {
     HintWithoutCas,
 }
 
-pub(crate) const ALL: [Mutant; 18] = [
+pub(crate) const ALL: [Mutant; 19] = [
     Mutant::AckBeforePending,
     Mutant::PendingAfterObject,
     Mutant::CompleteWithoutHead,
     Mutant::GoneIsComplete,
     Mutant::ExpiryWithoutCas,
+    Mutant::ExpiryOfAnyVersion,
     Mutant::CloseWithoutCas,
     Mutant::UnclearIsWritten,
     Mutant::TailOfOldEpoch,
