@@ -1,0 +1,1 @@
+//! An S3 in this process that fails on command: for tests and benchmarks, never shipped.
