@@ -10,7 +10,7 @@ use kinora_upload_engine::finish::{Facts, Finish, Finished, Start};
 use kinora_upload_engine::media::Reason;
 use kinora_upload_engine::{Decision, Principal, State};
 
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use crate::app::App;
 use crate::drive::body::Written;
 use crate::drive::{Driver, Finisher, Ram, Source};
@@ -81,9 +81,7 @@ fn finished(end: &Finished, length: Option<u64>, max_seconds: u64) -> Result<Sto
         Finished::StoreLost => Err(lost()),
         Finished::Abandoned => Err(Problem::gone("The upload was given up. Create a new one.")),
         Finished::Conflict => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "content-conflict",
-            "Other bytes were stored for this upload",
+            Kind::ContentConflict,
             "The upload was sent twice with different content. Create a new upload for each file.",
         )),
         Finished::GaveUp(why) => Err(Problem::try_again(why)),
@@ -113,9 +111,7 @@ fn advice(reason: &str, max_seconds: u64) -> String {
 fn rejected(reason: &str, max_seconds: u64) -> Problem {
     let advice = advice(reason, max_seconds);
     Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "rejected",
-        "The file was refused",
+        Kind::Rejected,
         format!("The upload is complete, but was refused: {reason}. {advice}")
             .trim_end()
             .to_owned(),
@@ -135,9 +131,7 @@ pub(super) fn not_whole(app: &App, written: Written) -> Result<u64, Problem> {
             .offset(doc.offset))
         }
         Written::ClientGone(doc) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "too-slow",
-            "The body came too slowly",
+            Kind::TooSlow,
             "Less than 16 KiB/s came over 30 s. What came is stored; go on from Upload-Offset.",
         )
         .offset(doc.offset)),
@@ -155,9 +149,7 @@ pub(super) fn not_whole(app: &App, written: Written) -> Result<u64, Problem> {
 
 fn superseded() -> Problem {
     Problem::new(
-        StatusCode::CONFLICT,
-        "superseded",
-        "Another request took the upload over",
+        Kind::Superseded,
         "Ask for the offset with HEAD and go on from there, with one request at a time.",
     )
 }
@@ -208,7 +200,7 @@ pub(super) fn may(who: &Principal, owner: &Owner, tenant: &str) -> bool {
 /// 500 for work that panicked: a bug, but one answer.
 pub(super) fn crashed(error: &tokio::task::JoinError) -> Problem {
     tracing::error!(%error, "a request crashed");
-    Problem::try_again("a request crashed")
+    Problem::internal()
 }
 
 /// An empty answer of a status.

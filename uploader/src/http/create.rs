@@ -15,7 +15,7 @@ use kinora_upload_engine::{Phase, Principal, State, crc, grid};
 use serde_json::json;
 
 use super::answers::{Stored, crashed, finish_fresh, not_whole};
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::{set, tus};
 use crate::app::App;
 use crate::budget::Held;
@@ -63,9 +63,7 @@ fn check(app: &App, headers: &HeaderMap) -> Result<Asked, Problem> {
     app.ready.check(&app.store).map_err(Problem::try_again)?;
     if app.admission.refuses_uploads() {
         return Err(Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "overloaded",
-            "No new uploads are taken now",
+            Kind::Overloaded,
             "Videos have been waiting for hours. Keep the file and try again later.",
         )
         .retry_after(300));
@@ -273,9 +271,7 @@ fn not_gathered(why: &NotGathered) -> Problem {
         NotGathered::NoMemory => Problem::try_again("no memory for a body within 5 s"),
         NotGathered::Closing => Problem::try_again("shutting down"),
         NotGathered::ClientGone => Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "too-slow",
-            "The body came too slowly",
+            Kind::TooSlow,
             "Less than 16 KiB/s came over 30 s. Nothing was stored; send it again.",
         ),
     }

@@ -9,6 +9,7 @@ pub mod tus;
 mod uploads;
 mod videos;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,6 +18,7 @@ use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use kinora_storage::UploadId;
 
@@ -34,6 +36,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn_with_state(Arc::clone(&app), dress))
         .layer(from_fn(linger::linger))
+        .layer(from_fn(answer_always))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
@@ -44,12 +47,17 @@ pub fn router(app: Arc<App>) -> Router {
 pub fn waiting_router() -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .fallback(|| async {
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "waiting for the object store\n",
-            )
-        })
+        .fallback(|| async { Problem::try_again("waiting for the object store") })
+}
+
+/// A handler that panics is a bug, and still answers.
+async fn answer_always(request: Request, next: Next) -> Response {
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    answered.unwrap_or_else(|_| {
+        // The panic hook has logged what and where.
+        tracing::error!("a request panicked");
+        Problem::internal().into_response()
+    })
 }
 
 /// The method that is meant: browsers behind old proxies name it in a header of a POST.
@@ -68,7 +76,8 @@ async fn uploads_root(State(app): State<Arc<App>>, request: Request) -> Response
     let answer = match method {
         Method::POST | Method::PUT => create::create(&app, request).await,
         Method::OPTIONS => Ok(options(&app)),
-        _ => Err(not_allowed(
+        _ => Err(Problem::not_allowed(
+            "POST, PUT, OPTIONS",
             "GET, HEAD, PATCH and DELETE need the URL of one upload.",
         )),
     };
@@ -94,7 +103,8 @@ async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -
                 .map_err(Problem::from)
                 .and(Err(problem))
         }
-        _ => Err(not_allowed(
+        _ => Err(Problem::not_allowed(
+            "HEAD, PATCH, DELETE, OPTIONS",
             "An upload knows HEAD, PATCH, DELETE and OPTIONS. Its status is at /v1/videos/<id>.",
         )),
     };
@@ -111,7 +121,10 @@ async fn one_video(State(app): State<Arc<App>>, id: PathId, request: Request) ->
             .authenticate(request.headers())
             .map_err(Problem::from)
             .and(Err(problem)),
-        _ => Err(not_allowed("A video knows GET and DELETE.")),
+        _ => Err(Problem::not_allowed(
+            "GET, HEAD, DELETE, OPTIONS",
+            "A video knows GET and DELETE.",
+        )),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
@@ -121,15 +134,6 @@ fn parse_id(id: PathId) -> Result<UploadId, Problem> {
     id.ok()
         .and_then(|Path(id)| id.parse().ok())
         .ok_or_else(Problem::not_found)
-}
-
-fn not_allowed(detail: &str) -> Problem {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        "The method does not fit",
-        detail,
-    )
 }
 
 fn options(app: &App) -> Response {

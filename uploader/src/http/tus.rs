@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 
 /// The only version.
 pub const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
@@ -66,14 +66,9 @@ pub fn require_tus(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn wrong_version(detail: &str) -> Problem {
-    Problem::new(
-        StatusCode::PRECONDITION_FAILED,
-        "tus-version",
-        "The tus version does not fit",
-        detail,
-    )
-    .field("Tus-Resumable")
-    .with(TUS_VERSION, VERSION)
+    Problem::new(Kind::TusVersion, detail)
+        .field("Tus-Resumable")
+        .with(TUS_VERSION, VERSION)
 }
 
 /// A number of bytes from a header: decimal digits only.
@@ -126,9 +121,7 @@ pub fn require_offset_stream(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "content-type",
-        "The content type does not fit",
+        Kind::ContentType,
         format!("Send Content-Type: {OFFSET_STREAM}."),
     )
     .field("Content-Type"))

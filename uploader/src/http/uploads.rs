@@ -16,7 +16,7 @@ use kinora_upload_engine::{Principal, State};
 use super::answers::{
     Known, Stored, crashed, empty, finish_found, finish_fresh, known, lost, not_whole,
 };
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::{set, tus, videos};
 use crate::app::App;
 use crate::budget::Held;
@@ -115,9 +115,7 @@ fn refusal(opened: Opened) -> Problem {
                 .field("Content-Length")
         }
         Opened::TooManySmall(seconds) => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "small-patches",
-            "Too many small requests on one upload",
+            Kind::SmallPatches,
             "More than 10 PATCHes of less than 64 KiB came within a minute. Send larger ones.",
         )
         .retry_after(seconds),

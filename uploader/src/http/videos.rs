@@ -14,7 +14,7 @@ use kinora_upload_engine::{Phase, Principal, State};
 use serde_json::{Value, json};
 
 use super::answers::{Known, crashed, known, may};
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::uploads;
 use crate::app::App;
 use crate::drive::Driver;
@@ -315,9 +315,7 @@ fn of_final(record: &Record) -> Result<(), Problem> {
     match record.state {
         RecordState::Cancelled => Ok(()),
         RecordState::Succeeded | RecordState::Failed | RecordState::Rejected => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "final",
-            "The video is at its end",
+            Kind::Final,
             "It cannot be cancelled any more; GET shows how it ended.",
         )),
     }

@@ -1,13 +1,17 @@
 //! Errors as `application/problem+json` (RFC 9457): a stable `type`, the field that is wrong, and
 //! what to do.
 
+use std::borrow::Cow;
+
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, header};
 use serde_json::json;
 
 use crate::auth::Denied;
 
-const BASE: &str = "https://kinora.dev/problems/";
+mod kind;
+
+pub use kind::Kind;
 
 /// An error answer.
 #[derive(Debug)]
@@ -15,37 +19,28 @@ pub struct Problem(Box<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    status: StatusCode,
-    kind: &'static str,
-    title: &'static str,
+    kind: Kind,
     detail: String,
-    field: Option<&'static str>,
+    field: Option<Cow<'static, str>>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     /// A problem of a stable kind; the detail says what is wrong and how to mend it.
     #[must_use]
-    pub fn new(
-        status: StatusCode,
-        kind: &'static str,
-        title: &'static str,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self(Box::new(Parts {
-            status,
             kind,
-            title,
             detail: detail.into(),
             field: None,
             headers: Vec::new(),
         }))
     }
 
-    /// Names the header or field that is wrong.
+    /// Names the header, parameter or member that is wrong.
     #[must_use]
-    pub fn field(mut self, field: &'static str) -> Self {
-        self.0.field = Some(field);
+    pub fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.0.field = Some(field.into());
         self
     }
 
@@ -70,23 +65,15 @@ impl Problem {
 
     /// 400 for a request that cannot be understood.
     #[must_use]
-    pub fn bad_request(field: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "bad-request",
-            "The request cannot be understood",
-            detail,
-        )
-        .field(field)
+    pub fn bad_request(field: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self::new(Kind::BadRequest, detail).field(field)
     }
 
     /// 404 for what is not there, and for what is somebody else's.
     #[must_use]
     pub fn not_found() -> Self {
         Self::new(
-            StatusCode::NOT_FOUND,
-            "not-found",
-            "There is no such upload",
+            Kind::NotFound,
             "Nothing is known under this id, or it belongs to somebody else. Create a new upload.",
         )
     }
@@ -94,27 +81,20 @@ impl Problem {
     /// 410 for an upload that ended without a video.
     #[must_use]
     pub fn gone(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::GONE, "gone", "The upload is over", detail)
+        Self::new(Kind::Gone, detail)
     }
 
     /// 413 for more bytes than are allowed.
     #[must_use]
     pub fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
-            "The upload is too large",
-            detail,
-        )
+        Self::new(Kind::TooLarge, detail)
     }
 
     /// 415 for bytes that are no video.
     #[must_use]
     pub fn not_video(why: &str) -> Self {
         Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "not-a-video",
-            "The file is not a video",
+            Kind::NotAVideo,
             format!(
                 "Nothing was stored: {why}. Send an MP4, QuickTime, 3GP, WebM or Matroska file."
             ),
@@ -125,9 +105,7 @@ impl Problem {
     #[must_use]
     pub fn wrong_offset(offset: u64) -> Self {
         Self::new(
-            StatusCode::CONFLICT,
-            "wrong-offset",
-            "The offset is not where the upload stands",
+            Kind::WrongOffset,
             format!("Go on at Upload-Offset {offset}."),
         )
         .field("Upload-Offset")
@@ -139,12 +117,27 @@ impl Problem {
     pub fn try_again(cause: &str) -> Self {
         tracing::warn!(cause, "answering 503");
         Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "try-again",
-            "The upload cannot go on right now",
+            Kind::TryAgain,
             "Nothing that was acknowledged is lost. Ask for the offset with HEAD and go on from there.",
         )
         .retry_after(2)
+    }
+}
+
+impl Problem {
+    /// 405 with the methods that fit.
+    #[must_use]
+    pub fn not_allowed(allow: &'static str, detail: &str) -> Self {
+        Self::new(Kind::Method, detail).with(header::ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// 500 for a bug. What it was is in the log only.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(
+            Kind::Internal,
+            "Send the request again; if it fails again, tell whoever runs this server the time.",
+        )
     }
 }
 
@@ -152,17 +145,13 @@ impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Unauthenticated => Self::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthenticated",
-                "Who are you?",
+                Kind::Unauthenticated,
                 "Send Authorization: Bearer <key-id>.<secret> with a key that is valid here.",
             )
             .field("Authorization")
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
             Denied::Forbidden => Self::new(
-                StatusCode::FORBIDDEN,
-                "missing-scope",
-                "The key may not upload",
+                Kind::MissingScope,
                 "The key needs the scope kinora:upload; whoever manages the keys can add it.",
             )
             .field("Authorization"),
@@ -173,23 +162,21 @@ impl From<Denied> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Parts {
-            status,
             kind,
-            title,
             detail,
             field,
             headers,
         } = *self.0;
         let mut body = json!({
-            "type": format!("{BASE}{kind}"),
-            "title": title,
-            "status": status.as_u16(),
+            "type": kind.uri(),
+            "title": kind.title(),
+            "status": kind.status().as_u16(),
             "detail": detail,
         });
         if let Some(field) = field {
-            body["field"] = field.into();
+            body["field"] = field.as_ref().into();
         }
-        let mut answer = (status, body.to_string()).into_response();
+        let mut answer = (kind.status(), body.to_string()).into_response();
         let map = answer.headers_mut();
         map.insert(
             header::CONTENT_TYPE,
