@@ -114,8 +114,8 @@ fn auth(args: &Args) -> Result<Auth, RunError> {
         (AuthMode::None, _) if !args.insecure => Err(usage(
             "--auth none lets everybody in and needs --insecure; use --auth apikey with --api-keys-dir",
         )),
-        (AuthMode::None, _) => Ok(Auth::Anonymous),
-        (AuthMode::Apikey, Some(dir)) => Ok(Auth::Keys(Keys::read(dir).map_err(usage)?)),
+        (AuthMode::None, _) => Ok(Auth::anonymous()),
+        (AuthMode::Apikey, Some(dir)) => Ok(Auth::of_keys(Keys::read(dir).map_err(usage)?)),
         (AuthMode::Apikey, None) => Err(usage(
             "--auth apikey needs --api-keys-dir, the directory where the Secret of keys is mounted",
         )),
@@ -229,7 +229,7 @@ fn background(app: &Arc<App>, args: &Args, end: &CancellationToken) {
     if let Some(url) = &args.admission_url {
         tokio::spawn(app.admission.clone().watch(url.clone(), end.clone()));
     }
-    if let Auth::Keys(keys) = &app.auth {
+    if let Some(keys) = app.auth.keys() {
         tokio::spawn(reload(keys.clone(), end.clone()));
     }
     let every = Duration::from_secs(args.sweep_interval_seconds);

@@ -14,10 +14,12 @@ use kinora_upload_engine::create::Created;
 use kinora_upload_engine::{Phase, Principal, State, crc, grid};
 use serde_json::json;
 
+use super::admit::admit;
 use super::answers::{Stored, crashed, finish_fresh, not_whole};
 use super::problem::{Kind, Problem};
 use super::{set, tus};
 use crate::app::App;
+use crate::auth::Action;
 use crate::budget::Held;
 use crate::drive::begin::{self, Gathered, NotGathered};
 use crate::drive::body::{self, Incoming, Written};
@@ -42,7 +44,7 @@ struct Asked {
 }
 
 pub(super) async fn create(app: &Arc<App>, request: Request) -> Result<Response, Problem> {
-    let asked = check(app, request.headers())?;
+    let asked = check(app, request.headers()).await?;
     let driver = Driver::new(app, &app.mint());
     let stream = request.into_body().into_data_stream();
     let owned = driver.clone();
@@ -57,9 +59,9 @@ pub(super) async fn create(app: &Arc<App>, request: Request) -> Result<Response,
         .map_err(|error| crashed(&error))?
 }
 
-fn check(app: &App, headers: &HeaderMap) -> Result<Asked, Problem> {
+async fn check(app: &App, headers: &HeaderMap) -> Result<Asked, Problem> {
     let speaks_tus = tus::is_tus(headers)?;
-    let principal = app.auth.authenticate(headers)?;
+    let principal = admit(app, headers, Action::Create, None).await?;
     app.ready.check(&app.store).map_err(Problem::try_again)?;
     if app.admission.refuses_uploads() {
         return Err(Problem::new(

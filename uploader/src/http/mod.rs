@@ -1,5 +1,6 @@
 //! The HTTP surface: which request goes where, and the headers every answer carries.
 
+mod admit;
 mod answers;
 mod create;
 mod health;
@@ -23,7 +24,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use kinora_storage::UploadId;
 
 use crate::app::App;
+use crate::auth::Action;
 use crate::metrics;
+use admit::no_such;
 use problem::Problem;
 
 /// All routes of one replica.
@@ -97,11 +100,7 @@ async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -
         (Method::PATCH, Ok(id)) => uploads::patch(&app, &id, request).await,
         (Method::DELETE, Ok(id)) => uploads::delete(&app, &id, request.headers()).await,
         (Method::HEAD | Method::PATCH | Method::DELETE, Err(problem)) => {
-            // Even this says nothing to strangers.
-            app.auth
-                .authenticate(request.headers())
-                .map_err(Problem::from)
-                .and(Err(problem))
+            no_such(&app, request.headers(), Action::Write, problem).await
         }
         _ => Err(Problem::not_allowed(
             "HEAD, PATCH, DELETE, OPTIONS",
@@ -116,11 +115,9 @@ async fn one_video(State(app): State<Arc<App>>, id: PathId, request: Request) ->
         (Method::GET | Method::HEAD, Ok(id)) => videos::status(&app, &id, request.headers()).await,
         (Method::DELETE, Ok(id)) => videos::cancel(&app, &id, request.headers()).await,
         (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
-        (Method::GET | Method::HEAD | Method::DELETE, Err(problem)) => app
-            .auth
-            .authenticate(request.headers())
-            .map_err(Problem::from)
-            .and(Err(problem)),
+        (Method::GET | Method::HEAD | Method::DELETE, Err(problem)) => {
+            no_such(&app, request.headers(), Action::Status, problem).await
+        }
         _ => Err(Problem::not_allowed(
             "GET, HEAD, DELETE, OPTIONS",
             "A video knows GET and DELETE.",

@@ -13,12 +13,14 @@ use kinora_upload_engine::document::STORE_LOST;
 use kinora_upload_engine::open::{Goal, Opened};
 use kinora_upload_engine::{Principal, State};
 
+use super::admit::admit;
 use super::answers::{
     Known, Stored, crashed, empty, finish_found, finish_fresh, known, lost, not_whole,
 };
 use super::problem::{Kind, Problem};
 use super::{set, tus, videos};
 use crate::app::App;
+use crate::auth::Action;
 use crate::budget::Held;
 use crate::drive::Driver;
 use crate::drive::body::{self, Incoming, Written};
@@ -45,7 +47,7 @@ pub(super) async fn head(
     id: &UploadId,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let principal = admit(app, headers)?;
+    let principal = enter(app, id, headers).await?;
     let driver = Driver::new(app, id);
     let standing = app.to_the_end(async move { stands(&driver, principal).await });
     let standing = standing.await.map_err(|error| crashed(&error))??;
@@ -60,9 +62,9 @@ pub(super) async fn head(
     Ok(answer)
 }
 
-fn admit(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
+async fn enter(app: &App, id: &UploadId, headers: &HeaderMap) -> Result<Principal, Problem> {
     tus::require_tus(headers)?;
-    Ok(app.auth.authenticate(headers)?)
+    admit(app, headers, Action::Write, Some(id)).await
 }
 
 /// The offset that may be told; an upload that is found whole is finished first.
@@ -139,7 +141,7 @@ pub(super) async fn patch(
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers();
-    let principal = admit(app, headers)?;
+    let principal = enter(app, id, headers).await?;
     tus::require_offset_stream(headers)?;
     let Some(offset) = tus::bytes(headers, &tus::UPLOAD_OFFSET, "Upload-Offset")? else {
         let detail = "A PATCH needs Upload-Offset: the offset that HEAD told.";
@@ -225,7 +227,7 @@ pub(super) async fn delete(
     id: &UploadId,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let principal = admit(app, headers)?;
+    let principal = enter(app, id, headers).await?;
     let driver = Driver::new(app, id);
     let work = async move { terminate(&driver, &principal).await };
     app.to_the_end(work)

@@ -13,10 +13,12 @@ use kinora_storage::{UploadId, keys};
 use kinora_upload_engine::{Phase, Principal, State};
 use serde_json::{Value, json};
 
+use super::admit::admit;
 use super::answers::{Known, crashed, known, may};
 use super::problem::{Kind, Problem};
 use super::uploads;
 use crate::app::App;
+use crate::auth::Action;
 use crate::drive::Driver;
 use crate::jobs::SinkError;
 
@@ -28,7 +30,7 @@ pub(super) async fn status(
     id: &UploadId,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let who = app.auth.authenticate(headers)?;
+    let who = admit(app, headers, Action::Status, Some(id)).await?;
     let driver = Driver::new(app, id);
     Ok(Json(look(&driver, &who).await?).into_response())
 }
@@ -274,7 +276,7 @@ pub(super) async fn cancel(
     id: &UploadId,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let who = app.auth.authenticate(headers)?;
+    let who = admit(app, headers, Action::Cancel, Some(id)).await?;
     let driver = Driver::new(app, id);
     let work = async move { uploads::terminate(&driver, &who).await };
     app.to_the_end(work)

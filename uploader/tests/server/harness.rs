@@ -170,7 +170,7 @@ impl World {
     }
 
     pub(crate) async fn replica(&self) -> Replica {
-        let auth = Auth::Keys(Keys::read(self.keys.path()).unwrap());
+        let auth = Auth::of_keys(Keys::read(self.keys.path()).unwrap());
         let jobs: Arc<dyn JobSink> = self.jobs.clone();
         let (app, garbage) = run::app(
             &self.args,

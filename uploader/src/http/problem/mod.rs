@@ -150,9 +150,9 @@ impl From<Denied> for Problem {
             )
             .field("Authorization")
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-            Denied::Forbidden => Self::new(
+            Denied::Forbidden(scope) => Self::new(
                 Kind::MissingScope,
-                "The key needs the scope kinora:upload; whoever manages the keys can add it.",
+                format!("It needs the scope {scope}; whoever manages keys and roles can add it."),
             )
             .field("Authorization"),
         }

@@ -1,20 +1,17 @@
-//! Who is asking. API keys live in a directory (a mounted Secret): one file for each key id. Only
-//! the SHA-256 of a secret is stored; comparison takes the same time whatever was sent.
+//! API keys, in a directory (a mounted Secret): one file for each key id. Only the SHA-256 of a
+//! secret is stored; comparison takes the same time whatever was sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use constant_time_eq::constant_time_eq_32;
-use http::{HeaderMap, header};
-use kinora_upload_engine::{Owner, Principal};
+use kinora_upload_engine::Owner;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-/// Scope that lets a key upload and see its own videos.
-pub const SCOPE_UPLOAD: &str = "kinora:upload";
-/// Scope that lets a key see and change every video of its tenant.
-pub const SCOPE_TENANT: &str = "kinora:tenant";
+use super::{Caller, Denied};
+
 /// Issuer of owners that are API keys.
 pub const ISSUER: &str = "apikey";
 
@@ -33,30 +30,12 @@ struct Key {
     scopes: BTreeSet<String>,
 }
 
-/// Why a request is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// No or malformed credentials, unknown key, wrong secret: all look the same.
-    Unauthenticated,
-    /// A good key without the scope.
-    Forbidden,
-}
-
 /// Keys that cannot be used at start.
 #[derive(Debug, thiserror::Error)]
 #[error("read --api-keys-dir {path}: {problem}")]
 pub struct KeysError {
     path: String,
     problem: String,
-}
-
-/// The authenticator.
-#[derive(Clone, Debug)]
-pub enum Auth {
-    /// API keys from a directory.
-    Keys(Keys),
-    /// Everybody is the same anonymous owner. Development only.
-    Anonymous,
 }
 
 /// The API keys; clones share what was read last.
@@ -92,7 +71,11 @@ impl Keys {
         Ok(())
     }
 
-    fn check(&self, token: &str) -> Result<Principal, Denied> {
+    /// The caller that a key belongs to.
+    ///
+    /// # Errors
+    /// When there is no such key, or its secret is another.
+    pub(super) fn check(&self, token: &str) -> Result<Caller, Denied> {
         let (id, secret) = token.split_once('.').ok_or(Denied::Unauthenticated)?;
         let keys = match self.keys.read() {
             Ok(keys) => Arc::clone(&keys),
@@ -103,16 +86,13 @@ impl Keys {
         // An unknown id costs the same comparison.
         let good = constant_time_eq_32(&hash, &key.map_or([0; 32], |key| key.sha256));
         let key = key.filter(|_| good).ok_or(Denied::Unauthenticated)?;
-        if !key.scopes.contains(SCOPE_UPLOAD) && !key.scopes.contains(SCOPE_TENANT) {
-            return Err(Denied::Forbidden);
-        }
-        Ok(Principal {
+        Ok(Caller {
             owner: Owner {
                 iss: ISSUER.into(),
                 sub: id.into(),
             },
             tenant: key.tenant.clone(),
-            tenant_wide: key.scopes.contains(SCOPE_TENANT),
+            scopes: key.scopes.clone(),
         })
     }
 }
@@ -159,36 +139,12 @@ fn read_one(path: &Path) -> Result<Key, String> {
     })
 }
 
-impl Auth {
-    /// The caller of a request.
-    ///
-    /// # Errors
-    /// When the request is not to be let in.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Denied> {
-        match self {
-            Self::Keys(keys) => keys.check(bearer(headers).ok_or(Denied::Unauthenticated)?),
-            Self::Anonymous => Ok(Principal {
-                owner: Owner {
-                    iss: "none".into(),
-                    sub: "anonymous".into(),
-                },
-                tenant: "anonymous".into(),
-                tenant_wide: true,
-            }),
-        }
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(token.trim())
-}
-
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+    use http::{HeaderMap, header};
+
+    use super::super::{Action, Auth, SCOPE_TENANT, SCOPE_UPLOAD};
     use super::*;
 
     fn write(dir: &Path, id: &str, secret: &str, tenant: &str, scopes: &[&str]) {
@@ -211,7 +167,12 @@ mod tests {
         write(dir.path(), "admin", "root", "acme", &[SCOPE_TENANT]);
         write(dir.path(), "idle", "x", "acme", &[]);
         let keys = Keys::read(dir.path()).unwrap();
-        let auth = Auth::Keys(keys.clone());
+        let auth = Auth::of_keys(keys.clone());
+        let ask = |headers: &HeaderMap| {
+            auth.authenticate(headers, Action::Create, None)
+                .now_or_never()
+                .unwrap()
+        };
         let cases = [
             ("a good key", "Bearer phone.s3cret", Ok(false)),
             ("the scheme in lower case", "bearer phone.s3cret", Ok(false)),
@@ -245,30 +206,23 @@ mod tests {
             (
                 "a key without a scope",
                 "Bearer idle.x",
-                Err(Denied::Forbidden),
+                Err(Denied::Forbidden(SCOPE_UPLOAD)),
             ),
         ];
         for (name, value, want) in cases {
-            assert_eq!(
-                auth.authenticate(&with(value)).map(|p| p.tenant_wide),
-                want,
-                "{name}"
-            );
+            assert_eq!(ask(&with(value)).map(|p| p.tenant_wide), want, "{name}");
         }
-        assert_eq!(
-            auth.authenticate(&HeaderMap::new()),
-            Err(Denied::Unauthenticated)
-        );
+        assert_eq!(ask(&HeaderMap::new()), Err(Denied::Unauthenticated));
 
         write(dir.path(), "phone", "rotated", "acme", &[SCOPE_UPLOAD]);
         keys.reload().unwrap();
-        assert!(auth.authenticate(&with("Bearer phone.s3cret")).is_err());
-        assert!(auth.authenticate(&with("Bearer phone.rotated")).is_ok());
+        assert!(ask(&with("Bearer phone.s3cret")).is_err());
+        assert!(ask(&with("Bearer phone.rotated")).is_ok());
 
         std::fs::write(dir.path().join("broken"), "{").unwrap();
         assert!(keys.reload().is_err(), "a broken file is an error");
         assert!(
-            auth.authenticate(&with("Bearer phone.rotated")).is_ok(),
+            ask(&with("Bearer phone.rotated")).is_ok(),
             "and changes nothing"
         );
     }

@@ -1,0 +1,150 @@
+//! Who is asking, and whether the credential is good for what is asked. Which upload belongs to
+//! whom is the engine's rule (`Principal::may_access`); this folder makes the principal.
+
+mod keys;
+
+use std::collections::BTreeSet;
+
+use http::{HeaderMap, header};
+use kinora_storage::UploadId;
+use kinora_upload_engine::{Owner, Principal};
+
+pub use keys::{ISSUER, Keys, KeysError};
+
+/// Scope that lets a caller upload and see its own videos.
+pub const SCOPE_UPLOAD: &str = "kinora:upload";
+/// Scope that lets a caller see and change every video of its tenant.
+pub const SCOPE_TENANT: &str = "kinora:tenant";
+/// Scope that lets a backend ask for upload tokens.
+pub const SCOPE_DELEGATE: &str = "kinora:delegate";
+/// Scope that lets a caller erase videos for good.
+pub const SCOPE_ERASE: &str = "kinora:erase";
+
+/// What a request is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make a new upload.
+    Create,
+    /// Ask for the offset, append bytes, or end an upload.
+    Write,
+    /// Read where a video stands.
+    Status,
+    /// Read a list of videos.
+    List,
+    /// Cancel a video.
+    Cancel,
+    /// Erase a video and what it left.
+    Erase,
+    /// Ask for an upload token.
+    Delegate,
+}
+
+impl Action {
+    /// The scope that is needed; one of the tenant does for uploading too.
+    fn scope(self) -> &'static str {
+        match self {
+            Self::Create | Self::Write | Self::Status | Self::List | Self::Cancel => SCOPE_UPLOAD,
+            Self::Erase => SCOPE_ERASE,
+            Self::Delegate => SCOPE_DELEGATE,
+        }
+    }
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// No or malformed credentials, unknown key, wrong secret: all look the same.
+    Unauthenticated,
+    /// A good credential without this scope.
+    Forbidden(&'static str),
+}
+
+/// Whom a credential stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Caller {
+    owner: Owner,
+    tenant: String,
+    scopes: BTreeSet<String>,
+}
+
+impl Caller {
+    fn for_action(self, action: Action) -> Result<Principal, Denied> {
+        let scope = action.scope();
+        let tenant_wide = self.scopes.contains(SCOPE_TENANT);
+        let implied = scope == SCOPE_UPLOAD && tenant_wide;
+        if !implied && !self.scopes.contains(scope) {
+            return Err(Denied::Forbidden(scope));
+        }
+        Ok(Principal {
+            owner: self.owner,
+            tenant: self.tenant,
+            tenant_wide,
+        })
+    }
+}
+
+/// The authenticator: every way in that is configured.
+#[derive(Clone, Debug, Default)]
+pub struct Auth {
+    anonymous: bool,
+    keys: Option<Keys>,
+}
+
+impl Auth {
+    /// Everybody is the same anonymous owner. Development only.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self {
+            anonymous: true,
+            ..Self::default()
+        }
+    }
+
+    /// API keys only.
+    #[must_use]
+    pub fn of_keys(keys: Keys) -> Self {
+        Self {
+            keys: Some(keys),
+            ..Self::default()
+        }
+    }
+
+    /// The API keys, when there are any.
+    #[must_use]
+    pub fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
+    }
+
+    /// The caller of a request that does `action`, on the upload or video `id` when it names one.
+    ///
+    /// # Errors
+    /// When the request is not to be let in.
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        action: Action,
+        _id: Option<&UploadId>,
+    ) -> Result<Principal, Denied> {
+        if self.anonymous {
+            return Ok(Principal {
+                owner: Owner {
+                    iss: "none".into(),
+                    sub: "anonymous".into(),
+                },
+                tenant: "anonymous".into(),
+                tenant_wide: true,
+            });
+        }
+        let token = bearer(headers).ok_or(Denied::Unauthenticated)?;
+        let keys = self.keys.as_ref().ok_or(Denied::Unauthenticated)?;
+        keys.check(token)?.for_action(action)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
