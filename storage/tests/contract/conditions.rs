@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use futures::future::join_all;
 use kinora_storage::{CasOutcome, Condition, PutOptions, PutOutcome, Store, keys};
+use rstest::rstest;
 
-use crate::{fresh, store};
+use crate::{On, fresh, store};
 
 fn when(condition: Condition) -> PutOptions {
     PutOptions::json(condition)
@@ -38,9 +39,12 @@ async fn written(store: &Store, key: &str, body: &'static str) -> String {
 }
 
 /// covers: F13
+#[rstest]
 #[tokio::test]
-async fn sixteen_creates_have_one_winner_and_its_bytes_stay() {
-    let (store, key) = (store().await, keys::pending(&fresh()));
+async fn sixteen_creates_have_one_winner_and_its_bytes_stay(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::pending(&fresh()));
     let winners = race(&store, &key, &Condition::IfAbsent).await;
     assert_eq!(winners.len(), 1, "{winners:?}");
     let stored = store.get(&key).await.unwrap().unwrap();
@@ -48,9 +52,12 @@ async fn sixteen_creates_have_one_winner_and_its_bytes_stay() {
 }
 
 /// covers: F4
+#[rstest]
 #[tokio::test]
-async fn sixteen_swaps_have_one_winner_and_its_bytes_stay() {
-    let (store, key) = (store().await, keys::state(&fresh()));
+async fn sixteen_swaps_have_one_winner_and_its_bytes_stay(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::state(&fresh()));
     let etag = written(&store, &key, "before").await;
     let winners = race(&store, &key, &Condition::IfMatch(etag)).await;
     assert_eq!(winners.len(), 1, "{winners:?}");
@@ -58,9 +65,10 @@ async fn sixteen_swaps_have_one_winner_and_its_bytes_stay() {
     assert_eq!(stored.bytes, format!("racer {}", winners[0]));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_swap_needs_the_very_object_it_names() {
-    let (store, key) = (store().await, keys::state(&fresh()));
+async fn a_swap_needs_the_very_object_it_names(#[values(On::Weed, On::Aws, On::LikeWeed)] on: On) {
+    let (store, key) = (store(on).await, keys::state(&fresh()));
     let first = written(&store, &key, "one").await;
     let second = written(&store, &key, "two").await;
     assert_ne!(first, second);
@@ -87,9 +95,10 @@ async fn a_swap_needs_the_very_object_it_names() {
     assert_eq!(store.get(&key).await.unwrap(), None, "a swap never creates");
 }
 
+#[rstest]
 #[tokio::test]
-async fn cas_tells_won_lost_and_gone() {
-    let (store, key) = (store().await, keys::state(&fresh()));
+async fn cas_tells_won_lost_and_gone(#[values(On::Weed, On::Aws, On::LikeWeed)] on: On) {
+    let (store, key) = (store(on).await, keys::state(&fresh()));
     let create = |body: &'static str| store.cas(&key, Bytes::from(body), when(Condition::IfAbsent));
     let CasOutcome::Won { etag } = create("mine").await.unwrap() else {
         panic!("the first create wins")

@@ -8,8 +8,9 @@ use kinora_storage::parts::{contiguous, pick_parts};
 use kinora_storage::{
     CompleteOutcome, Metadata, MultipartId, PartRef, Store, StoreErrorKind, keys,
 };
+use rstest::rstest;
 
-use crate::{fresh, noise, store};
+use crate::{On, fresh, noise, store};
 
 const P: usize = 5 << 20;
 
@@ -34,9 +35,12 @@ async fn upload(store: &Store, key: &str, id: &MultipartId, parts: &[&Bytes]) ->
 }
 
 /// covers: T23
+#[rstest]
 #[tokio::test]
-async fn a_file_on_the_grid_comes_back_with_the_checksum_of_the_whole() {
-    let (store, key) = (store().await, keys::video(&fresh()));
+async fn a_file_on_the_grid_comes_back_with_the_checksum_of_the_whole(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::video(&fresh()));
     let (a, b, c) = (noise(P, 1), noise(P, 2), noise(123_457, 3));
     let id = begin(&store, &key).await;
     let refs = upload(&store, &key, &id, &[&a, &b, &c]).await;
@@ -72,9 +76,12 @@ async fn a_file_on_the_grid_comes_back_with_the_checksum_of_the_whole() {
 }
 
 /// covers: F12
+#[rstest]
 #[tokio::test]
-async fn completing_again_is_harmless_and_so_is_an_abort_after_it() {
-    let (store, key) = (store().await, keys::video(&fresh()));
+async fn completing_again_is_harmless_and_so_is_an_abort_after_it(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::video(&fresh()));
     let body = noise(100_000, 4);
     let id = begin(&store, &key).await;
     let refs = upload(&store, &key, &id, &[&body]).await;
@@ -94,9 +101,12 @@ async fn completing_again_is_harmless_and_so_is_an_abort_after_it() {
     assert_eq!(store.get(&key).await.unwrap().unwrap().bytes, body);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_part_uploaded_again_counts_with_its_last_bytes() {
-    let (store, key) = (store().await, keys::video(&fresh()));
+async fn a_part_uploaded_again_counts_with_its_last_bytes(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::video(&fresh()));
     let (short, full, last) = (noise(P - 9, 5), noise(P, 6), noise(10, 7));
     let id = begin(&store, &key).await;
     store.upload_part(&key, &id, 1, short).await.unwrap();
@@ -117,9 +127,10 @@ async fn a_part_uploaded_again_counts_with_its_last_bytes() {
     assert_eq!(whole, [full, last].concat());
 }
 
+#[rstest]
 #[tokio::test]
-async fn after_an_abort_there_is_no_such_upload() {
-    let (store, key) = (store().await, keys::video(&fresh()));
+async fn after_an_abort_there_is_no_such_upload(#[values(On::Weed, On::Aws, On::LikeWeed)] on: On) {
+    let (store, key) = (store(on).await, keys::video(&fresh()));
     let id = begin(&store, &key).await;
     let refs = upload(&store, &key, &id, &[&noise(1000, 8)]).await;
     store.abort(&key, &id).await.unwrap();
@@ -138,9 +149,12 @@ async fn after_an_abort_there_is_no_such_upload() {
 }
 
 /// covers: F10
+#[rstest]
 #[tokio::test]
-async fn a_part_or_a_whole_that_does_not_match_its_checksum_is_refused() {
-    let (store, key) = (store().await, keys::video(&fresh()));
+async fn a_part_or_a_whole_that_does_not_match_its_checksum_is_refused(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::video(&fresh()));
     let body = noise(1000, 10);
     let id = store
         .create_multipart(&key, &Metadata::new(), None)

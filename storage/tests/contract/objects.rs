@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kinora_storage::checksum::crc64_base64;
 use kinora_storage::{Condition, PutOptions, Store, StoreErrorKind, keys};
+use rstest::rstest;
 
-use crate::{fresh, noise, store};
+use crate::{On, fresh, noise, store};
 
 async fn put(store: &Store, key: &str, body: impl Into<Bytes>) {
     store
@@ -15,9 +16,12 @@ async fn put(store: &Store, key: &str, body: impl Into<Bytes>) {
         .unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_object_comes_back_with_all_that_was_said_of_it() {
-    let (store, id) = (store().await, fresh());
+async fn an_object_comes_back_with_all_that_was_said_of_it(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, id) = (store(on).await, fresh());
     let (key, body) = (keys::video(&id), noise(300_000, 7));
     let options = PutOptions {
         condition: Condition::IfAbsent,
@@ -44,9 +48,12 @@ async fn an_object_comes_back_with_all_that_was_said_of_it() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_not_there_is_none_and_deleting_it_succeeds() {
-    let (store, key) = (store().await, keys::pending(&fresh()));
+async fn what_is_not_there_is_none_and_deleting_it_succeeds(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::pending(&fresh()));
     assert_eq!(store.get(&key).await.unwrap(), None);
     assert_eq!(store.get_range(&key, 0..9).await.unwrap(), None);
     assert_eq!(store.head(&key).await.unwrap(), None);
@@ -54,9 +61,12 @@ async fn what_is_not_there_is_none_and_deleting_it_succeeds() {
     store.delete_many(&[key]).await.unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn ranges_are_exclusive_and_cut_at_the_end() {
-    let (store, key) = (store().await, keys::video(&fresh()));
+async fn ranges_are_exclusive_and_cut_at_the_end(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::video(&fresh()));
     put(&store, &key, "0123456789").await;
     for (name, range, want) in [
         ("the middle", 2..5, "234"),
@@ -79,17 +89,19 @@ async fn ranges_are_exclusive_and_cut_at_the_end() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_empty_object_is_an_object() {
-    let (store, key) = (store().await, keys::user_index("0123", &fresh()));
+async fn an_empty_object_is_an_object(#[values(On::Weed, On::Aws, On::LikeWeed)] on: On) {
+    let (store, key) = (store(on).await, keys::user_index("0123", &fresh()));
     put(&store, &key, "").await;
     assert_eq!(store.head(&key).await.unwrap().unwrap().size, 0);
     assert!(store.get(&key).await.unwrap().unwrap().bytes.is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn nobody_reads_more_than_he_can_hold() {
-    let (store, key) = (store().await, keys::pending(&fresh()));
+async fn nobody_reads_more_than_he_can_hold(#[values(On::Weed, On::Aws, On::LikeWeed)] on: On) {
+    let (store, key) = (store(on).await, keys::pending(&fresh()));
     put(&store, &key, noise(5000, 1)).await;
     assert_eq!(
         store.get_bounded(&key, 4999).await.unwrap_err().kind,
@@ -98,9 +110,12 @@ async fn nobody_reads_more_than_he_can_hold() {
     assert!(store.get_bounded(&key, 5000).await.unwrap().is_some());
 }
 
+#[rstest]
 #[tokio::test]
-async fn listings_page_in_order_and_go_on_after_any_key() {
-    let (store, id) = (store().await, fresh());
+async fn listings_page_in_order_and_go_on_after_any_key(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, id) = (store(on).await, fresh());
     let prefix = keys::upload_prefix(&id);
     let mut all: Vec<String> = (0..7).map(|n| keys::tail(&id, n, 1, 0, n + 1)).collect();
     for (n, key) in all.iter().enumerate() {
@@ -138,9 +153,12 @@ async fn listings_page_in_order_and_go_on_after_any_key() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn bytes_that_do_not_match_their_checksum_are_refused() {
-    let (store, key) = (store().await, keys::pending(&fresh()));
+async fn bytes_that_do_not_match_their_checksum_are_refused(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, keys::pending(&fresh()));
     let options = PutOptions {
         checksum: Some(crc64_base64(b"others")),
         ..PutOptions::json(Condition::IfAbsent)

@@ -6,13 +6,17 @@ use bytes::Bytes;
 use kinora_storage::{PutOptions, StoreErrorKind, keys};
 
 use crate::http::send;
-use crate::{fresh, store, weed};
+use crate::{On, args, fresh, store};
+use rstest::rstest;
 
 const TTL: Duration = Duration::from_secs(60);
 
+#[rstest]
 #[tokio::test]
-async fn a_presigned_put_creates_once_and_only_with_its_condition() {
-    let (store, key) = (store().await, format!("outputs/{}/video", fresh()));
+async fn a_presigned_put_creates_once_and_only_with_its_condition(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, key) = (store(on).await, format!("outputs/{}/video", fresh()));
     let put = store
         .presign_put(&key, TTL, Some("video/mp4"))
         .await
@@ -56,9 +60,12 @@ async fn a_presigned_put_creates_once_and_only_with_its_condition() {
     assert_eq!(store.get(&key).await.unwrap().unwrap().bytes, "first");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_presigned_get_reads_one_object_until_it_expires() {
-    let (store, id) = (store().await, fresh());
+async fn a_presigned_get_reads_one_object_until_it_expires(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let (store, id) = (store(on).await, fresh());
     let (mine, other) = (keys::video(&id), keys::pending(&id));
     store
         .put(&mine, Bytes::from("video"), PutOptions::default())
@@ -91,9 +98,12 @@ async fn a_presigned_get_reads_one_object_until_it_expires() {
     assert_eq!(long.kind, StoreErrorKind::Invalid, "{long}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn urls_name_the_presign_endpoint_and_own_calls_do_not() {
-    let mut args = weed().await.args();
+async fn urls_name_the_presign_endpoint_and_own_calls_do_not(
+    #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
+) {
+    let mut args = args(on).await;
     args.store_presign_endpoint = Some("https://media.example:9000".into());
     let store = kinora_storage::Store::connect(&args).await.unwrap();
     let url = store.presign_get("videos/x", TTL).await.unwrap();
