@@ -13,6 +13,7 @@ pub mod hints;
 pub mod http;
 pub mod janitor;
 pub mod jobs;
+pub mod limits;
 pub mod metrics;
 pub mod profiles;
 pub mod ready;

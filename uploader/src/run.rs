@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinora_storage::{Cell, SelfTestError, Store};
+use kinora_upload_engine::grid;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -200,6 +201,8 @@ pub fn app(
     tokio::sync::mpsc::UnboundedReceiver<crate::janitor::Garbage>,
 ) {
     let (janitor, garbage) = Janitor::new();
+    // That of an upload whose length is not known is the largest there is.
+    let largest_part = grid::part_size(None, profiles.max_bytes());
     let ready = Ready::default();
     // The self-test has just talked to it.
     ready.set_store(true);
@@ -213,7 +216,7 @@ pub fn app(
         public_url: args.public_url.clone(),
         writers: Writers::default(),
         hints: Hints::default(),
-        budget: Budget::new(args.body_memory_bytes),
+        budget: Budget::new(args.body_memory_bytes, largest_part),
         janitor,
         admission: Admission::default(),
         metrics: Metrics::default(),

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use axum::body::BodyDataStream;
-use bytes::{Buf, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use kinora_upload_engine::sniff::{Sniff, sniff};
 use tokio::time::Instant;
 
 use super::Driver;
-use super::body::{RATE_BYTES, RATE_WINDOW};
+use super::body::{IDLE, RATE_BYTES, RATE_WINDOW};
 use crate::budget::Held;
 
 /// The beginning of a body, for those who may not need more than memory for it.
@@ -36,7 +36,11 @@ pub enum NotGathered {
     Closing,
 }
 
-/// Reads up to `limit` bytes and a little more, judging the first on the way.
+/// Rounds of waiting for memory before a body that has none yet is sent away.
+const ROUNDS: usize = 6;
+
+/// Reads up to `limit` bytes and a little more, judging the first on the way. When others need the
+/// memory, fewer: then the body goes on as one that is stored in pieces.
 ///
 /// # Errors
 /// When the body is not to be read on.
@@ -57,19 +61,20 @@ pub async fn begin(
         let item = tokio::select! {
             biased;
             () = driver.app.closing.cancelled() => return Err(NotGathered::Closing),
-            item = tokio::time::timeout(RATE_WINDOW, stream.next()) => item,
+            item = tokio::time::timeout(IDLE, stream.next()) => item,
         };
         waited += begun.elapsed();
         match item {
-            Err(_) | Ok(Some(Err(_))) => return Err(NotGathered::ClientGone),
+            Err(_) if driver.app.budget.is_pressed() && !got.bytes.is_empty() => return Ok(got),
+            Err(_) => {}
+            Ok(Some(Err(_))) => return Err(NotGathered::ClientGone),
             Ok(None) => got.ended = true,
             Ok(Some(Ok(chunk))) => {
-                if !driver.app.budget.take(&mut got.held, chunk.len()).await {
-                    return Err(NotGathered::NoMemory);
-                }
                 window += chunk.len() as u64;
                 driver.app.metrics.received_bytes.inc_by(chunk.len() as u64);
-                got.bytes.extend_from_slice(chunk.chunk());
+                if !keep(driver, &mut got, &chunk).await? {
+                    return Ok(got);
+                }
             }
         }
         if waited >= RATE_WINDOW {
@@ -87,4 +92,22 @@ pub async fn begin(
         }
     }
     Ok(got)
+}
+
+/// Keeps a chunk; false when there is no memory for more, so that what is here has to be stored.
+async fn keep(driver: &Driver, got: &mut Gathered, chunk: &Bytes) -> Result<bool, NotGathered> {
+    for _ in 0..ROUNDS {
+        if driver.app.budget.take(&mut got.held, chunk.len()).await {
+            got.bytes.extend_from_slice(chunk);
+            return Ok(true);
+        }
+        if driver.app.closing.is_cancelled() {
+            return Err(NotGathered::Closing);
+        }
+        if !got.bytes.is_empty() {
+            got.bytes.extend_from_slice(chunk);
+            return Ok(false);
+        }
+    }
+    Err(NotGathered::NoMemory)
 }

@@ -22,7 +22,9 @@ use crate::budget::Held;
 use crate::writers::Registration;
 
 /// A body that brings nothing for so long is closed; it may go on later.
-const IDLE: Duration = Duration::from_secs(1);
+pub(in crate::drive) const IDLE: Duration = Duration::from_secs(1);
+/// The same while others wait for memory.
+const IDLE_UNDER_PRESSURE: Duration = Duration::from_millis(250);
 /// Over so much time of waiting for the client …
 pub(in crate::drive) const RATE_WINDOW: Duration = Duration::from_secs(30);
 /// … it has to bring so many bytes.

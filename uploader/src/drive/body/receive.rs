@@ -7,13 +7,19 @@ use futures::StreamExt;
 use kinora_upload_engine::write::{Cause, Event};
 use tokio::time::Instant;
 
-use super::{Ended, IDLE, Pipe, RATE_BYTES, RATE_WINDOW};
+use super::{Ended, IDLE, IDLE_UNDER_PRESSURE, Pipe, RATE_BYTES, RATE_WINDOW};
 use crate::drive::Ram;
 
 impl Pipe {
     /// Waits for the next thing to happen: bytes, a stored part, silence, or the end.
     pub(super) async fn receive(&mut self) {
         let begun = Instant::now();
+        // A client that pauses gives its memory to those who wait for it.
+        let idle = if self.driver.app.budget.is_pressed() {
+            IDLE_UNDER_PRESSURE
+        } else {
+            IDLE
+        };
         let received = tokio::select! {
             biased;
             Some(answer) = self.calls.next(), if !self.calls.is_empty() => {
@@ -22,7 +28,7 @@ impl Pipe {
             }
             () = self.place.asked() => return self.close(Cause::Asked),
             () = self.driver.app.closing.cancelled() => return self.close(Cause::Asked),
-            received = tokio::time::timeout(IDLE, self.incoming.stream.next()) => received,
+            received = tokio::time::timeout(idle, self.incoming.stream.next()) => received,
         };
         self.waited += begun.elapsed();
         match received {

@@ -1,0 +1,125 @@
+//! Since when a connection has had no request. HTTP/1.1 has a timer for that of its own.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+/// Counts the running requests of one connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meter(Arc<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    running: AtomicUsize,
+    last: Mutex<Instant>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            running: AtomicUsize::new(0),
+            last: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+impl Meter {
+    pub(super) fn layer(&self) -> MeterLayer {
+        MeterLayer(self.clone())
+    }
+
+    /// Resolves when no request has run for so long.
+    pub(super) async fn idle_for(&self, period: Duration) {
+        loop {
+            let last = *self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = self.0.running.load(Ordering::Relaxed) > 0;
+            let quiet = last.elapsed();
+            if !running && quiet >= period {
+                return;
+            }
+            let pause = if running { period } else { period - quiet };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn enter(&self) -> Running {
+        self.0.running.fetch_add(1, Ordering::Relaxed);
+        Running(self.clone())
+    }
+}
+
+/// One running request.
+struct Running(Meter);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Seen { running, last } = &*self.0.0;
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct MeterLayer(Meter);
+
+#[derive(Clone)]
+pub(super) struct Metered<S> {
+    inner: S,
+    meter: Meter,
+}
+
+impl<S> Layer<S> for MeterLayer {
+    type Service = Metered<S>;
+
+    fn layer(&self, inner: S) -> Metered<S> {
+        Metered {
+            inner,
+            meter: self.0.clone(),
+        }
+    }
+}
+
+impl<S, R> Service<R> for Metered<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let running = self.meter.enter();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(running);
+            answer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_idle_only_without_requests() {
+        let meter = Meter::default();
+        let running = meter.enter();
+        let period = Duration::from_millis(20);
+        let waited = tokio::time::timeout(period * 5, meter.idle_for(period)).await;
+        assert!(waited.is_err(), "a request runs");
+        drop(running);
+        meter.idle_for(period).await;
+    }
+}

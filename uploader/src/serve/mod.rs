@@ -1,0 +1,175 @@
+//! The listener: HTTP/1.1 and HTTP/2 (with prior knowledge) on one port, with limits on headers,
+//! connections and streams, and connections that end in order.
+
+mod idle;
+mod places;
+mod preface;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceBuilder;
+use tower::util::MapRequestLayer;
+
+pub use places::Caps;
+use places::Places;
+
+/// A client has this long for the headers of a request, and on a connection between two.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// An HTTP/2 connection without a request is closed after this.
+const IDLE: Duration = Duration::from_secs(60);
+const READ_BUFFER: usize = 64 << 10;
+/// Bytes of a request's head.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+const MAX_HEADERS: usize = 64;
+
+/// Streams of one HTTP/2 connection at a time.
+const MAX_STREAMS: u32 = 32;
+/// Streams that a client may reset before they were looked at; more is an attack and ends the connection.
+const MAX_RESETS: usize = 20;
+/// Unread bytes of one stream and of one connection: they are outside the budget of bodies.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// The client's address as the socket tells it; in the extensions of every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves until `end`, then lets running requests finish.
+pub async fn serve(listener: Arc<TcpListener>, router: Router, end: CancellationToken) {
+    serve_within(listener, router, Caps::default(), end).await;
+}
+
+/// The same with other limits on connections.
+pub async fn serve_within(
+    listener: Arc<TcpListener>,
+    router: Router,
+    caps: Caps,
+    end: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let places = Places::new(caps);
+    loop {
+        let place = tokio::select! {
+            () = end.cancelled() => break,
+            place = places.any() => place,
+        };
+        let stream = tokio::select! {
+            () = end.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match stream {
+            Ok((stream, peer)) => {
+                // One address has too many: this connection is closed at once.
+                let Some(place) = places.of(place, peer.ip()) else {
+                    continue;
+                };
+                let (router, end) = (router.clone(), end.clone());
+                connections.spawn(async move {
+                    converse(stream, peer, router, end).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: closing connections free some.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, end: CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let known = tokio::select! {
+        () = end.cancelled() => return,
+        known = tokio::time::timeout(HEADERS_WITHIN, preface::look(&stream)) => known,
+    };
+    let ended = match known {
+        Ok(Ok(preface::Protocol::Http1)) => http1(stream, peer, router, end).await,
+        Ok(Ok(preface::Protocol::Http2)) => http2(stream, peer, router, end).await,
+        // Silent, or gone.
+        Ok(Err(_)) | Err(_) => return,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+async fn http1(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    end: CancellationToken,
+) -> hyper::Result<()> {
+    let service = ServiceBuilder::new().layer(from_peer(peer)).service(router);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(READ_BUFFER)
+        .max_header_size(MAX_HEADER_BYTES as usize)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = end.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+async fn http2(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    end: CancellationToken,
+) -> hyper::Result<()> {
+    let meter = idle::Meter::default();
+    let service = ServiceBuilder::new()
+        .layer(from_peer(peer))
+        .layer(meter.layer())
+        .service(router);
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(READ_BUFFER)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(HEADERS_WITHIN)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = end.cancelled() => {}
+        () = meter.idle_for(IDLE) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+type Told<B> = http::Request<B>;
+
+/// Writes the peer's address into each request.
+fn from_peer<B>(peer: SocketAddr) -> MapRequestLayer<impl FnMut(Told<B>) -> Told<B> + Clone> {
+    MapRequestLayer::new(move |mut request: Told<B>| {
+        request.extensions_mut().insert(Peer(peer));
+        request
+    })
+}

@@ -1,0 +1,134 @@
+//! Places for connections: so many in all, so many for one address. A full house stops accepting, so
+//! that clients wait in the kernel's queue; an address that has all of its own is turned away.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::limits::Proxies;
+
+/// Limits on connections.
+#[derive(Clone, Debug)]
+pub struct Caps {
+    /// All connections.
+    pub all: usize,
+    /// Those of one address; 0: as many as there are.
+    pub of_one_address: usize,
+    /// Addresses that carry many clients each, and are not counted.
+    pub proxies: Proxies,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            all: 10_000,
+            of_one_address: 0,
+            proxies: Proxies::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    caps: Caps,
+    all: Arc<Semaphore>,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A connection's place; leaving scope frees it.
+#[derive(Debug)]
+pub(super) struct Place {
+    _any: OwnedSemaphorePermit,
+    of: Option<(IpAddr, Places)>,
+}
+
+impl Places {
+    pub(super) fn new(caps: Caps) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(caps.all)),
+            caps,
+            taken: Arc::default(),
+        }
+    }
+
+    /// Waits for a place for anybody.
+    pub(super) async fn any(&self) -> OwnedSemaphorePermit {
+        match Arc::clone(&self.all).acquire_owned().await {
+            Ok(place) => place,
+            // The semaphore is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Makes it the place of an address; none when that has too many.
+    pub(super) fn of(&self, any: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
+        let most = self.caps.of_one_address;
+        if most == 0 || self.caps.proxies.contains(address) {
+            return Some(Place {
+                _any: any,
+                of: None,
+            });
+        }
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = taken.entry(address).or_default();
+        if *mine >= most {
+            return None;
+        }
+        *mine += 1;
+        Some(Place {
+            _any: any,
+            of: Some((address, self.clone())),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((address, places)) = &self.of else {
+            return;
+        };
+        let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mine) = taken.get_mut(address) {
+            *mine -= 1;
+            if *mine == 0 {
+                taken.remove(address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// covers: F6, S7
+    #[tokio::test]
+    async fn one_address_cannot_take_every_place() {
+        let caps = Caps {
+            all: 5,
+            of_one_address: 2,
+            proxies: Proxies::parse(&["10.0.0.0/8".into()]).unwrap(),
+        };
+        let places = Places::new(caps);
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut all = Vec::new();
+        for (address, want) in [
+            ("192.0.2.1", true),
+            ("192.0.2.1", true),
+            ("192.0.2.1", false),
+            ("192.0.2.2", true),
+            ("10.1.1.1", true),
+            ("10.1.1.1", true),
+        ] {
+            let place = places.of(places.any().await, at(address));
+            assert_eq!(place.is_some(), want, "{address}");
+            all.extend(place);
+        }
+        assert_eq!(places.all.available_permits(), 0);
+        all.clear();
+        assert_eq!(places.all.available_permits(), 5);
+        assert!(places.taken.lock().unwrap().is_empty(), "nothing is kept");
+    }
+}
