@@ -10,6 +10,7 @@ use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::budget::Budget;
 use crate::hints::Hints;
+use crate::http::videos::wait::Waits;
 use crate::janitor::Janitor;
 use crate::jobs::JobSink;
 use crate::metrics::Metrics;
@@ -37,6 +38,8 @@ pub struct App {
     pub writers: Writers,
     /// States that were closed here last.
     pub hints: Hints,
+    /// Who waits for news of a video.
+    pub waits: Waits,
     /// Memory for bodies.
     pub budget: Budget,
     /// Who cleans up.

@@ -17,6 +17,7 @@ use crate::args::{Args, AuthMode};
 use crate::auth::{Auth, Keys};
 use crate::budget::Budget;
 use crate::hints::Hints;
+use crate::http::videos::wait::Waits;
 use crate::http::{router, waiting_router};
 use crate::janitor::{Janitor, clean};
 use crate::jobs::{JobSink, KubeSink};
@@ -217,6 +218,7 @@ pub fn app(
         writers: Writers::default(),
         hints: Hints::default(),
         budget: Budget::new(args.body_memory_bytes, largest_part),
+        waits: Waits::default(),
         janitor,
         admission: Admission::default(),
         metrics: Metrics::default(),

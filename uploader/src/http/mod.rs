@@ -6,9 +6,10 @@ mod create;
 mod health;
 mod linger;
 pub mod problem;
+mod query;
 pub mod tus;
 mod uploads;
-mod videos;
+pub mod videos;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/uploads", any(uploads_root))
         .route("/v1/uploads/", any(uploads_root))
         .route("/v1/uploads/{id}", any(one_upload))
+        .route("/v1/videos", any(all_videos))
         .route("/v1/videos/{id}", any(one_video))
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn_with_state(Arc::clone(&app), dress))
@@ -110,9 +112,23 @@ async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
+async fn all_videos(State(app): State<Arc<App>>, request: Request) -> Response {
+    let answer = match meant(&request) {
+        Method::GET | Method::HEAD => videos::list(&app, request.headers(), request.uri()).await,
+        Method::OPTIONS => Ok(StatusCode::NO_CONTENT.into_response()),
+        _ => Err(Problem::not_allowed(
+            "GET, HEAD, OPTIONS",
+            "Videos are listed with GET, and created by uploading to /v1/uploads.",
+        )),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
 async fn one_video(State(app): State<Arc<App>>, id: PathId, request: Request) -> Response {
     let answer = match (meant(&request), parse_id(id)) {
-        (Method::GET | Method::HEAD, Ok(id)) => videos::status(&app, &id, request.headers()).await,
+        (Method::GET | Method::HEAD, Ok(id)) => {
+            videos::status(&app, &id, request.headers(), request.uri()).await
+        }
         (Method::DELETE, Ok(id)) => videos::cancel(&app, &id, request.headers()).await,
         (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
         (Method::GET | Method::HEAD | Method::DELETE, Err(problem)) => {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use futures::future::BoxFuture;
 use kinora_crds::VideoJob;
+use kinora_storage::documents::{Document, decode, encode};
 use kinora_storage::testing::Weed;
-use kinora_storage::{Cell, Store, UploadId, keys};
+use kinora_storage::{Cell, PutOptions, Store, UploadId, keys};
 use kinora_uploader::app::App;
 use kinora_uploader::args::Args;
 use kinora_uploader::auth::{Auth, Keys};
@@ -38,6 +39,8 @@ pub(crate) struct FakeJobs {
     pub(crate) jobs: Mutex<BTreeMap<String, VideoJob>>,
     pub(crate) away: AtomicBool,
     pub(crate) creates: AtomicUsize,
+    /// A job that somebody else creates just before the next create does.
+    pub(crate) sooner: Mutex<Option<VideoJob>>,
 }
 
 impl FakeJobs {
@@ -72,11 +75,11 @@ impl JobSink for FakeJobs {
             self.here()?;
             self.creates.fetch_add(1, Ordering::SeqCst);
             let name = job.metadata.name.clone().unwrap();
-            self.jobs
-                .lock()
-                .unwrap()
-                .entry(name)
-                .or_insert_with(|| job.clone());
+            let mut jobs = self.jobs.lock().unwrap();
+            if let Some(sooner) = self.sooner.lock().unwrap().take() {
+                jobs.insert(name.clone(), sooner);
+            }
+            jobs.entry(name).or_insert_with(|| job.clone());
             Ok(())
         })
     }
@@ -167,6 +170,41 @@ impl World {
             args,
             keys,
         }
+    }
+
+    /// Another key, for the replicas that start after it; its secret is `secret`.
+    pub(crate) fn admit(&self, id: &str, tenant: &str, scopes: &[&str]) {
+        let sha256 = hex::encode(Sha256::digest(b"secret"));
+        let json = serde_json::json!({"sha256": sha256, "tenant": tenant, "scopes": scopes});
+        std::fs::write(self.keys.path().join(id), json.to_string()).unwrap();
+    }
+
+    /// A small video in one request; its id.
+    pub(crate) async fn upload(&self, replica: &Replica, key: &str) -> String {
+        let request = self.http.post(format!("{}/v1/uploads", replica.base));
+        let request = request.bearer_auth(key).body(video(1_000));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        id_of(&answer)
+    }
+
+    /// A GET with a key.
+    pub(crate) async fn get(&self, replica: &Replica, key: &str, path: &str) -> Response {
+        let request = self.http.get(format!("{}{path}", replica.base));
+        request.bearer_auth(key).send().await.unwrap()
+    }
+
+    /// Stores a document.
+    pub(crate) async fn put<T: Document>(&self, key: &str, document: &T) {
+        let body = encode(document).unwrap().into();
+        let put = self.store.put(key, body, PutOptions::default());
+        put.await.unwrap();
+    }
+
+    /// Reads a document.
+    pub(crate) async fn read<T: Document>(&self, key: &str) -> Option<T> {
+        let object = self.store.get(key).await.unwrap()?;
+        Some(decode(&object.bytes).unwrap())
     }
 
     pub(crate) async fn replica(&self) -> Replica {
@@ -276,6 +314,29 @@ impl World {
 
 fn boxed(kind: &[u8; 4], size: usize, body: &[u8]) -> Vec<u8> {
     [&(size as u32 + 8).to_be_bytes()[..], kind, body].concat()
+}
+
+/// Waits by condition, as long as a loaded machine may need.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a refusal says: its status, and the last part of its type.
+pub(crate) async fn problem_of(answer: Response) -> (u16, String) {
+    let status = answer.status().as_u16();
+    assert_eq!(
+        answer.headers()["content-type"],
+        "application/problem+json",
+        "{status}"
+    );
+    let problem: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(problem["status"], status, "{problem}");
+    let kind = problem["type"].as_str().unwrap().rsplit('/').next();
+    (status, kind.unwrap().to_owned())
 }
 
 /// The head of an MP4 that plays so many seconds, without its media data.

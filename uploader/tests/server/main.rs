@@ -7,9 +7,12 @@
     reason = "a failed expectation is the test's finding"
 )]
 
+mod cancelling;
 mod finishing;
 mod harness;
+mod listing;
 mod protocol;
 mod refusing;
 mod resuming;
 mod small;
+mod watching;

@@ -79,6 +79,8 @@ kinds! {
     Rejected, UNPROCESSABLE_ENTITY, "rejected", "The file was refused";
     /// More than ten PATCHes under 64 KiB within a minute: send larger ones.
     SmallPatches, TOO_MANY_REQUESTS, "small-patches", "Too many small requests on one upload";
+    /// So many requests wait for news already: ask without `wait`, or later.
+    TooManyWaiters, TOO_MANY_REQUESTS, "too-many-waiters", "Too many requests wait";
     /// Videos have waited for hours: keep the file and wait for `Retry-After`.
     Overloaded, TOO_MANY_REQUESTS, "overloaded", "No new uploads are taken now";
     /// A bug: the same request may succeed again, and nothing acknowledged is lost.

@@ -37,6 +37,12 @@ impl Problem {
         }))
     }
 
+    /// The status it is answered with.
+    #[must_use]
+    pub fn status(&self) -> http::StatusCode {
+        self.0.kind.status()
+    }
+
     /// Names the header, parameter or member that is wrong.
     #[must_use]
     pub fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {

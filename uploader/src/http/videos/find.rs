@@ -1,0 +1,209 @@
+//! Where a video stands, whoever asks. Read in the order state, decision with its job, record, outbox: each is there
+//! before the one before it goes. What is found is shared by all who wait for it, so who may see it is asked apart.
+
+use kinora_crds::VideoJob;
+use kinora_crds::names::{ANNOTATION_REDRIVES, job_name};
+use kinora_storage::documents::{
+    self as stored, Active, Decision, Document, Owner, Pending, Record,
+};
+use kinora_storage::keys;
+use kinora_upload_engine::{Phase, Principal, State};
+
+use super::view::{VideoState, View};
+use crate::drive::Driver;
+use crate::http::answers::may;
+use crate::http::problem::Problem;
+
+/// What is known under an id.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Found {
+    owner: Option<Owner>,
+    tenant: String,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum What {
+    /// A video, or what may become one.
+    Video(Box<View>),
+    /// An upload that ended without a video, and why.
+    Ended(String),
+}
+
+impl Found {
+    fn new(owner: Owner, tenant: &str, view: View) -> Self {
+        Self {
+            owner: Some(owner),
+            tenant: tenant.to_owned(),
+            what: What::Video(Box::new(view)),
+        }
+    }
+
+    /// Whether this caller may see it.
+    pub(super) fn is_for(&self, who: &Principal) -> bool {
+        match &self.owner {
+            Some(owner) => may(who, owner, &self.tenant),
+            None => false,
+        }
+    }
+
+    /// Whether waiting for more makes no sense.
+    pub(super) fn is_final(&self) -> bool {
+        match &self.what {
+            What::Video(view) => view.video.state.is_final(),
+            What::Ended(_) => true,
+        }
+    }
+
+    /// Differs whenever the answer would.
+    pub(super) fn tag(&self) -> Option<String> {
+        match &self.what {
+            What::Video(view) => Some(view.tag()),
+            What::Ended(_) => None,
+        }
+    }
+
+    /// The view, for those who may see it.
+    pub(super) fn into_view(self, who: &Principal) -> Result<View, Problem> {
+        if !self.is_for(who) {
+            return Err(Problem::not_found());
+        }
+        match self.what {
+            What::Video(view) => Ok(*view),
+            What::Ended(why) => Err(Problem::gone(format!(
+                "The upload has ended ({why}). Create a new one."
+            ))),
+        }
+    }
+}
+
+/// Looks for a video or an upload.
+pub(super) async fn find(driver: &Driver) -> Result<Option<Found>, Problem> {
+    let Some(doc) = read_state(driver).await? else {
+        if let Some(found) = settled(driver).await? {
+            return Ok(Some(found));
+        }
+        if let Some(pending) = read::<Pending>(driver, &keys::pending(&driver.id)).await? {
+            return Ok(Some(of_pending(driver, pending)));
+        }
+        // What was in the outbox a moment ago is decided now.
+        return settled(driver).await;
+    };
+    let owner = Owner {
+        iss: doc.owner.iss.clone(),
+        sub: doc.owner.sub.clone(),
+    };
+    match doc.phase {
+        Phase::Open | Phase::Closed => {
+            let view = View::uploading(&driver.id, &doc);
+            Ok(Some(Found::new(owner, &doc.tenant, view)))
+        }
+        Phase::Dead => Ok(Some(Found {
+            owner: Some(owner),
+            tenant: doc.tenant,
+            what: What::Ended(doc.reason.unwrap_or_default()),
+        })),
+        Phase::Finishing => {
+            if let Some(found) = settled(driver).await? {
+                return Ok(Some(found));
+            }
+            // All bytes are there; that may be said once the outbox knows it.
+            let pending = read::<Pending>(driver, &keys::pending(&driver.id)).await?;
+            let view = match pending {
+                Some(_) => View::new(&driver.id, VideoState::Stored, Some(doc.offset)),
+                None => View::new(&driver.id, VideoState::Uploading, None),
+            };
+            Ok(Some(Found::new(owner, &doc.tenant, view)))
+        }
+    }
+}
+
+/// A video that is decided: by its decision and its job, or by its record.
+pub(super) async fn settled(driver: &Driver) -> Result<Option<Found>, Problem> {
+    if let Some(active) = read::<Active>(driver, &keys::active(&driver.id)).await? {
+        return of_active(driver, active).await.map(Some);
+    }
+    let key = keys::record_for_upload(&driver.id);
+    match read::<Record>(driver, &key).await? {
+        Some(record) => Ok(Some(of_record(driver, &record).await)),
+        None => Ok(None),
+    }
+}
+
+fn of_pending(driver: &Driver, pending: Pending) -> Found {
+    let view = View::new(&driver.id, VideoState::Stored, Some(pending.length));
+    Found::new(pending.owner, &pending.tenant, view.times(&pending.times))
+}
+
+async fn of_active(driver: &Driver, active: Active) -> Result<Found, Problem> {
+    let size = Some(active.size);
+    let found = |view| Ok(Found::new(active.owner.clone(), &active.tenant, view));
+    if active.decision == Decision::Rejected {
+        let mut view = View::new(&driver.id, VideoState::Rejected, size).times(&active.times);
+        view.video.reason.clone_from(&active.reason);
+        return found(view);
+    }
+    let stored = View::new(&driver.id, VideoState::Stored, size).times(&active.times);
+    let job = job(driver).await;
+    if let Ok(Some(job)) = &job {
+        return found(stored.of_job(job));
+    }
+    // Not made yet; or gone after its end, or not to be asked for: then the record may be there.
+    let key = keys::record_for_upload(&driver.id);
+    match read::<Record>(driver, &key).await? {
+        Some(record) if record.ends(active.redrives) => found(View::of_record(&driver.id, &record)),
+        _ => found(stored),
+    }
+}
+
+/// A dead letter may live again, before or after its decision does.
+async fn of_record(driver: &Driver, record: &Record) -> Found {
+    let mut view = View::of_record(&driver.id, record);
+    if record.dead_lettered
+        && let Ok(Some(job)) = job(driver).await
+        && lives_after(&job, record)
+    {
+        view = View::new(&driver.id, VideoState::Queued, record.size)
+            .times(&record.times)
+            .of_job(&job);
+    }
+    Found {
+        owner: record.owner.clone(),
+        tenant: record.tenant.clone(),
+        what: What::Video(Box::new(view)),
+    }
+}
+
+/// Whether a job is of a later life than the record of a dead letter. Before its first claim only its annotation says.
+fn lives_after(job: &VideoJob, record: &Record) -> bool {
+    let counted = job.status.as_ref().map_or(0, |status| status.redrives);
+    let annotations = job.metadata.annotations.as_ref();
+    let named = annotations.and_then(|all| all.get(ANNOTATION_REDRIVES)?.parse().ok());
+    i64::from(counted).max(named.unwrap_or(0)) > record.redrives
+}
+
+async fn job(driver: &Driver) -> Result<Option<VideoJob>, ()> {
+    let name = job_name(driver.id.as_str());
+    driver.app.jobs.get(&name).await.map_err(|error| {
+        tracing::warn!(upload = %driver.id, %error, "status without Kubernetes");
+    })
+}
+
+async fn read_state(driver: &Driver) -> Result<Option<State>, Problem> {
+    let Some(object) = driver.app.store.get(&keys::state(&driver.id)).await? else {
+        return Ok(None);
+    };
+    State::parse(&object.bytes)
+        .map(Some)
+        .map_err(|error| Problem::try_again(&error.to_string()))
+}
+
+/// A document of the store.
+pub(super) async fn read<T: Document>(driver: &Driver, key: &str) -> Result<Option<T>, Problem> {
+    let Some(object) = driver.app.store.get(key).await? else {
+        return Ok(None);
+    };
+    stored::decode(&object.bytes)
+        .map(Some)
+        .map_err(|error| Problem::try_again(&error.to_string()))
+}
