@@ -14,6 +14,7 @@ pub mod error;
 pub mod id;
 pub mod keys;
 mod multipart;
+pub mod observe;
 pub mod parts;
 mod presign;
 mod read;

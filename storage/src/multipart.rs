@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::checksum::crc64_base64;
 use crate::clock::timestamp;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::observe::StoreCall;
 use crate::read::unsigned;
 use crate::retry;
 use crate::store::Store;
@@ -31,7 +32,7 @@ impl Store {
         metadata: &Metadata,
         content_type: Option<&str>,
     ) -> Result<MultipartId, StoreError> {
-        let action = format!("create multipart {key}");
+        let action = StoreCall::CreateMultipart.on(format!("create multipart {key}"));
         let call = async {
             let request = self
                 .client()
@@ -91,7 +92,7 @@ impl Store {
         body: Bytes,
         crc64nvme: &str,
     ) -> Result<String, StoreError> {
-        let action = format!("upload part {number} of {key}");
+        let action = StoreCall::UploadPart.on(format!("upload part {number} of {key}"));
         let call = || async {
             let request = self
                 .client()
@@ -121,7 +122,7 @@ impl Store {
         key: &str,
         id: &MultipartId,
     ) -> Result<Option<Vec<Part>>, StoreError> {
-        let action = format!("list parts of {key}");
+        let action = StoreCall::ListParts.on(format!("list parts of {key}"));
         let mut parts = Vec::new();
         let mut marker: Option<String> = None;
         loop {
@@ -164,7 +165,7 @@ impl Store {
         parts: &[PartRef],
         crc64nvme: Option<&str>,
     ) -> Result<CompleteOutcome, StoreError> {
-        let action = format!("complete {key}");
+        let action = StoreCall::Complete.on(format!("complete {key}"));
         let named = parts.iter().map(|part| {
             CompletedPart::builder()
                 .part_number(part.number)
@@ -222,7 +223,7 @@ impl Store {
     /// # Errors
     /// `Conflict` if parts keep arriving; abort later again.
     pub async fn abort(&self, key: &str, id: &MultipartId) -> Result<(), StoreError> {
-        let action = format!("abort multipart {key}");
+        let action = StoreCall::Abort.on(format!("abort multipart {key}"));
         for round in 0..ABORT_ROUNDS {
             let call = || async {
                 let request = self
@@ -255,7 +256,7 @@ impl Store {
         }
         Err(StoreError::new(
             StoreErrorKind::Conflict,
-            action,
+            &action,
             "the store still lists the upload: abort it again later",
         ))
     }

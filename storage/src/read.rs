@@ -9,6 +9,7 @@ use bytes::BytesMut;
 
 use crate::clock::timestamp_or_epoch;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::observe::StoreCall;
 use crate::store::Store;
 use crate::types::{Entry, Head, Metadata, Object, Page};
 
@@ -60,7 +61,7 @@ impl Store {
         range: Option<String>,
         max: u64,
     ) -> Result<Option<Object>, StoreError> {
-        let action = format!("get {key}");
+        let action = StoreCall::Get.on(format!("get {key}"));
         let call = || async {
             let request = self
                 .client()
@@ -99,7 +100,7 @@ impl Store {
     }
 
     async fn head_once(&self, key: &str) -> Result<Option<Head>, StoreError> {
-        let action = format!("head {key}");
+        let action = StoreCall::Head.on(format!("head {key}"));
         let call = || async {
             let request = self
                 .client()
@@ -135,7 +136,7 @@ impl Store {
         start_after: Option<&str>,
         max: usize,
     ) -> Result<Page, StoreError> {
-        let action = format!("list {prefix}");
+        let action = StoreCall::List.on(format!("list {prefix}"));
         let max = i32::try_from(max.clamp(1, PAGE)).unwrap_or(1);
         let call = || async {
             let request = self

@@ -1,7 +1,7 @@
 //! The handle everybody holds, and how one call is made: a time limit for each attempt, a class for each failure.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::{Client, Config};
@@ -10,6 +10,7 @@ use crate::args::StoreArgs;
 use crate::client;
 use crate::clock::StoreClock;
 use crate::error::{StoreError, StoreErrorKind, Target};
+use crate::observe::{Action, Observer};
 use crate::retry::{self, RetryBudget};
 
 /// The bucket of this cell. Clones are cheap and share connections, clock and retry budget.
@@ -17,6 +18,7 @@ use crate::retry::{self, RetryBudget};
 pub struct Store {
     inner: Arc<Inner>,
     presign: Arc<Client>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 struct Inner {
@@ -85,7 +87,17 @@ impl Store {
         Ok(Self {
             inner: Arc::new(inner),
             presign: Arc::new(presign),
+            observer: None,
         })
+    }
+
+    /// The same store; every call over this handle and its clones is told to `observer`.
+    #[must_use]
+    pub fn observed(self, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            observer: Some(observer),
+            ..self
+        }
     }
 
     /// The same store, presigning for another endpoint (a pool's `service.storeEndpoint`).
@@ -97,6 +109,7 @@ impl Store {
         Ok(Self {
             inner: Arc::clone(&self.inner),
             presign: Arc::new(presign),
+            observer: self.observer.clone(),
         })
     }
 
@@ -165,10 +178,11 @@ impl Store {
     /// One attempt under a time limit.
     pub(crate) async fn once<T>(
         &self,
-        action: &str,
+        action: &Action,
         limit: Duration,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        let begun = Instant::now();
         let done = match tokio::time::timeout(limit, call).await {
             Ok(done) => done,
             Err(_) => Err(self.inner.target.timed_out(action, limit.as_secs_f64())),
@@ -176,13 +190,17 @@ impl Store {
         if done.is_ok() {
             self.inner.budget.earn();
         }
+        if let Some(observer) = &self.observer {
+            let ended = done.as_ref().map(|_| ()).map_err(|error| error.kind);
+            observer.observed(action.call, ended, begun.elapsed());
+        }
         done
     }
 
     /// Several attempts of an idempotent, unconditional call, each under the limit.
     pub(crate) async fn retrying<T, F>(
         &self,
-        action: &str,
+        action: &Action,
         limit: Duration,
         call: impl Fn() -> F,
     ) -> Result<T, StoreError>
@@ -200,7 +218,7 @@ impl Store {
                 return Err(error);
             }
             tracing::debug!(
-                action,
+                %action,
                 kind = error.kind.label(),
                 retry,
                 "retrying a call to the store"

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::checksum::crc64_base64;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::observe::StoreCall;
 use crate::read::{MAX_GET, absent_is_none};
 use crate::store::Store;
 use crate::types::{CasOutcome, Condition, Metadata, Object, PutOptions, PutOutcome};
@@ -37,7 +38,7 @@ impl Store {
             metadata,
             checksum,
         } = options;
-        let action = format!("put {key}");
+        let action = StoreCall::Put.on(format!("put {key}"));
         let checksum = checksum.unwrap_or_else(|| crc64_base64(&body));
         let unhashed = self.is_tls() || body.len() > SIGN_PAYLOAD_BELOW;
         let call = || async {
@@ -107,7 +108,7 @@ impl Store {
     /// # Errors
     /// What [`StoreErrorKind`] names.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let action = format!("delete {key}");
+        let action = StoreCall::Delete.on(format!("delete {key}"));
         let call = || async {
             let request = self.client().delete_object().bucket(self.bucket()).key(key);
             request
@@ -124,7 +125,11 @@ impl Store {
     /// The first failure; keys of earlier calls are gone then, and repeating all is safe.
     pub async fn delete_many(&self, keys: &[String]) -> Result<(), StoreError> {
         for batch in keys.chunks(BATCH) {
-            let action = format!("delete {} objects from {}", batch.len(), batch[0]);
+            let action = StoreCall::DeleteMany.on(format!(
+                "delete {} objects from {}",
+                batch.len(),
+                batch[0]
+            ));
             let invalid = |cause: String| StoreError::new(StoreErrorKind::Invalid, &action, cause);
             let named = batch
                 .iter()

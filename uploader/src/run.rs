@@ -207,8 +207,9 @@ pub fn app(
     let ready = Ready::default();
     // The self-test has just talked to it.
     ready.set_store(true);
+    let metrics = Metrics::default();
     let app = App {
-        store,
+        store: store.observed(Arc::new(metrics.clone())),
         cell,
         jobs,
         jobs_namespace: args.jobs_namespace.clone(),
@@ -217,11 +218,11 @@ pub fn app(
         public_url: args.public_url.clone(),
         writers: Writers::default(),
         hints: Hints::default(),
-        budget: Budget::new(args.body_memory_bytes, largest_part),
+        budget: Budget::new(args.body_memory_bytes, largest_part).counted(&metrics),
         waits: Waits::default(),
         janitor,
         admission: Admission::default(),
-        metrics: Metrics::default(),
+        metrics,
         ready,
         closing: CancellationToken::new(),
         tasks: TaskTracker::new(),

@@ -14,6 +14,7 @@ pub use outbox::{Swept, sweep_outbox};
 pub use states::{Ages, SweptStates, sweep_states};
 
 use crate::app::App;
+use crate::metrics::SweepEnd;
 
 const STATES_EVERY: Duration = Duration::from_secs(3600);
 
@@ -29,8 +30,11 @@ pub async fn run(app: Arc<App>, every: Duration) {
             () = tokio::time::sleep(pause) => {}
         }
         let pass = sweep_outbox(&app, SWEEP_AFTER_MS).await;
-        app.metrics
-            .swept(if pass.stopped { "stopped" } else { "done" });
+        app.metrics.swept(if pass.stopped {
+            SweepEnd::Stopped
+        } else {
+            SweepEnd::Done
+        });
         states_in = states_in.saturating_sub(pause);
         if states_in.is_zero() {
             sweep_states(&app, Ages::default()).await;

@@ -6,10 +6,11 @@ mod ledger;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::metrics::{Metrics, Wait};
 use ledger::{HolderId, Ledger, Ticket, Wish};
 
 /// An upload that gets no memory for this long flushes what it holds and frees it.
@@ -20,6 +21,8 @@ pub const PRESSURE: Duration = Duration::from_secs(5);
 pub struct Budget {
     book: Arc<Mutex<Book>>,
     patience: Duration,
+    all: u64,
+    metrics: Option<Arc<Metrics>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,16 @@ impl Budget {
                 calls: HashMap::new(),
             })),
             patience: PRESSURE,
+            all: bytes,
+            metrics: None,
         }
+    }
+
+    /// The same budget, its waits counted.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        let metrics = Some(Arc::new(metrics.clone()));
+        Self { metrics, ..self }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -84,8 +96,18 @@ impl Budget {
             more,
             settled: false,
         };
+        let begun = Instant::now();
         let _ = tokio::time::timeout(self.patience, called).await;
+        if let Some(metrics) = &self.metrics {
+            metrics.waited(Wait::Budget, begun.elapsed());
+        }
         waiting.settle()
+    }
+
+    /// Bytes there are, free or not.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.all
     }
 
     /// Bytes still free.

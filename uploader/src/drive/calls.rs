@@ -1,6 +1,6 @@
 //! The calls on an unfinished upload, executed as they stand: state object, parts, slices.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kinora_storage::{
@@ -12,6 +12,7 @@ use kinora_upload_engine::{Answer, Call, Expect, PutAnswer, Slice, State};
 
 use super::Driver;
 use super::bytes::{Ram, gather};
+use crate::metrics::{Wait, Written};
 
 /// Largest state document that is read.
 const MAX_STATE: u64 = 256 << 10;
@@ -46,9 +47,16 @@ impl Driver {
         match call {
             Call::GetState => self.get_state().await,
             Call::PutState { doc, expect } => self.put_state(&doc, expect).await,
-            Call::AskWriter => Answer::Asked(self.app.writers.ask(&self.id).await),
+            Call::AskWriter => {
+                let begun = Instant::now();
+                let asked = self.app.writers.ask(&self.id).await;
+                self.app.metrics.waited(Wait::Writer, begun.elapsed());
+                Answer::Asked(asked)
+            }
             Call::Wait { ms } => {
-                tokio::time::sleep(Duration::from_millis(ms)).await;
+                let pause = Duration::from_millis(ms);
+                tokio::time::sleep(pause).await;
+                self.app.metrics.waited(Wait::Writer, pause);
                 Answer::Waited
             }
             Call::ListParts { multipart } => self.list_parts(key, multipart).await,
@@ -159,7 +167,10 @@ impl Driver {
             .upload_part(key, &MultipartId(multipart), number, bytes)
             .await
         {
-            Ok(etag) => Answer::Part { part, etag },
+            Ok(etag) => {
+                self.app.metrics.stored(Written::Part, range.1 - range.0);
+                Answer::Part { part, etag }
+            }
             Err(error) if error.kind == StoreErrorKind::NoSuchUpload => Answer::NoSuchUpload,
             Err(error) => failed(&error),
         }
@@ -178,7 +189,12 @@ impl Driver {
             // The name belongs to this writer's epoch alone, so the write may be repeated.
             Ok(bytes) => {
                 let key = self.slice_key(slice);
-                put_answer(self.app.store.put(&key, bytes, PutOptions::default()).await)
+                let size = slice.to - slice.from;
+                let put = self.app.store.put(&key, bytes, PutOptions::default()).await;
+                if matches!(put, Ok(PutOutcome::Written { .. })) {
+                    self.app.metrics.stored(Written::Slice, size);
+                }
+                put_answer(put)
             }
             Err(error) => failed(&error),
         }

@@ -9,6 +9,7 @@ use kinora_upload_engine::{Answer, Context, Next, State};
 use super::{Driver, Ram, nonce};
 use crate::documents::{self, ObjectFacts};
 use crate::jobs::SinkError;
+use crate::metrics::FinishEnd;
 use crate::profiles::{Accept, Profile};
 
 /// Where the outbox entry of a run comes from.
@@ -114,16 +115,8 @@ impl Finisher {
 
     fn report(&self, finished: &Finished) {
         let id = &self.driver.id;
-        let outcome = match finished {
-            Finished::Accepted => "accepted",
-            Finished::Stored => "stored",
-            Finished::Rejected(_) => "rejected",
-            Finished::StoreLost => "store_lost",
-            Finished::Conflict => "conflict",
-            Finished::Abandoned => "abandoned",
-            Finished::GaveUp(_) => "gave_up",
-        };
-        self.driver.app.metrics.finished(outcome);
+        let outcome = FinishEnd::from(finished).word();
+        self.driver.app.metrics.finished(finished);
         match finished {
             Finished::Accepted => {
                 tracing::info!(upload = %id, size = self.pending.length, outcome, "finished");

@@ -146,6 +146,8 @@ impl Finisher {
         if let Ok(PutOutcome::Written { etag }) = &result {
             self.object.etag = Some(etag.clone());
             self.object.parts_only = false;
+            let metrics = &self.driver.app.metrics;
+            metrics.stored(crate::metrics::Written::Object, facts.length);
         }
         put_answer(result)
     }

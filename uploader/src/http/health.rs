@@ -16,6 +16,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    look(&app);
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &app.metrics.registry()) {
         Ok(()) => {
@@ -24,4 +25,20 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// What is read at the scrape.
+fn look(app: &App) {
+    let metrics = &app.metrics;
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    metrics.active_writers.set(number(app.writers.len() as u64));
+    metrics.budget_bytes.set(number(app.budget.all()));
+    let used = app.budget.all().saturating_sub(app.budget.free());
+    metrics.budget_used_bytes.set(number(used));
+    metrics
+        .ready
+        .set(i64::from(app.ready.check(&app.store).is_ok()));
+    metrics
+        .clock_skew_seconds
+        .set(app.store.store_time().unwrap_or(0));
 }

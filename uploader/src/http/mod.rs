@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{MatchedPath, Path, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -26,9 +26,9 @@ use kinora_storage::UploadId;
 
 use crate::app::App;
 use crate::auth::Action;
-use crate::metrics;
+use crate::metrics::{Class, Route, Verb};
 use admit::no_such;
-use problem::Problem;
+use problem::{Kind, Problem};
 
 /// All routes of one replica.
 pub fn router(app: Arc<App>) -> Router {
@@ -175,16 +175,17 @@ const ALLOWED_METHODS: HeaderValue =
 async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let method = meant(&request);
     let preflight = method == Method::OPTIONS;
+    let route = Route::of(request.extensions().get().map(MatchedPath::as_str));
+    let brings = matches!(method, Method::POST | Method::PUT | Method::PATCH);
+    let uploading = (brings && route.takes_bytes()).then(|| app.metrics.uploading());
     let from_browser = request.headers().contains_key(header::ORIGIN);
     let mut answer = next.run(request).await;
-    let status = answer.status().as_u16();
-    app.metrics
-        .requests
-        .get_or_create(&metrics::Request {
-            method: word(&method),
-            status,
-        })
-        .inc();
+    drop(uploading);
+    let status = Class::of(answer.status());
+    app.metrics.answered(route, Verb::of(&method), status);
+    if let Some(kind) = answer.extensions().get::<Kind>() {
+        app.metrics.refused(*kind);
+    }
     let headers = answer.headers_mut();
     headers.insert(tus::TUS_RESUMABLE, tus::VERSION);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -209,19 +210,6 @@ async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         );
     }
     answer
-}
-
-fn word(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
 }
 
 /// A header by name and value, where the value is known to be good.

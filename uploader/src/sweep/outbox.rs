@@ -64,7 +64,7 @@ pub async fn sweep_outbox(app: &Arc<App>, min_age_ms: u64) -> Swept {
 
 async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, StoreError> {
     let mut stale = Vec::new();
-    let mut oldest = 0;
+    let (mut oldest, mut all) = (0, 0);
     let mut after: Option<String> = None;
     loop {
         let page = app
@@ -72,6 +72,7 @@ async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, Stor
             .list(keys::PENDING, after.as_deref(), PAGE)
             .await?;
         let now = app.store.now();
+        all += page.entries.len();
         for entry in page.entries {
             let age = age_ms(now, entry.last_modified);
             oldest = oldest.max(age);
@@ -92,6 +93,9 @@ async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, Stor
     app.metrics
         .oldest_pending_seconds
         .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    app.metrics
+        .pending
+        .set(i64::try_from(all).unwrap_or(i64::MAX));
     app.metrics
         .stale_pending
         .set(i64::try_from(stale.len()).unwrap_or(i64::MAX));

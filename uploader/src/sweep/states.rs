@@ -51,7 +51,11 @@ pub struct SweptStates {
 pub async fn sweep_states(app: &Arc<App>, ages: Ages) -> SweptStates {
     let now = app.store.now();
     match walk(app, now, ages).await {
-        Ok(pass) => pass,
+        Ok(pass) => {
+            let seen = i64::try_from(pass.seen).unwrap_or(i64::MAX);
+            app.metrics.unfinished_uploads.set(seen);
+            pass
+        }
         Err(error) => {
             tracing::warn!(%error, "the unfinished uploads could not be listed");
             SweptStates::default()

@@ -183,6 +183,8 @@ impl IntoResponse for Problem {
             body["field"] = field.as_ref().into();
         }
         let mut answer = (kind.status(), body.to_string()).into_response();
+        // For those who count refusals.
+        answer.extensions_mut().insert(kind);
         let map = answer.headers_mut();
         map.insert(
             header::CONTENT_TYPE,
