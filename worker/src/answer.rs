@@ -53,7 +53,11 @@ impl Answer {
     }
 }
 
-fn check(result: ServiceResult) -> Result<Succeeded, Report> {
+/// Holds a result, of whatever form of the protocol, against the bounds.
+///
+/// # Errors
+/// The report of a broken answer.
+pub(crate) fn check(result: ServiceResult) -> Result<Succeeded, Report> {
     if result.outputs.len() > MAX_OUTPUTS {
         return Err(broken(&format!(
             "the result names {} outputs, more than {MAX_OUTPUTS}",
@@ -107,7 +111,8 @@ fn check_json(json: &str) -> Result<(), Report> {
         .map_err(|error| broken(&format!("result_json is not JSON: {error}")))
 }
 
-fn broken(message: &str) -> Report {
+/// The report of an answer that cannot be used.
+pub(crate) fn broken(message: &str) -> Report {
     Report::found(Code::DataLoss, message)
 }
 

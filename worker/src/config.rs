@@ -35,7 +35,8 @@ pub struct Args {
     /// How the processing service is called.
     #[arg(long, env = "KINORA_SERVICE_PROTOCOL", value_enum, ignore_case = true, default_value_t = Protocol::Grpc)]
     pub service_protocol: Protocol,
-    /// The processing service: `http://host:port`, or `https://host:port` together with --service-tls-dir.
+    /// The processing service: `http://host:port`, or `https://host:port` together with --service-tls-dir; for Http with
+    /// the path to POST to.
     #[arg(long, env = "KINORA_SERVICE_ENDPOINT")]
     pub service_endpoint: String,
     /// Directory with the service's `ca.crt`, optionally `tls.crt` and `tls.key` of a client certificate; read at each call.
@@ -90,7 +91,9 @@ pub struct OperatorTarget {
 /// Where the processing service is.
 #[derive(Clone, Debug)]
 pub struct ServiceTarget {
-    /// Scheme, host, port.
+    /// Form of the protocol.
+    pub protocol: Protocol,
+    /// Scheme, host, port; for HTTP a path too.
     pub endpoint: String,
     /// `ca.crt`, and `tls.crt` and `tls.key` if there are any.
     pub tls_dir: Option<PathBuf>,
@@ -155,13 +158,12 @@ fn host_and_port(address: &str) -> Result<(String, u16), ConfigError> {
 
 fn service_target(args: &Args) -> Result<ServiceTarget, ConfigError> {
     let fail = |flag, problem: String| Err(ConfigError { flag, problem });
-    if args.service_protocol == Protocol::Http {
-        return fail(
-            "service-protocol",
-            "this build calls services by gRPC only; use Grpc".to_owned(),
-        );
-    }
-    let endpoint = args.service_endpoint.trim_end_matches('/');
+    let grpc = args.service_protocol == Protocol::Grpc;
+    // The path of an HTTP service is its own: `/jobs/` and `/jobs` may be two things.
+    let endpoint = match grpc {
+        true => args.service_endpoint.trim_end_matches('/'),
+        false => args.service_endpoint.as_str(),
+    };
     let uri: tonic::transport::Uri = match endpoint.parse() {
         Ok(uri) => uri,
         Err(error) => return fail("service-endpoint", format!("`{endpoint}`: {error}")),
@@ -173,10 +175,16 @@ fn service_target(args: &Args) -> Result<ServiceTarget, ConfigError> {
             format!("`{endpoint}` is no http:// or https:// address with a host"),
         );
     }
-    if uri.path() != "/" || uri.query().is_some() {
+    if grpc && (uri.path() != "/" || uri.query().is_some()) {
         return fail(
             "service-endpoint",
             format!("`{endpoint}` has a path; a gRPC service has none: give scheme, host and port"),
+        );
+    }
+    if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+        return fail(
+            "service-endpoint",
+            "it holds a user or password; give a token by --service-token-file".to_owned(),
         );
     }
     if (scheme == "https") != args.service_tls_dir.is_some() {
@@ -187,6 +195,7 @@ fn service_target(args: &Args) -> Result<ServiceTarget, ConfigError> {
         );
     }
     Ok(ServiceTarget {
+        protocol: args.service_protocol,
         endpoint: endpoint.to_owned(),
         tls_dir: args.service_tls_dir.clone(),
         token_file: args.service_token_file.clone(),
@@ -217,7 +226,9 @@ mod tests {
     #[rstest::rstest]
     #[case::the_least(&[], None)]
     #[case::tls_to_the_service(&["--service-endpoint=https://t:1", "--service-tls-dir=/tls"], None)]
-    #[case::http_comes_later(&["--service-protocol=Http"], Some("gRPC only"))]
+    #[case::http(&["--service-protocol=Http"], None)]
+    #[case::http_with_a_path(&["--service-protocol=Http", "--service-endpoint=http://t:1/v1/process?x=1"], None)]
+    #[case::a_password_in_the_address(&["--service-protocol=Http", "--service-endpoint=http://u:p@t:1/"], Some("password"))]
     #[case::lower_case_protocol(&["--service-protocol=grpc"], None)]
     #[case::an_unknown_protocol(&["--service-protocol=Smtp"], Some("Smtp"))]
     #[case::no_port(&["--operator-address=operator"], Some("has no port"))]

@@ -15,7 +15,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Until TLS and the HTTP/2 preface are done as well.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// To the service: a call must start within 2 s of its lease.
-const SERVICE_TIMEOUT: Duration = Duration::from_millis(1800);
+pub(crate) const SERVICE_TIMEOUT: Duration = Duration::from_millis(1800);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +156,8 @@ pub async fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, DialError> {
     Ok(value)
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, DialError> {
+/// A file, read anew each time.
+pub(crate) async fn read(path: &Path) -> Result<Vec<u8>, DialError> {
     tokio::fs::read(path)
         .await
         .map_err(|source| DialError::File {

@@ -164,12 +164,15 @@ fn describe(status: &Status) -> String {
 #[must_use]
 pub fn is_tls_failure(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| {
+        let mut cause = cause;
+        // An I/O error hides what it wraps from `source`, and may wrap another one.
+        while let Some(inner) = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            cause = inner;
+        }
         cause.is::<rustls::Error>()
-            || cause
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref)
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-                .is_some()
     })
 }
 

@@ -12,6 +12,9 @@ pub struct Args {
     /// Where kinora.processing.v1 is served (gRPC, no TLS).
     #[arg(long, env = "KINORA_LISTEN", default_value = "0.0.0.0:50051")]
     pub listen: SocketAddr,
+    /// Where the HTTP form is served: POST /process (no TLS).
+    #[arg(long, env = "KINORA_HTTP_LISTEN", default_value = "0.0.0.0:8082")]
+    pub http_listen: SocketAddr,
     /// Where /faults, /calls, /livez and /readyz are served (HTTP).
     #[arg(long, env = "KINORA_CONTROL_LISTEN", default_value = "0.0.0.0:8081")]
     pub control_listen: SocketAddr,

@@ -1,4 +1,4 @@
-//! The reference service binary: flags, logs, signals, two listeners.
+//! The reference service binary: flags, logs, signals, three listeners.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use kinora_reference_service::job::Shared;
 use kinora_reference_service::ledger::Ledger;
 use kinora_reference_service::memory::Memory;
 use kinora_reference_service::service::Reference;
-use kinora_reference_service::{control, transfer};
+use kinora_reference_service::{control, http_form, transfer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -61,10 +61,13 @@ async fn serve(args: &Args) -> Result<(), Fatal> {
     let shared = Arc::new(share(args).await?);
     let grpc = bind("listen", args.listen).await?;
     let control = bind("control-listen", args.control_listen).await?;
+    let http = bind("http-listen", args.http_listen).await?;
     let app = control::router(Arc::clone(&shared));
     tokio::spawn(async move { axum::serve(control, app).await });
+    let app = http_form::router(Arc::clone(&shared));
+    tokio::spawn(async move { axum::serve(http, app).await });
     let ending = on_signal()?;
-    info!(listen = %args.listen, control = %args.control_listen, "serving");
+    info!(listen = %args.listen, http = %args.http_listen, control = %args.control_listen, "serving");
     let server = tonic::transport::Server::builder()
         .add_service(ProcessingServer::new(Reference::new(shared)))
         .serve_with_incoming_shutdown(

@@ -45,7 +45,8 @@ impl Processing for Reference {
     }
 }
 
-async fn serve(shared: Arc<Shared>, request: ProcessRequest, updates: Updates) {
+/// One call of either form; its last update is the end.
+pub(crate) async fn serve(shared: Arc<Shared>, request: ProcessRequest, updates: Updates) {
     let entry = shared.ledger.enter(&request.idempotency_key);
     let (key, attempt) = (&request.idempotency_key, request.attempt);
     info!(key, attempt, profile = request.profile, "call begins");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kinora_protocol::dispatch::outcome::Fact;
 use kinora_protocol::dispatch::{Lease, Outcome, OutputTarget, to_worker};
-use kinora_worker::config::{OperatorTarget, ServiceTarget};
+use kinora_worker::config::{OperatorTarget, Protocol, ServiceTarget};
 use kinora_worker::machine::Timings;
 use kinora_worker::metrics::Metrics;
 use kinora_worker::{Config, run};
@@ -35,6 +35,7 @@ fn config(operator: &FakeOperator, service: &Service) -> Config {
             ca_file: operator.dir.path().join("ca.crt"),
         },
         service: ServiceTarget {
+            protocol: Protocol::Grpc,
             endpoint: format!("http://{}", service.address),
             tls_dir: None,
             token_file: None,
@@ -118,5 +119,86 @@ async fn a_lease_makes_a_real_video_and_a_second_attempt_makes_its_own_copy() {
         (code(&outcome), outcome.retry_after_ms),
         (Code::ResourceExhausted, Some(2500))
     );
+    worker.abort();
+}
+
+/// covers: F45
+#[rstest::rstest]
+#[case::polled_for("")]
+#[case::waited_for("?wait=true")]
+#[tokio::test]
+async fn the_http_form_makes_the_same_video(#[case] query: &str) {
+    let (mut operator, store) = (FakeOperator::start().await, Store::start().await);
+    let service = Service::start(4).await;
+    store.set("bunny", std::fs::read(sample("bigbuckbunny.mp4")).unwrap());
+    store.set("text", "no video");
+    let mut config = config(&operator, &service);
+    config.service.protocol = Protocol::Http;
+    config.service.endpoint = format!("http://{}/process{query}", service.http);
+    let (_terminate, signals) = mpsc::channel(1);
+    let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), 1);
+    let worker = tokio::spawn(run(config, metrics, signals));
+    let (mut stream, _) = operator.stream().await;
+
+    stream.say(to_worker::Message::Lease(lease(
+        &store, "job/1", "bunny", "1-aa",
+    )));
+    let outcome = stream.outcome().await;
+    let Some(Fact::Succeeded(done)) = &outcome.fact else {
+        panic!("{outcome:?}")
+    };
+    assert!(done.result_json.contains("durationSeconds"), "{done:?}");
+    for output in &done.outputs {
+        let bytes = store.get(&format!("1-aa/{}", output.name)).unwrap();
+        assert_eq!(output.size_bytes, bytes.len() as u64);
+    }
+    stream.ack("job/1");
+
+    stream.say(to_worker::Message::Lease(lease(
+        &store, "txt/1", "text", "t",
+    )));
+    let outcome = stream.outcome().await;
+    let Some(Fact::Http(status)) = &outcome.fact else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(status.status, 422);
+    assert!(outcome.message.contains("not a video"));
+    stream.ack("txt/1");
+
+    service.set(r#"{"throttleRate":1,"retryAfterMs":2500,"next":1}"#);
+    stream.say(to_worker::Message::Lease(lease(
+        &store, "job/2", "bunny", "2-bb",
+    )));
+    let outcome = stream.outcome().await;
+    assert_eq!(outcome.retry_after_ms, Some(3000));
+    worker.abort();
+}
+
+#[tokio::test]
+async fn a_call_of_the_http_form_that_is_cancelled_ends_at_the_service() {
+    let (mut operator, store) = (FakeOperator::start().await, Store::start().await);
+    let service = Service::start(4).await;
+    store.set("bunny", std::fs::read(sample("bigbuckbunny.mp4")).unwrap());
+    service.set(r#"{"latencyMs":60000}"#);
+    let mut config = config(&operator, &service);
+    config.service.protocol = Protocol::Http;
+    config.service.endpoint = format!("http://{}/process", service.http);
+    let (_terminate, signals) = mpsc::channel(1);
+    let metrics = Metrics::new(&mut prometheus_client::registry::Registry::default(), 1);
+    let worker = tokio::spawn(run(config, metrics, signals));
+    let (mut stream, _) = operator.stream().await;
+    stream.say(to_worker::Message::Lease(lease(
+        &store, "job/1", "bunny", "1-aa",
+    )));
+    // Only a call that was taken over can be deleted; progress is what shows it.
+    while !matches!(
+        stream.next().await,
+        kinora_protocol::dispatch::from_worker::Message::Progress(_)
+    ) {}
+    stream.cancel("job/1");
+    support::until("the call is given up", || {
+        service.shared.ledger.counts().cancelled == 1
+    })
+    .await;
     worker.abort();
 }

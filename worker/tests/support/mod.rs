@@ -2,12 +2,13 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod http_service;
 pub mod operator;
 pub mod service;
 
 use std::time::Duration;
 
-use kinora_worker::config::{OperatorTarget, ServiceTarget};
+use kinora_worker::config::{OperatorTarget, Protocol, ServiceTarget};
 use kinora_worker::machine::Timings;
 use kinora_worker::metrics::Metrics;
 use kinora_worker::{Config, Exit};
@@ -48,6 +49,7 @@ pub fn config(operator: &FakeOperator, service_endpoint: &str) -> Config {
             ca_file: operator.dir.path().join("ca.crt"),
         },
         service: ServiceTarget {
+            protocol: Protocol::Grpc,
             endpoint: service_endpoint.to_owned(),
             tls_dir: None,
             token_file: None,

@@ -23,7 +23,7 @@ use kinora_reference_service::job::Shared;
 use kinora_reference_service::ledger::Ledger;
 use kinora_reference_service::memory::Memory;
 use kinora_reference_service::service::Reference;
-use kinora_reference_service::transfer;
+use kinora_reference_service::{http_form, transfer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -157,6 +157,8 @@ async fn write(
 pub struct Service {
     pub shared: Arc<Shared>,
     pub address: SocketAddr,
+    /// Of the HTTP form.
+    pub http: SocketAddr,
     pub dir: TempDir,
 }
 
@@ -183,9 +185,14 @@ impl Service {
             .add_service(ProcessingServer::new(Reference::new(Arc::clone(&shared))))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = listener.local_addr().unwrap();
+        let app = http_form::router(Arc::clone(&shared));
+        tokio::spawn(async move { axum::serve(listener, app).await });
         Self {
             shared,
             address,
+            http,
             dir,
         }
     }

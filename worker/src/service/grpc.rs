@@ -1,4 +1,4 @@
-//! The call to the processing service, gRPC form (`kinora.processing.v1`). I/O; the verdict on the answer is `answer`'s.
+//! The gRPC form of the call (`kinora.processing.v1`). I/O; the verdict on the answer is `answer`'s.
 
 use std::time::Duration;
 
@@ -6,16 +6,18 @@ use jiff::Timestamp;
 use kinora_protocol::dispatch::Lease;
 use kinora_protocol::processing::processing_client::ProcessingClient;
 use kinora_protocol::processing::{Output, ProcessRequest, Progress};
+use tonic::Request;
 use tonic::body::Body;
 use tonic::transport::Channel;
-use tonic::{Code, Request};
 use tower::util::MapResponse;
 
 use crate::answer::Answer;
 use crate::config::ServiceTarget;
-use crate::dial::{self, DialError};
+use crate::dial;
 use crate::plain_http;
 use crate::report::Report;
+
+use super::report_of;
 
 /// Largest message taken from a service.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -35,7 +37,7 @@ pub struct PreparedCall {
 ///
 /// # Errors
 /// The report of a service that cannot be reached, or whose credentials cannot be read.
-pub async fn prepare(target: &ServiceTarget, lease: Lease) -> Result<PreparedCall, Report> {
+pub(super) async fn prepare(target: &ServiceTarget, lease: Lease) -> Result<PreparedCall, Report> {
     let mut request = request_of(lease);
     if let Some(file) = &target.token_file {
         let bearer = dial::bearer(file)
@@ -56,7 +58,7 @@ pub async fn prepare(target: &ServiceTarget, lease: Lease) -> Result<PreparedCal
 
 impl PreparedCall {
     /// Sends the request and follows the answer to its end.
-    pub async fn run(
+    pub(super) async fn run(
         mut self,
         remaining: Duration,
         mut on_progress: impl FnMut(Progress),
@@ -99,15 +101,4 @@ fn request_of(lease: Lease) -> Request<ProcessRequest> {
         parameters: lease.parameters,
         traceparent: lease.traceparent,
     })
-}
-
-fn report_of(error: &DialError) -> Report {
-    let code = match error {
-        DialError::Timeout { .. } | DialError::Connect { .. } => Code::Unavailable,
-        // Credentials that are missing here are the pool's configuration, as are those the service refuses.
-        DialError::Tls { .. } | DialError::File { .. } | DialError::Token { .. } => {
-            Code::Unauthenticated
-        }
-    };
-    Report::found(code, &error.to_string())
 }
