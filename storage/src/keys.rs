@@ -132,6 +132,12 @@ pub fn idem(owner_hash: &str, idempotency_key: &str) -> String {
     format!("idem/{}/{hash}", hh(&hash))
 }
 
+/// `idem/<hh>/`: one of the 256 shards of those answers.
+#[must_use]
+pub fn idem_shard(hh: &str) -> String {
+    format!("idem/{hh}/")
+}
+
 /// What one replica counted for an owner on a day.
 #[must_use]
 pub fn quota(owner_hash: &str, day: Day, replica: &str) -> String {

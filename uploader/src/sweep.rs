@@ -2,6 +2,7 @@
 //! that were left whole, expires what nobody goes on with. All replicas do the same work in random
 //! order; every step is idempotent.
 
+mod idem;
 mod outbox;
 mod states;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use kinora_upload_engine::finish::SWEEP_AFTER_MS;
 
+pub use idem::sweep_idem;
 pub use outbox::{Swept, sweep_outbox};
 pub use states::{Ages, SweptStates, sweep_states};
 
@@ -38,6 +40,7 @@ pub async fn run(app: Arc<App>, every: Duration) {
         states_in = states_in.saturating_sub(pause);
         if states_in.is_zero() {
             sweep_states(&app, Ages::default()).await;
+            idem::pass(&app).await;
             states_in = jitter(STATES_EVERY);
         }
     }

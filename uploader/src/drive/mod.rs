@@ -31,6 +31,8 @@ pub struct Driver {
     pub app: Arc<App>,
     /// The upload.
     pub id: UploadId,
+    /// Whether a repeated create will look for it under this id and no other.
+    pub promised: bool,
 }
 
 /// A fresh nonce.
@@ -45,6 +47,7 @@ impl Driver {
         Self {
             app: Arc::clone(app),
             id: id.clone(),
+            promised: false,
         }
     }
 

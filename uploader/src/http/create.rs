@@ -17,7 +17,7 @@ use serde_json::json;
 use super::admit::admit;
 use super::answers::{Stored, crashed, finish_fresh, not_whole};
 use super::problem::{Kind, Problem};
-use super::{set, tus};
+use super::{keyed, set, tus};
 use crate::app::App;
 use crate::auth::Action;
 use crate::budget::Held;
@@ -45,7 +45,7 @@ struct Asked {
 
 pub(super) async fn create(app: &Arc<App>, request: Request) -> Result<Response, Problem> {
     let asked = check(app, request.headers()).await?;
-    let driver = Driver::new(app, &app.mint());
+    let driver = keyed::driver(app, request.extensions());
     let stream = request.into_body().into_data_stream();
     let owned = driver.clone();
     let work = async move {
@@ -204,7 +204,8 @@ async fn store_new(
     mut state: State,
 ) -> Result<(Driver, Box<State>, String), Problem> {
     let mut driver = driver.clone();
-    for _ in 1..CREATES {
+    let tries = if driver.promised { 1 } else { CREATES };
+    for _ in 1..tries {
         match driver.create(state.clone()).await {
             Created::There(doc, etag) => return Ok((driver, doc, etag)),
             Created::Fault(why) => tracing::warn!(upload = %driver.id, why, "another id is taken"),

@@ -2,9 +2,12 @@
 
 mod admit;
 mod answers;
+pub mod batches;
 mod create;
 mod health;
+pub mod keyed;
 mod linger;
+pub mod openapi;
 pub mod problem;
 mod query;
 pub mod tus;
@@ -36,8 +39,15 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/uploads", any(uploads_root))
         .route("/v1/uploads/", any(uploads_root))
         .route("/v1/uploads/{id}", any(one_upload))
+        .route("/v1/batches", any(batches))
         .route("/v1/videos", any(all_videos))
         .route("/v1/videos/{id}", any(one_video))
+        .route(
+            "/v1/openapi.json",
+            get(openapi::serve).fallback(|| async {
+                Problem::not_allowed("GET, HEAD", "The document is read with GET.")
+            }),
+        )
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn_with_state(Arc::clone(&app), dress))
         .layer(from_fn(linger::linger))
@@ -79,7 +89,7 @@ fn meant(request: &Request) -> Method {
 async fn uploads_root(State(app): State<Arc<App>>, request: Request) -> Response {
     let method = meant(&request);
     let answer = match method {
-        Method::POST | Method::PUT => create::create(&app, request).await,
+        Method::POST | Method::PUT => keyed::create(&app, request).await,
         Method::OPTIONS => Ok(options(&app)),
         _ => Err(Problem::not_allowed(
             "POST, PUT, OPTIONS",
@@ -107,6 +117,18 @@ async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -
         _ => Err(Problem::not_allowed(
             "HEAD, PATCH, DELETE, OPTIONS",
             "An upload knows HEAD, PATCH, DELETE and OPTIONS. Its status is at /v1/videos/<id>.",
+        )),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn batches(State(app): State<Arc<App>>, request: Request) -> Response {
+    let answer = match meant(&request) {
+        Method::POST => batches::create(&app, request).await,
+        Method::OPTIONS => Ok(StatusCode::NO_CONTENT.into_response()),
+        _ => Err(Problem::not_allowed(
+            "POST, OPTIONS",
+            "A batch of creates is sent with POST.",
         )),
     };
     answer.unwrap_or_else(IntoResponse::into_response)

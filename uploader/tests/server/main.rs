@@ -7,9 +7,11 @@
     reason = "a failed expectation is the test's finding"
 )]
 
+mod batches;
 mod cancelling;
 mod finishing;
 mod harness;
+mod keyed;
 mod listing;
 mod protocol;
 mod refusing;

@@ -77,6 +77,8 @@ kinds! {
     NotAVideo, UNSUPPORTED_MEDIA_TYPE, "not-a-video", "The file is not a video";
     /// Complete, but refused at its end; the detail names the reason.
     Rejected, UNPROCESSABLE_ENTITY, "rejected", "The file was refused";
+    /// The `Idempotency-Key` was used for another create: use a new one.
+    IdempotencyMismatch, UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The key names another create";
     /// More than ten PATCHes under 64 KiB within a minute: send larger ones.
     SmallPatches, TOO_MANY_REQUESTS, "small-patches", "Too many small requests on one upload";
     /// So many requests wait for news already: ask without `wait`, or later.

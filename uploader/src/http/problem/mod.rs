@@ -37,10 +37,10 @@ impl Problem {
         }))
     }
 
-    /// The status it is answered with.
+    /// Its kind.
     #[must_use]
-    pub fn status(&self) -> http::StatusCode {
-        self.0.kind.status()
+    pub fn kind(&self) -> Kind {
+        self.0.kind
     }
 
     /// Names the header, parameter or member that is wrong.

@@ -16,14 +16,14 @@ use crate::http::problem::Problem;
 
 /// What is known under an id.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Found {
+pub(in crate::http) struct Found {
     owner: Option<Owner>,
     tenant: String,
-    pub(super) what: What,
+    pub(in crate::http) what: What,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum What {
+pub(in crate::http) enum What {
     /// A video, or what may become one.
     Video(Box<View>),
     /// An upload that ended without a video, and why.
@@ -40,7 +40,7 @@ impl Found {
     }
 
     /// Whether this caller may see it.
-    pub(super) fn is_for(&self, who: &Principal) -> bool {
+    pub(in crate::http) fn is_for(&self, who: &Principal) -> bool {
         match &self.owner {
             Some(owner) => may(who, owner, &self.tenant),
             None => false,
@@ -48,7 +48,7 @@ impl Found {
     }
 
     /// Whether waiting for more makes no sense.
-    pub(super) fn is_final(&self) -> bool {
+    pub(in crate::http) fn is_final(&self) -> bool {
         match &self.what {
             What::Video(view) => view.video.state.is_final(),
             What::Ended(_) => true,
@@ -56,7 +56,7 @@ impl Found {
     }
 
     /// Differs whenever the answer would.
-    pub(super) fn tag(&self) -> Option<String> {
+    pub(in crate::http) fn tag(&self) -> Option<String> {
         match &self.what {
             What::Video(view) => Some(view.tag()),
             What::Ended(_) => None,
@@ -64,7 +64,7 @@ impl Found {
     }
 
     /// The view, for those who may see it.
-    pub(super) fn into_view(self, who: &Principal) -> Result<View, Problem> {
+    pub(in crate::http) fn into_view(self, who: &Principal) -> Result<View, Problem> {
         if !self.is_for(who) {
             return Err(Problem::not_found());
         }
@@ -78,7 +78,7 @@ impl Found {
 }
 
 /// Looks for a video or an upload.
-pub(super) async fn find(driver: &Driver) -> Result<Option<Found>, Problem> {
+pub(in crate::http) async fn find(driver: &Driver) -> Result<Option<Found>, Problem> {
     let Some(doc) = read_state(driver).await? else {
         if let Some(found) = settled(driver).await? {
             return Ok(Some(found));
@@ -119,7 +119,7 @@ pub(super) async fn find(driver: &Driver) -> Result<Option<Found>, Problem> {
 }
 
 /// A video that is decided: by its decision and its job, or by its record.
-pub(super) async fn settled(driver: &Driver) -> Result<Option<Found>, Problem> {
+pub(in crate::http) async fn settled(driver: &Driver) -> Result<Option<Found>, Problem> {
     if let Some(active) = read::<Active>(driver, &keys::active(&driver.id)).await? {
         return of_active(driver, active).await.map(Some);
     }
@@ -199,7 +199,10 @@ async fn read_state(driver: &Driver) -> Result<Option<State>, Problem> {
 }
 
 /// A document of the store.
-pub(super) async fn read<T: Document>(driver: &Driver, key: &str) -> Result<Option<T>, Problem> {
+pub(in crate::http) async fn read<T: Document>(
+    driver: &Driver,
+    key: &str,
+) -> Result<Option<T>, Problem> {
     let Some(object) = driver.app.store.get(key).await? else {
         return Ok(None);
     };

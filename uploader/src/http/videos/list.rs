@@ -244,7 +244,9 @@ mod tests {
         ];
         for (name, uri, wide, want) in cases {
             let got = check(who(wide), &uri.parse().unwrap());
-            let got = got.map(|_| ()).map_err(|problem| problem.status().as_u16());
+            let got = got
+                .map(|_| ())
+                .map_err(|problem| problem.kind().status().as_u16());
             assert_eq!(got, want, "{name}");
         }
     }

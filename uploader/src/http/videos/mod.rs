@@ -1,7 +1,7 @@
 //! `/v1/videos`: where videos stand, and the wish that one ends.
 
 mod cancel;
-mod find;
+pub(super) mod find;
 pub mod list;
 pub mod view;
 pub mod wait;

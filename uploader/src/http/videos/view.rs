@@ -147,8 +147,8 @@ pub struct Video {
 
 /// A video whose outputs are named as they are stored: nothing of it is signed yet.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct View {
-    pub(super) video: Video,
+pub(in crate::http) struct View {
+    pub(in crate::http) video: Video,
     /// Uid of the job whose outputs these are.
     job_uid: Option<String>,
 }

@@ -1,0 +1,390 @@
+//! Creates with an `Idempotency-Key`: however often the request comes, on whichever replica, there is one upload. The
+//! first to store the key's entry chooses the id; everybody else goes on with that id, or answers what became of it.
+//! A crash between entry and upload is no case of its own: the retry makes the upload under the id of the entry.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::Body as _;
+use kinora_storage::documents::{Idempotency, VERSION, decode, encode};
+use kinora_storage::{CasOutcome, Condition, PutOptions, UploadId, keys};
+use kinora_upload_engine::Principal;
+use kinora_upload_engine::open::{Goal, Opened};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::admit::admit;
+use super::answers::finish_found;
+use super::problem::{Kind, Problem};
+use super::videos::find::{Found, What, find};
+use super::videos::view::{Video, VideoState};
+use super::{create, linger, set, tus};
+use crate::app::App;
+use crate::auth::Action;
+use crate::drive::Driver;
+
+/// Names the create, so that it can be repeated.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// An entry is good for this long by the store's clock.
+pub const KEPT_MS: i64 = 7 * 24 * 3_600_000;
+const LONGEST: usize = 128;
+/// Whoever loses so often is told to come again.
+const ROUNDS: usize = 5;
+
+/// The id that an entry promises to the create that carries this.
+#[derive(Clone, Debug)]
+struct Promised(UploadId);
+
+/// Who makes the upload of a create: under the promised id, else under a new one.
+pub(super) fn driver(app: &Arc<App>, extensions: &http::Extensions) -> Driver {
+    match extensions.get::<Promised>() {
+        None => Driver::new(app, &app.mint()),
+        Some(Promised(id)) => Driver {
+            promised: true,
+            ..Driver::new(app, id)
+        },
+    }
+}
+
+/// A key as a client sent it, or one that a batch made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key(String);
+
+impl Key {
+    /// The key of a request, with or without the quotes of a structured field.
+    ///
+    /// # Errors
+    /// 400 for one that cannot be used.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+            return Ok(None);
+        };
+        Self::parse(value.to_str().unwrap_or_default()).map(Some)
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        let quoted = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+        let text = quoted.unwrap_or(text);
+        let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+        if (1..=LONGEST).contains(&text.len()) && plain {
+            return Ok(Self(text.to_owned()));
+        }
+        let detail = format!(
+            "An idempotency key has 1 to {LONGEST} printable ASCII characters, without spaces and quotes."
+        );
+        Err(Problem::bad_request("Idempotency-Key", detail))
+    }
+
+    /// Of one item of a batch. No client can send it, as it has a space.
+    pub(super) fn item(&self, at: usize) -> Self {
+        Self(format!("{} {at}", self.0))
+    }
+}
+
+/// A create, repeated or not.
+pub(super) async fn create(app: &Arc<App>, request: Request) -> Result<Response, Problem> {
+    let key = Key::of(request.headers())?;
+    create_as(app, request, key).await
+}
+
+/// The same with a key that need not be a header's.
+pub(super) async fn create_as(
+    app: &Arc<App>,
+    request: Request,
+    key: Option<Key>,
+) -> Result<Response, Problem> {
+    let Some(key) = key else {
+        return create::create(app, request).await;
+    };
+    let who = admit(app, request.headers(), Action::Create, None).await?;
+    let entry = Entry {
+        app,
+        at: keys::idem(&crate::documents::owner(&who.owner).hash(), &key.0),
+        hash: hash(request.headers()),
+    };
+    let (parts, body) = request.into_parts();
+    let mut repeatable = body.is_end_stream();
+    let mut body = Some(body);
+    loop {
+        let id = match settle(&entry, &who, speaks(&parts.headers)).await? {
+            Settled::Create(id) => id,
+            Settled::Answer(answer) => {
+                // An answer that comes before its body was read would break the client's pipe.
+                if let Some(body) = body.filter(|_| !parts.headers.contains_key(header::EXPECT)) {
+                    linger::read_out(body).await;
+                }
+                return Ok(*answer);
+            }
+        };
+        let mut request = Request::from_parts(parts.clone(), body.take().unwrap_or_default());
+        request.extensions_mut().insert(Promised(id));
+        match create::create(app, request).await {
+            // Somebody else made it meanwhile: then that is the answer.
+            Err(problem) if repeatable && problem.kind() == Kind::TryAgain => repeatable = false,
+            answer => return answer,
+        }
+    }
+}
+
+enum Settled {
+    /// The upload is to be made, under this id.
+    Create(UploadId),
+    /// It is there; this is the answer.
+    Answer(Box<Response>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Tus,
+    Draft,
+    Plain,
+}
+
+fn speaks(headers: &HeaderMap) -> Speaks {
+    if headers.contains_key(tus::TUS_RESUMABLE) {
+        Speaks::Tus
+    } else if headers.contains_key("upload-complete") || headers.contains_key("upload-incomplete") {
+        Speaks::Draft
+    } else {
+        Speaks::Plain
+    }
+}
+
+async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Settled, Problem> {
+    let mut condition = Condition::IfAbsent;
+    for _ in 0..ROUNDS {
+        let (id, etag) = match entry.claim(condition).await? {
+            Claim::Ours(id) => return Ok(Settled::Create(id)),
+            Claim::Theirs(id, etag) => (id, etag),
+            Claim::Stale(etag) => {
+                condition = Condition::IfMatch(etag);
+                continue;
+            }
+        };
+        let driver = Driver::new(entry.app, &id);
+        let over = match find(&driver).await? {
+            // Its maker is at it, or died before there was anything to see.
+            None => return Ok(Settled::Create(id)),
+            Some(found) if !found.is_for(who) => return Err(Problem::not_found()),
+            Some(Found {
+                what: What::Ended(_),
+                ..
+            }) => true,
+            Some(Found {
+                what: What::Video(view),
+                ..
+            }) => {
+                let video = view.video;
+                if video.state != VideoState::Uploading || speaks != Speaks::Plain {
+                    let answer = replay(entry.app, &id, &video, speaks)?;
+                    return Ok(Settled::Answer(Box::new(answer)));
+                }
+                // A plain body that broke off, or is about to: this request takes its place.
+                end_plain(&driver, who).await?
+            }
+        };
+        condition = if over {
+            Condition::IfMatch(etag)
+        } else {
+            Condition::IfAbsent
+        };
+    }
+    Err(Problem::try_again(
+        "others create under the same idempotency key",
+    ))
+}
+
+/// Ends the upload of a plain body; false if it is whole after all.
+async fn end_plain(driver: &Driver, who: &Principal) -> Result<bool, Problem> {
+    match driver.open(Goal::Terminate, Some(who.clone())).await {
+        Opened::Dead { doc, .. } => {
+            driver.end(&doc).await;
+            Ok(true)
+        }
+        Opened::Whole(doc, etag) => finish_found(driver, *doc, etag).await.map(|_| false),
+        Opened::Missing => Ok(false),
+        other => Err(Problem::try_again(&format!(
+            "end an earlier try of a create: {other:?}"
+        ))),
+    }
+}
+
+/// The answer of the create that made the upload.
+fn replay(app: &App, id: &UploadId, video: &Video, speaks: Speaks) -> Result<Response, Problem> {
+    let refused = video.state == VideoState::Rejected && video.attempt.unwrap_or(0) == 0;
+    if refused && video.size_bytes != Some(0) {
+        let reason = video.reason.as_deref().unwrap_or_default();
+        let detail = format!("The upload is complete, but was refused: {reason}.");
+        return Err(Problem::new(Kind::Rejected, detail));
+    }
+    let status = format!("/v1/videos/{id}");
+    let uploading = video.state == VideoState::Uploading;
+    let mut answer = if speaks == Speaks::Tus || uploading {
+        StatusCode::CREATED.into_response()
+    } else {
+        let body = json!({
+            "id": id.to_string(), "state": video.state.word(), "status": app.location(&status),
+        });
+        (StatusCode::CREATED, Json(body)).into_response()
+    };
+    let path = match speaks {
+        Speaks::Plain => status,
+        Speaks::Tus | Speaks::Draft => format!("/v1/uploads/{id}"),
+    };
+    if let Ok(location) = HeaderValue::from_str(&app.location(&path)) {
+        set(&mut answer, header::LOCATION, location);
+    }
+    let offset = if uploading {
+        video.offset
+    } else {
+        video.size_bytes
+    };
+    if let Some(offset) = offset.filter(|_| speaks != Speaks::Plain) {
+        set(&mut answer, tus::UPLOAD_OFFSET, offset);
+    }
+    if speaks == Speaks::Draft {
+        let complete = HeaderValue::from_static(if uploading { "?0" } else { "?1" });
+        set(
+            &mut answer,
+            HeaderName::from_static("upload-complete"),
+            complete,
+        );
+    }
+    Ok(answer)
+}
+
+/// The entry of one key.
+struct Entry<'a> {
+    app: &'a Arc<App>,
+    at: String,
+    hash: String,
+}
+
+enum Claim {
+    /// The entry is this request's.
+    Ours(UploadId),
+    /// It is an earlier one's.
+    Theirs(UploadId, String),
+    /// It is past its time: to be swapped for a new one.
+    Stale(String),
+}
+
+impl Entry<'_> {
+    async fn claim(&self, condition: Condition) -> Result<Claim, Problem> {
+        let id = self.app.mint();
+        let document = Idempotency {
+            v: VERSION,
+            id: id.clone(),
+            request_hash: self.hash.clone(),
+            extra: serde_json::Map::new(),
+        };
+        let unreadable = |error: &dyn std::fmt::Display| Problem::try_again(&error.to_string());
+        let body = encode(&document).map_err(|error| unreadable(&error))?;
+        let options = PutOptions::json(condition);
+        let store = &self.app.store;
+        let object = match store.cas(&self.at, body.into(), options).await? {
+            CasOutcome::Won { .. } => return Ok(Claim::Ours(id)),
+            CasOutcome::Lost(object) => object,
+            CasOutcome::Gone => {
+                return Err(Problem::try_again("an idempotency entry came and went"));
+            }
+        };
+        let age = store.now().as_millisecond() - object.last_modified.as_millisecond();
+        if age >= KEPT_MS {
+            return Ok(Claim::Stale(object.etag));
+        }
+        let first: Idempotency = decode(&object.bytes).map_err(|error| unreadable(&error))?;
+        if first.request_hash != self.hash {
+            let detail =
+                "This key was used within 7 days for a create with other headers. Use a new key.";
+            return Err(Problem::new(Kind::IdempotencyMismatch, detail).field("Idempotency-Key"));
+        }
+        Ok(Claim::Theirs(first.id, object.etag))
+    }
+}
+
+/// What must be the same in a repeated create: the headers that describe the file. The bytes are compared by the
+/// upload itself, as long as it lasts.
+fn hash(headers: &HeaderMap) -> String {
+    let speaks = speaks(headers);
+    let mut hash = Sha256::new();
+    hash.update(match speaks {
+        Speaks::Tus => b"tus  ",
+        Speaks::Draft => b"draft",
+        Speaks::Plain => b"plain",
+    });
+    // What a resumable create brings along may differ from try to try.
+    let of_body = (speaks == Speaks::Plain).then_some(["content-length", "content-type"]);
+    let all = [
+        "upload-length",
+        "upload-defer-length",
+        "upload-metadata",
+        "kinora-profile",
+        "content-disposition",
+        "repr-digest",
+    ];
+    for name in all.into_iter().chain(of_body.into_iter().flatten()) {
+        let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        hash.update((value.len() as u64).to_be_bytes());
+        hash.update(value);
+    }
+    hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// covers: F7
+    #[test]
+    fn keys_are_short_and_printable() {
+        let long = "k".repeat(LONGEST);
+        let longer = "k".repeat(LONGEST + 1);
+        for (text, want) in [
+            ("8e03978e-40d5-43dd", Some("8e03978e-40d5-43dd")),
+            ("\"quoted\"", Some("quoted")),
+            (long.as_str(), Some(long.as_str())),
+            (longer.as_str(), None),
+            ("", None),
+            ("\"\"", None),
+            ("a b", None),
+            ("a\"b", None),
+            ("ключ", None),
+        ] {
+            let got = Key::parse(text).ok();
+            assert_eq!(got.as_ref().map(|key| key.0.as_str()), want, "{text}");
+        }
+        let item = Key("k".into()).item(3);
+        assert!(Key::parse(&item.0).is_err(), "no client can send it");
+    }
+
+    #[test]
+    fn a_hash_tells_creates_apart_and_not_their_tries() {
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            let pairs = pairs.iter().map(|(name, value)| {
+                let value = HeaderValue::from_static(value);
+                (HeaderName::from_static(name), value)
+            });
+            hash(&HeaderMap::from_iter(pairs))
+        };
+        let tus = ("tus-resumable", "1.0.0");
+        let one = of(&[tus, ("upload-length", "9")]);
+        assert_eq!(
+            one,
+            of(&[tus, ("upload-length", "9"), ("content-length", "3")])
+        );
+        assert_ne!(one, of(&[tus, ("upload-length", "8")]));
+        assert_ne!(one, of(&[("upload-length", "9")]), "another protocol");
+        assert_ne!(
+            of(&[("content-length", "9")]),
+            of(&[("content-length", "8")])
+        );
+        assert_ne!(
+            of(&[tus, ("upload-metadata", "a"), ("kinora-profile", "")]),
+            of(&[tus, ("upload-metadata", ""), ("kinora-profile", "a")])
+        );
+    }
+}

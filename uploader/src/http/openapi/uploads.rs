@@ -1,0 +1,247 @@
+//! The operations of `/v1/uploads`.
+
+use utoipa::openapi::HttpMethod;
+use utoipa::openapi::path::Parameter;
+
+use super::ALWAYS;
+use super::build::{Answer, Op, bytes, id, integer, may_send, must_send, text, words};
+use crate::http::problem::Kind;
+use crate::http::tus;
+
+const TAG: &str = "uploads";
+/// What the end of an upload may meet: its file is whole, and looked into.
+const END: &[Kind] = &[
+    Kind::Rejected,
+    Kind::ContentConflict,
+    Kind::NotAVideo,
+    Kind::TooSlow,
+];
+const CREATE: &[Kind] = &[
+    Kind::BadRequest,
+    Kind::TusVersion,
+    Kind::TooLarge,
+    Kind::ContentType,
+    Kind::Overloaded,
+    Kind::Gone,
+    Kind::Superseded,
+    Kind::NotFound,
+    Kind::IdempotencyMismatch,
+];
+const VIDEO: &[&str] = &[
+    "video/mp4",
+    "video/quicktime",
+    "video/webm",
+    "application/octet-stream",
+];
+
+pub(super) fn all() -> Vec<Op> {
+    vec![
+        put(),
+        post(),
+        options("/v1/uploads", "uploadsOptions"),
+        head(),
+        patch(),
+        delete(),
+        Op {
+            parameters: vec![id()],
+            ..options("/v1/uploads/{id}", "uploadOptions")
+        },
+    ]
+}
+
+pub(super) fn idempotency_key() -> Parameter {
+    may_send(
+        "Idempotency-Key",
+        "Names the create for 7 days: repeated with the same headers it makes no second upload.",
+        super::build::pattern("^[!#-~]{1,128}$"),
+    )
+}
+
+fn tus_resumable(required: bool) -> Parameter {
+    let about = "Speaks tus of this version.";
+    let schema = words(["1.0.0"]);
+    if required {
+        must_send("Tus-Resumable", about, schema)
+    } else {
+        may_send("Tus-Resumable", about, schema)
+    }
+}
+
+fn profile() -> Parameter {
+    may_send(
+        "Kinora-Profile",
+        "Name of the profile: pool and limits.",
+        text(),
+    )
+}
+
+fn put() -> Op {
+    Op {
+        path: "/v1/uploads",
+        method: HttpMethod::Put,
+        id: "putVideo",
+        tag: TAG,
+        about: "A whole file in one request.",
+        parameters: vec![profile(), idempotency_key()],
+        body: Some(bytes("The file.", VIDEO)),
+        answers: vec![
+            Answer::new(201, "The video is stored and will be processed.")
+                .json("Taken")
+                .header("Location", "URL of the video."),
+        ],
+        problems: vec![ALWAYS, CREATE, END],
+        open: false,
+    }
+}
+
+fn post() -> Op {
+    Op {
+        path: "/v1/uploads",
+        method: HttpMethod::Post,
+        id: "createUpload",
+        tag: TAG,
+        about: "A new upload over tus, with or without its first bytes. Without Tus-Resumable it is as PUT.",
+        parameters: vec![
+            tus_resumable(false),
+            may_send(
+                "Upload-Length",
+                "Bytes of the file; needed over tus.",
+                integer(0, i64::MAX),
+            ),
+            may_send(
+                "Upload-Metadata",
+                "`key base64`, by commas: 4 KiB, 32 keys.",
+                text(),
+            ),
+            profile(),
+            idempotency_key(),
+        ],
+        body: Some(bytes(
+            "Bytes of the file, from its first.",
+            &[tus::OFFSET_STREAM],
+        )),
+        answers: vec![
+            Answer::new(
+                201,
+                "The upload is there; without Tus-Resumable the body is that of PUT.",
+            )
+            .header("Location", "URL of the upload.")
+            .header("Upload-Offset", "Bytes that are safe, if some were sent."),
+        ],
+        problems: vec![ALWAYS, CREATE, END],
+        open: false,
+    }
+}
+
+fn options(path: &'static str, id: &'static str) -> Op {
+    Op {
+        path,
+        method: HttpMethod::Options,
+        id,
+        tag: TAG,
+        about: "What the server speaks; also the preflight of browsers.",
+        parameters: Vec::new(),
+        body: None,
+        answers: vec![
+            Answer::new(200, "In the headers.")
+                .header("Tus-Version", "Versions of tus.")
+                .header("Tus-Extension", "Its extensions.")
+                .header("Tus-Max-Size", "Most bytes of a file."),
+        ],
+        problems: vec![&[Kind::Internal]],
+        open: true,
+    }
+}
+
+fn head() -> Op {
+    Op {
+        path: "/v1/uploads/{id}",
+        method: HttpMethod::Head,
+        id: "headUpload",
+        tag: TAG,
+        about: "How much of an upload is safe.",
+        parameters: vec![id(), tus_resumable(true)],
+        body: None,
+        answers: vec![
+            Answer::new(200, "In the headers.")
+                .header("Upload-Offset", "Bytes that are safe.")
+                .header("Upload-Length", "Bytes of the file, once known.")
+                .header("Upload-Metadata", "As it was sent."),
+        ],
+        problems: vec![
+            ALWAYS,
+            END,
+            &[
+                Kind::BadRequest,
+                Kind::NotFound,
+                Kind::Gone,
+                Kind::TusVersion,
+            ],
+        ],
+        open: false,
+    }
+}
+
+fn patch() -> Op {
+    Op {
+        path: "/v1/uploads/{id}",
+        method: HttpMethod::Patch,
+        id: "appendUpload",
+        tag: TAG,
+        about: "More bytes of an upload, from its offset.",
+        parameters: vec![
+            id(),
+            tus_resumable(true),
+            must_send(
+                "Upload-Offset",
+                "Where the bytes belong.",
+                integer(0, i64::MAX),
+            ),
+        ],
+        body: Some(bytes("The bytes.", &[tus::OFFSET_STREAM])),
+        answers: vec![
+            Answer::new(204, "They are safe.").header("Upload-Offset", "Where to go on."),
+        ],
+        problems: vec![
+            ALWAYS,
+            END,
+            &[
+                Kind::BadRequest,
+                Kind::NotFound,
+                Kind::Gone,
+                Kind::TusVersion,
+                Kind::ContentType,
+                Kind::WrongOffset,
+                Kind::Superseded,
+                Kind::TooLarge,
+                Kind::SmallPatches,
+            ],
+        ],
+        open: false,
+    }
+}
+
+fn delete() -> Op {
+    Op {
+        path: "/v1/uploads/{id}",
+        method: HttpMethod::Delete,
+        id: "deleteUpload",
+        tag: TAG,
+        about: "Ends an upload; of a finished one it cancels the video.",
+        parameters: vec![id(), tus_resumable(true)],
+        body: None,
+        answers: vec![Answer::new(204, "It is over.")],
+        problems: vec![
+            ALWAYS,
+            END,
+            &[
+                Kind::BadRequest,
+                Kind::NotFound,
+                Kind::Gone,
+                Kind::TusVersion,
+                Kind::Final,
+            ],
+        ],
+        open: false,
+    }
+}

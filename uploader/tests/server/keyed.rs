@@ -1,0 +1,194 @@
+//! `Idempotency-Key`: one upload however often a create comes.
+
+use futures::future::join_all;
+use kinora_storage::documents::Idempotency;
+use kinora_storage::{UploadId, keys};
+use kinora_uploader::sweep::sweep_idem;
+use reqwest::{RequestBuilder, Response};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::harness::{KEY, Replica, World, id_of, offset_of, problem_of, video};
+
+fn tus(world: &World, replica: &Replica, key: &str, length: usize) -> RequestBuilder {
+    world
+        .tus(replica, "POST", "/v1/uploads")
+        .header("Upload-Length", length)
+        .header("Idempotency-Key", key)
+}
+
+async fn plain(world: &World, replica: &Replica, key: &str, file: &[u8]) -> Response {
+    let request = world.ask(replica, "POST", "/v1/uploads");
+    let request = request.header("Idempotency-Key", key).body(file.to_vec());
+    request.send().await.unwrap()
+}
+
+fn entry(key: &str) -> String {
+    keys::idem(&keys::owner_hash("apikey", "phone"), key)
+}
+
+/// covers: T26
+#[tokio::test]
+async fn a_repeated_create_is_answered_with_the_first_ones_upload() {
+    let world = World::new("k1").await;
+    let (one, two) = (world.replica().await, world.replica().await);
+    let first = tus(&world, &one, "k1-tus", 9_000).send().await.unwrap();
+    let id = id_of(&first);
+    let file = video(9_000);
+    let answer = world.patch(&one, &id, 0, &file[..5_000]).await;
+    assert_eq!(answer.status(), 204);
+    let again = tus(&world, &two, "\"k1-tus\"", 9_000).send().await.unwrap();
+    assert_eq!(
+        (again.status().as_u16(), offset_of(&again)),
+        (201, Some(5_000))
+    );
+    assert_eq!(id_of(&again), id);
+    let other = tus(&world, &two, "k1-tus", 9_001).send().await.unwrap();
+    assert_eq!(
+        problem_of(other).await,
+        (422, "idempotency-mismatch".into())
+    );
+    let bad = tus(&world, &two, "a b", 9_000).send().await.unwrap();
+    assert_eq!(problem_of(bad).await, (400, "bad-request".into()));
+    let request = world.http.post(format!("{}/v1/uploads", two.base));
+    let request = request
+        .bearer_auth("stranger.secret")
+        .header("Tus-Resumable", "1.0.0")
+        .header("Upload-Length", 9_001)
+        .header("Idempotency-Key", "k1-tus");
+    let theirs = request.send().await.unwrap();
+    assert_ne!(id_of(&theirs), id, "another owner's key is another key");
+
+    // Whole by now: the answer says so.
+    let answer = world.patch(&one, &id, 5_000, &file[5_000..]).await;
+    assert_eq!(answer.status(), 204);
+    let last = tus(&world, &two, "k1-tus", 9_000).send().await.unwrap();
+    assert_eq!((id_of(&last), offset_of(&last)), (id, Some(9_000)));
+}
+
+#[tokio::test]
+async fn a_repeated_file_becomes_one_video() {
+    let world = World::new("k2").await;
+    let (one, two) = (world.replica().await, world.replica().await);
+    let file = video(50_000);
+    let first = plain(&world, &one, "k2", &file).await;
+    assert_eq!(first.status(), 201);
+    let id = id_of(&first);
+    let again = plain(&world, &two, "k2", &file).await;
+    assert_eq!(again.status(), 201);
+    assert_eq!(id_of(&again), id);
+    let answer: serde_json::Value = again.json().await.unwrap();
+    assert_eq!(
+        (&answer["id"], &answer["state"]),
+        (&id.into(), &"queued".into())
+    );
+    assert_eq!(world.jobs.jobs.lock().unwrap().len(), 1);
+
+    let spaces = vec![0x20; 2_000];
+    let refused = plain(&world, &one, "k2-none", &spaces).await;
+    assert_eq!(problem_of(refused).await, (415, "not-a-video".into()));
+    let mended = plain(&world, &one, "k2-none", &video(2_000)).await;
+    assert_eq!(mended.status(), 201, "nothing was stored under the key");
+}
+
+/// The first try died between the key's entry and the upload.
+/// covers: F1
+#[tokio::test]
+async fn a_retry_after_a_crash_goes_on_under_the_promised_id() {
+    let world = World::new("k3").await;
+    let replica = world.replica().await;
+    let id = id_of(&tus(&world, &replica, "k3-tus", 9_000).send().await.unwrap());
+    let state = keys::state(&id.parse().unwrap());
+    world.store.delete(&state).await.unwrap();
+    let again = tus(&world, &replica, "k3-tus", 9_000).send().await.unwrap();
+    assert_eq!(id_of(&again), id);
+    assert!(world.exists(&state).await);
+
+    let file = video(30_000);
+    let id = id_of(&plain(&world, &replica, "k3", &file).await);
+    let upload: UploadId = id.parse().unwrap();
+    for key in [keys::active(&upload), keys::video(&upload)] {
+        world.store.delete(&key).await.unwrap();
+    }
+    world.gone(&keys::pending(&upload)).await;
+    world.jobs.jobs.lock().unwrap().clear();
+    let again = plain(&world, &replica, "k3", &file).await;
+    assert_eq!((again.status().as_u16(), id_of(&again)), (201, id.clone()));
+    assert_eq!(world.video(&id).await.unwrap(), file);
+    assert!(world.jobs.job(&id).is_some());
+}
+
+#[tokio::test]
+async fn many_tries_at_once_make_one_upload() {
+    let world = World::new("k4").await;
+    let (one, two) = (world.replica().await, world.replica().await);
+    let tries = join_all((0..8).map(|n| {
+        let replica = if n % 2 == 0 { &one } else { &two };
+        tus(&world, replica, "k4-tus", 9_000).send()
+    }));
+    let ids: Vec<String> = tries
+        .await
+        .into_iter()
+        .map(|a| id_of(&a.unwrap()))
+        .collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+
+    let file = video(40_000);
+    let tries = join_all((0..4).map(|n| {
+        let replica = if n % 2 == 0 { &one } else { &two };
+        plain(&world, replica, "k4", &file)
+    }));
+    let ids: Vec<String> = tries.await.iter().map(id_of).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(world.jobs.jobs.lock().unwrap().len(), 1);
+}
+
+/// The connection of the first try hangs; its replica does not know it yet.
+/// covers: F5
+#[tokio::test]
+async fn a_retry_takes_the_place_of_a_body_that_hangs() {
+    let world = World::new("k5").await;
+    let (one, two) = (world.replica().await, world.replica().await);
+    let file = video(9 << 20);
+    let mut socket = TcpStream::connect(one.address).await.unwrap();
+    let head = format!(
+        "POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nIdempotency-Key: k5\r\n\
+         Content-Length: {}\r\n\r\n",
+        file.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(&file[..1 << 20]).await.unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let hung = loop {
+        assert!(std::time::Instant::now() < deadline, "the upload begins");
+        if let Some(first) = world.read::<Idempotency>(&entry("k5")).await
+            && world.exists(&keys::state(&first.id)).await
+        {
+            break first.id;
+        }
+    };
+    let answer = plain(&world, &two, "k5", &file).await;
+    assert_eq!(answer.status(), 201);
+    let id = id_of(&answer);
+    assert_ne!(id, hung.as_str(), "what was given up is not gone on with");
+    assert_eq!(world.video(&id).await.unwrap(), file);
+    assert!(world.video(hung.as_str()).await.is_none());
+    let again = plain(&world, &one, "k5", &file).await;
+    assert_eq!(id_of(&again), id);
+    assert_eq!(world.jobs.jobs.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn old_keys_are_forgotten() {
+    let world = World::new("k6").await;
+    let replica = world.replica().await;
+    let first = id_of(&tus(&world, &replica, "k6", 9_000).send().await.unwrap());
+    let entry = entry("k6");
+    let hh = entry.split('/').nth(1).unwrap();
+    let day = 24 * 3_600_000;
+    sweep_idem(&replica.app, hh, 8 * day).await.unwrap();
+    assert!(world.exists(&entry).await, "it is young");
+    assert!(sweep_idem(&replica.app, hh, 0).await.unwrap() >= 1);
+    let second = id_of(&tus(&world, &replica, "k6", 9_000).send().await.unwrap());
+    assert_ne!(first, second);
+}
