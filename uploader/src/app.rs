@@ -13,6 +13,7 @@ use crate::hints::Hints;
 use crate::http::videos::wait::Waits;
 use crate::janitor::Janitor;
 use crate::jobs::JobSink;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
@@ -30,6 +31,8 @@ pub struct App {
     pub jobs_namespace: String,
     /// Who is let in.
     pub auth: Auth,
+    /// How much each may do.
+    pub limits: Limits,
     /// What may be asked for.
     pub profiles: Profiles,
     /// Base of absolute Locations.

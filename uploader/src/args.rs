@@ -8,8 +8,10 @@ use kinora_storage::StoreArgs;
 /// Who is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AuthMode {
-    /// `Authorization: Bearer <key-id>.<secret>`.
+    /// `Authorization: Bearer <key-id>.<secret>`, beside the tokens that the access file names.
     Apikey,
+    /// Only the tokens that the access file names.
+    External,
     /// Everybody, as one anonymous owner; only with --insecure.
     None,
 }
@@ -52,6 +54,14 @@ pub struct Args {
     /// Directory of API keys: each file's name is a key id, its content {"sha256","tenant","scopes"}.
     #[arg(long, env = "KINORA_API_KEYS_DIR", value_name = "DIR")]
     pub api_keys_dir: Option<PathBuf>,
+
+    /// YAML file of who is let in beside API keys, and of limits: {issuers, tokenReview, limits}.
+    #[arg(long, env = "KINORA_ACCESS_FILE", value_name = "FILE")]
+    pub access_file: Option<PathBuf>,
+
+    /// Directory of keys that sign upload tokens, each a file of 32 bytes or more; the last by name signs.
+    #[arg(long, env = "KINORA_UPLOAD_TOKEN_KEYS_DIR", value_name = "DIR")]
+    pub upload_token_keys_dir: Option<PathBuf>,
 
     /// YAML file of profiles: name -> {pool, maxBytes, maxSeconds, ttlSecondsAfterFinished, accept}
     /// [default: one profile `default` of 300,000,000 bytes and 15 seconds].

@@ -2,6 +2,7 @@
 //! executes the engine's calls against the store and Kubernetes. No state of an upload lives here
 //! longer than a request, but for hints that the store proves: any replica serves any request.
 
+pub mod access;
 pub mod admission;
 pub mod app;
 pub mod args;

@@ -11,10 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{Access, reload};
 use crate::admission::Admission;
 use crate::app::App;
-use crate::args::{Args, AuthMode};
-use crate::auth::{Auth, Keys};
+use crate::args::Args;
 use crate::budget::Budget;
 use crate::hints::Hints;
 use crate::http::videos::wait::Waits;
@@ -24,13 +24,12 @@ use crate::jobs::{JobSink, KubeSink};
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
-use crate::serve::serve;
+use crate::serve::{serve, serve_within};
 use crate::sweep;
 use crate::writers::Writers;
 
 /// Running requests get this long to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(25);
-const KEYS_EVERY: Duration = Duration::from_secs(5);
 const STORE_RETRY: Duration = Duration::from_secs(2);
 
 /// Why the process ends.
@@ -75,7 +74,7 @@ pub fn main(args: Args) -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), RunError> {
-    let auth = auth(&args)?;
+    let access = Access::read(&args).map_err(usage)?;
     let profiles = match &args.profiles_file {
         Some(path) => Profiles::read(path, args.insecure).map_err(usage)?,
         None => Profiles::default(),
@@ -98,30 +97,19 @@ async fn run(args: Args) -> Result<(), RunError> {
     let client = kube::Client::try_default().await.map_err(|error| {
         usage(format!("find the Kubernetes API: {error}; run in a pod with a ServiceAccount, or set KUBECONFIG"))
     })?;
+    let access = access.asking(&client);
     let jobs = Arc::new(KubeSink::new(client, &args.jobs_namespace));
-    let (app, garbage) = app(&args, store, cell, jobs, auth, profiles);
+    let (app, garbage) = app(&args, store, cell, jobs, access, profiles);
     let cleaning = tokio::spawn(clean(app.store.clone(), garbage));
     background(&app, &args, &end);
-    tracing::info!(listen = %args.listen, cell = %app.cell, "serving");
+    let listen = listener.local_addr().unwrap_or(args.listen);
+    tracing::info!(%listen, cell = %app.cell, "serving");
     serve_until(&app, listener, end).await;
     drop(app);
     // The janitor ends when all who could hand it garbage are gone.
     let _ = tokio::time::timeout(Duration::from_secs(2), cleaning).await;
     tracing::info!("ended");
     Ok(())
-}
-
-fn auth(args: &Args) -> Result<Auth, RunError> {
-    match (args.auth, &args.api_keys_dir) {
-        (AuthMode::None, _) if !args.insecure => Err(usage(
-            "--auth none lets everybody in and needs --insecure; use --auth apikey with --api-keys-dir",
-        )),
-        (AuthMode::None, _) => Ok(Auth::anonymous()),
-        (AuthMode::Apikey, Some(dir)) => Ok(Auth::of_keys(Keys::read(dir).map_err(usage)?)),
-        (AuthMode::Apikey, None) => Err(usage(
-            "--auth apikey needs --api-keys-dir, the directory where the Secret of keys is mounted",
-        )),
-    }
 }
 
 /// A token that SIGTERM and SIGINT cancel.
@@ -195,13 +183,14 @@ pub fn app(
     store: Store,
     cell: Cell,
     jobs: Arc<dyn JobSink>,
-    auth: Auth,
+    access: impl Into<Access>,
     profiles: Profiles,
 ) -> (
     Arc<App>,
     tokio::sync::mpsc::UnboundedReceiver<crate::janitor::Garbage>,
 ) {
     let (janitor, garbage) = Janitor::new();
+    let Access { auth, limits, .. } = access.into();
     // That of an upload whose length is not known is the largest there is.
     let largest_part = grid::part_size(None, profiles.max_bytes());
     let ready = Ready::default();
@@ -214,6 +203,7 @@ pub fn app(
         jobs,
         jobs_namespace: args.jobs_namespace.clone(),
         auth,
+        limits,
         profiles,
         public_url: args.public_url.clone(),
         writers: Writers::default(),
@@ -235,29 +225,22 @@ fn background(app: &Arc<App>, args: &Args, end: &CancellationToken) {
     if let Some(url) = &args.admission_url {
         tokio::spawn(app.admission.clone().watch(url.clone(), end.clone()));
     }
-    if let Some(keys) = app.auth.keys() {
-        tokio::spawn(reload(keys.clone(), end.clone()));
-    }
+    tokio::spawn(reload(app.auth.clone(), end.clone()));
+    let quotas = app.limits.quotas().clone();
+    tokio::spawn(quotas.run(app.store.clone(), end.clone()));
     let every = Duration::from_secs(args.sweep_interval_seconds);
     tokio::spawn(sweep::run(Arc::clone(app), every));
-}
-
-async fn reload(keys: Keys, end: CancellationToken) {
-    while !end.is_cancelled() {
-        tokio::select! {
-            () = end.cancelled() => return,
-            () = tokio::time::sleep(KEYS_EVERY) => {}
-        }
-        if let Err(error) = keys.reload() {
-            tracing::warn!(%error, "the API keys stay as they were");
-        }
-    }
 }
 
 /// Serves until the end is near; then not ready, bodies closed with their tails stored, requests answered.
 async fn serve_until(app: &Arc<App>, listener: Arc<TcpListener>, end: CancellationToken) {
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(listener, router(Arc::clone(app)), stop.clone()));
+    let serving = tokio::spawn(serve_within(
+        listener,
+        router(Arc::clone(app)),
+        app.limits.caps(),
+        stop.clone(),
+    ));
     end.cancelled().await;
     tracing::info!(
         writers = app.writers.len(),

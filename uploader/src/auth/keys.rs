@@ -23,11 +23,17 @@ struct KeyFile {
     scopes: BTreeSet<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Key {
     sha256: [u8; 32],
     tenant: String,
     scopes: BTreeSet<String>,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key({}, {:?})", self.tenant, self.scopes)
+    }
 }
 
 /// Keys that cannot be used at start.

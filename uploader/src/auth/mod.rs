@@ -1,7 +1,11 @@
 //! Who is asking, and whether the credential is good for what is asked. Which upload belongs to
 //! whom is the engine's rule (`Principal::may_access`); this folder makes the principal.
 
+mod config;
 mod keys;
+mod oidc;
+mod review;
+mod tokens;
 
 use std::collections::BTreeSet;
 
@@ -9,7 +13,9 @@ use http::{HeaderMap, header};
 use kinora_storage::UploadId;
 use kinora_upload_engine::{Owner, Principal};
 
+pub use config::{AccessConfig, IssuerConfig, ReviewConfig};
 pub use keys::{ISSUER, Keys, KeysError};
+pub use tokens::{MAX_SECONDS as MAX_TOKEN_SECONDS, UploadTokens};
 
 /// Scope that lets a caller upload and see its own videos.
 pub const SCOPE_UPLOAD: &str = "kinora:upload";
@@ -19,6 +25,9 @@ pub const SCOPE_TENANT: &str = "kinora:tenant";
 pub const SCOPE_DELEGATE: &str = "kinora:delegate";
 /// Scope that lets a caller erase videos for good.
 pub const SCOPE_ERASE: &str = "kinora:erase";
+
+/// All scopes there are.
+pub const SCOPES: [&str; 4] = [SCOPE_UPLOAD, SCOPE_TENANT, SCOPE_DELEGATE, SCOPE_ERASE];
 
 /// What a request is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +66,10 @@ pub enum Denied {
     Unauthenticated,
     /// A good credential without this scope.
     Forbidden(&'static str),
+    /// A good upload token of another upload.
+    OtherUpload,
+    /// Whoever could prove the credential cannot be asked.
+    Unavailable(&'static str),
 }
 
 /// Whom a credential stands for.
@@ -88,6 +101,9 @@ impl Caller {
 pub struct Auth {
     anonymous: bool,
     keys: Option<Keys>,
+    issuers: oidc::Issuers,
+    reviews: Option<review::Reviews>,
+    tokens: Option<UploadTokens>,
 }
 
 impl Auth {
@@ -109,6 +125,39 @@ impl Auth {
         }
     }
 
+    /// Lets in the tokens of issuers.
+    ///
+    /// # Errors
+    /// When an issuer cannot be asked with what is configured.
+    pub fn with_issuers(
+        mut self,
+        issuers: Vec<config::IssuerConfig>,
+        insecure: bool,
+    ) -> Result<Self, String> {
+        self.issuers = oidc::Issuers::new(issuers, insecure)?;
+        Ok(self)
+    }
+
+    /// Lets in ServiceAccounts.
+    #[must_use]
+    pub fn with_reviews(mut self, client: kube::Client, config: config::ReviewConfig) -> Self {
+        self.reviews = Some(review::Reviews::new(client, config));
+        self
+    }
+
+    /// Lets in, and hands out, upload tokens.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: UploadTokens) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
+    /// The upload tokens, when they are configured.
+    #[must_use]
+    pub fn tokens(&self) -> Option<&UploadTokens> {
+        self.tokens.as_ref()
+    }
+
     /// The API keys, when there are any.
     #[must_use]
     pub fn keys(&self) -> Option<&Keys> {
@@ -123,7 +172,7 @@ impl Auth {
         &self,
         headers: &HeaderMap,
         action: Action,
-        _id: Option<&UploadId>,
+        id: Option<&UploadId>,
     ) -> Result<Principal, Denied> {
         if self.anonymous {
             return Ok(Principal {
@@ -136,8 +185,25 @@ impl Auth {
             });
         }
         let token = bearer(headers).ok_or(Denied::Unauthenticated)?;
+        if token.starts_with(tokens::PREFIX) {
+            let tokens = self.tokens.as_ref().ok_or(Denied::Unauthenticated)?;
+            return tokens.check(token, action, id);
+        }
+        self.caller(token).await?.for_action(action)
+    }
+
+    /// Whom a credential stands for; its form tells who can prove it.
+    async fn caller(&self, token: &str) -> Result<Caller, Denied> {
+        if oidc::is_jwt(token) {
+            if self.issuers.know(token) {
+                return self.issuers.check(token).await;
+            }
+            if let Some(reviews) = &self.reviews {
+                return reviews.check(token).await;
+            }
+        }
         let keys = self.keys.as_ref().ok_or(Denied::Unauthenticated)?;
-        keys.check(token)?.for_action(action)
+        keys.check(token)
     }
 }
 

@@ -1,13 +1,16 @@
 //! The one way in: who asks, and whether this may be done now. Every handler begins here, with the
 //! id that its path names.
 
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use kinora_storage::UploadId;
 use kinora_upload_engine::Principal;
 
+use super::gate::limited;
 use super::problem::Problem;
+use super::{token, tus};
 use crate::app::App;
 use crate::auth::Action;
+use crate::limits::{Stop, seat};
 
 /// The caller of a request that does `action`, on `id` when it names one.
 pub(super) async fn admit(
@@ -16,7 +19,43 @@ pub(super) async fn admit(
     action: Action,
     id: Option<&UploadId>,
 ) -> Result<Principal, Problem> {
-    Ok(app.auth.authenticate(headers, action, id).await?)
+    let who = app.auth.authenticate(headers, action, id).await?;
+    let stopped = app
+        .limits
+        .owner(&who, action, declared(headers)?, &app.store);
+    stopped.await.map_err(|stop| match stop {
+        Stop::Limit(reached) => limited(&reached),
+        Stop::Unknown => Problem::try_again("what was used of a quota cannot be read"),
+    })?;
+    if action == Action::Create {
+        delegate(app, headers, &who).await?;
+    }
+    Ok(who)
+}
+
+/// A create that is to bring a token for a phone.
+async fn delegate(app: &App, headers: &HeaderMap, who: &Principal) -> Result<(), Problem> {
+    let Some(seconds) = token::wished(headers) else {
+        return Ok(());
+    };
+    seconds?;
+    app.auth
+        .authenticate(headers, Action::Delegate, None)
+        .await?;
+    if app.auth.tokens().is_none() {
+        return Err(Problem::no_tokens());
+    }
+    if let Some(seat) = seat() {
+        seat.set_backend(who.clone());
+    }
+    Ok(())
+}
+
+/// Bytes that the body is said to have; at least one where it does not say.
+fn declared(headers: &HeaderMap) -> Result<u64, Problem> {
+    let length = tus::bytes(headers, &header::CONTENT_LENGTH, "Content-Length")?;
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    Ok(length.unwrap_or(u64::from(chunked)))
 }
 
 /// The answer to a path whose id is none: even this says nothing to strangers.

@@ -134,6 +134,9 @@ async fn one(app: &Arc<App>, parts: &Parts, item: BatchItem, key: Option<Key>) -
     let location = answer.headers().get(header::LOCATION);
     let upload = location.and_then(|location| location.to_str().ok());
     let id = upload.and_then(|upload| upload.rsplit('/').next());
+    if let Some(seat) = crate::limits::seat().filter(|_| status == http::StatusCode::CREATED) {
+        app.limits.created(&seat, upload);
+    }
     BatchResult {
         status: status.as_u16(),
         id: id.map(str::to_owned),

@@ -4,12 +4,14 @@ mod admit;
 mod answers;
 pub mod batches;
 mod create;
+mod gate;
 mod health;
 pub mod keyed;
 mod linger;
 pub mod openapi;
 pub mod problem;
 mod query;
+mod token;
 pub mod tus;
 mod uploads;
 pub mod videos;
@@ -41,6 +43,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/uploads/{id}", any(one_upload))
         .route("/v1/batches", any(batches))
         .route("/v1/videos", any(all_videos))
+        .route("/v1/uploads/{id}/token", any(token::one_token))
         .route("/v1/videos/{id}", any(one_video))
         .route(
             "/v1/openapi.json",
@@ -49,6 +52,7 @@ pub fn router(app: Arc<App>) -> Router {
             }),
         )
         .fallback(|| async { Problem::not_found() })
+        .layer(from_fn_with_state(Arc::clone(&app), gate::gate))
         .layer(from_fn_with_state(Arc::clone(&app), dress))
         .layer(from_fn(linger::linger))
         .layer(from_fn(answer_always))

@@ -15,6 +15,7 @@ use utoipa::{OpenApi, ToSchema, openapi};
 
 use super::batches::{Batch, BatchAnswer, BatchItem, BatchResult};
 use super::problem::Kind;
+use super::token::IssuedToken;
 use super::videos::list::Page;
 use super::videos::view::{Video, VideoOutput, VideoState, VideoTimes};
 
@@ -71,6 +72,7 @@ pub struct Taken {
         BatchItem,
         BatchAnswer,
         BatchResult,
+        IssuedToken,
     ))
 )]
 struct Schemas;
@@ -117,6 +119,7 @@ pub(super) async fn serve() -> Response {
 const ALWAYS: &[Kind] = &[
     Kind::Unauthenticated,
     Kind::MissingScope,
+    Kind::LimitReached,
     Kind::Internal,
     Kind::TryAgain,
 ];

@@ -42,6 +42,7 @@ pub(super) fn all() -> Vec<Op> {
         head(),
         patch(),
         delete(),
+        token(),
         Op {
             parameters: vec![id()],
             ..options("/v1/uploads/{id}", "uploadOptions")
@@ -115,6 +116,7 @@ fn post() -> Op {
             ),
             profile(),
             idempotency_key(),
+            upload_token(),
         ],
         body: Some(bytes(
             "Bytes of the file, from its first.",
@@ -129,6 +131,29 @@ fn post() -> Op {
             .header("Upload-Offset", "Bytes that are safe, if some were sent."),
         ],
         problems: vec![ALWAYS, CREATE, END],
+        open: false,
+    }
+}
+
+fn upload_token() -> Parameter {
+    may_send(
+        "Kinora-Upload-Token",
+        "Seconds that a token for this upload alone is to be good; the answer to a create has it in this header.",
+        integer(1, 604_800),
+    )
+}
+
+fn token() -> Op {
+    Op {
+        path: "/v1/uploads/{id}/token",
+        method: HttpMethod::Post,
+        id: "issueUploadToken",
+        tag: TAG,
+        about: "A token that is good for this upload alone; needs the scope kinora:delegate.",
+        parameters: vec![id(), upload_token()],
+        body: None,
+        answers: vec![Answer::new(201, "The token.").json("IssuedToken")],
+        problems: vec![ALWAYS, &[Kind::BadRequest, Kind::NotFound, Kind::Gone]],
         open: false,
     }
 }

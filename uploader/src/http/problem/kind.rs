@@ -83,6 +83,8 @@ kinds! {
     SmallPatches, TOO_MANY_REQUESTS, "small-patches", "Too many small requests on one upload";
     /// So many requests wait for news already: ask without `wait`, or later.
     TooManyWaiters, TOO_MANY_REQUESTS, "too-many-waiters", "Too many requests wait";
+    /// `field` names the limit; wait for `Retry-After`.
+    LimitReached, TOO_MANY_REQUESTS, "limit-reached", "A limit is reached";
     /// Videos have waited for hours: keep the file and wait for `Retry-After`.
     Overloaded, TOO_MANY_REQUESTS, "overloaded", "No new uploads are taken now";
     /// A bug: the same request may succeed again, and nothing acknowledged is lost.

@@ -84,6 +84,15 @@ impl Problem {
         )
     }
 
+    /// 400 where upload tokens are not set up.
+    #[must_use]
+    pub fn no_tokens() -> Self {
+        Self::bad_request(
+            "Kinora-Upload-Token",
+            "This service hands out no upload tokens: whoever runs it can give it keys for them.",
+        )
+    }
+
     /// 410 for an upload that ended without a video.
     #[must_use]
     pub fn gone(detail: impl Into<String>) -> Self {
@@ -156,6 +165,8 @@ impl From<Denied> for Problem {
             )
             .field("Authorization")
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Denied::OtherUpload => Self::not_found(),
+            Denied::Unavailable(why) => Self::try_again(why).retry_after(5),
             Denied::Forbidden(scope) => Self::new(
                 Kind::MissingScope,
                 format!("It needs the scope {scope}; whoever manages keys and roles can add it."),

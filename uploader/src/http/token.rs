@@ -1,0 +1,106 @@
+//! Upload tokens: `POST /v1/uploads/<id>/token`, and the header `Kinora-Upload-Token: <seconds>` on a
+//! create, whose answer carries the token in the header of the same name.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State as AppState};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use kinora_storage::{UploadId, keys};
+use kinora_upload_engine::{Phase, Principal, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::admit::{admit, no_such};
+use super::problem::Problem;
+use super::{PathId, meant, parse_id};
+use crate::app::App;
+use crate::auth::{Action, MAX_TOKEN_SECONDS};
+
+/// How long a token is to be good, in seconds; in an answer, the token.
+pub(super) const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("kinora-upload-token");
+/// A token is good for so long when nothing else is wished: as long as an upload that nobody goes on with.
+const DEFAULT_SECONDS: u64 = 24 * 3600;
+
+/// A token for one upload.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct IssuedToken {
+    /// Id of the upload.
+    id: String,
+    /// The token, for `Authorization: Bearer`.
+    token: String,
+    /// Seconds that it is good.
+    expires_in_seconds: u64,
+}
+
+/// How long a token is wished to be good, when one is.
+pub(super) fn wished(headers: &HeaderMap) -> Option<Result<u64, Problem>> {
+    let text = headers.get(&UPLOAD_TOKEN)?.to_str().unwrap_or_default();
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|n| (1..=MAX_TOKEN_SECONDS).contains(n));
+    Some(seconds.ok_or_else(|| {
+        let detail =
+            format!("Kinora-Upload-Token must be a number of seconds, 1 to {MAX_TOKEN_SECONDS}.");
+        Problem::bad_request("Kinora-Upload-Token", detail)
+    }))
+}
+
+/// The token of an upload that was just made.
+pub(super) fn at_create(app: &App, who: &Principal, path: &str, seconds: u64) -> Option<String> {
+    let id: UploadId = path.rsplit('/').next()?.parse().ok()?;
+    let tokens = app.auth.tokens()?;
+    tokens.sign(&who.owner, &who.tenant, &id, expires(app, seconds))
+}
+
+fn expires(app: &App, seconds: u64) -> u64 {
+    app.now_ms() / 1000 + seconds
+}
+
+/// `/v1/uploads/<id>/token`.
+pub(super) async fn one_token(
+    AppState(app): AppState<Arc<App>>,
+    id: PathId,
+    request: Request,
+) -> Response {
+    let answer = match (meant(&request), parse_id(id)) {
+        (Method::POST, Ok(id)) => issue(&app, &id, request.headers()).await,
+        (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
+        (Method::POST, Err(problem)) => {
+            no_such(&app, request.headers(), Action::Delegate, problem).await
+        }
+        _ => Err(Problem::not_allowed(
+            "POST, OPTIONS",
+            "A token is asked for with POST.",
+        )),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn issue(app: &Arc<App>, id: &UploadId, headers: &HeaderMap) -> Result<Response, Problem> {
+    let who = admit(app, headers, Action::Delegate, Some(id)).await?;
+    let seconds = wished(headers).transpose()?.unwrap_or(DEFAULT_SECONDS);
+    let Some(object) = app.store.get(&keys::state(id)).await? else {
+        return Err(Problem::not_found());
+    };
+    let doc = State::parse(&object.bytes).map_err(|e| Problem::try_again(&e.to_string()))?;
+    if !who.may_access(&doc.owner, &doc.tenant) {
+        return Err(Problem::not_found());
+    }
+    if doc.phase == Phase::Dead {
+        return Err(Problem::gone("The upload has ended. Create a new one."));
+    }
+    let at = expires(app, seconds);
+    let tokens = app.auth.tokens();
+    let token = tokens.and_then(|tokens| tokens.sign(&doc.owner, &doc.tenant, id, at));
+    let token = token.ok_or_else(Problem::no_tokens)?;
+    let body = IssuedToken {
+        id: id.to_string(),
+        token,
+        expires_in_seconds: seconds,
+    };
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}

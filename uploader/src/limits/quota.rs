@@ -1,0 +1,320 @@
+//! What an owner used today, over all replicas: each writes its own share to
+//! `quota/<owner-hash>/<day>/<replica>` once a minute and sums what the others wrote. So a limit is
+//! overshot by at most what a minute brings.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kinora_storage::{Condition, Day, PutOptions, Store, StoreError, keys};
+use lru::LruCache;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{OwnerLimits, Reached, Stop};
+use crate::auth::Action;
+
+const EVERY: Duration = Duration::from_secs(60);
+/// What the others used is not believed for longer: then nothing is written.
+const STALE: Duration = Duration::from_secs(300);
+const DAY_SECONDS: i64 = 86_400;
+/// A share is two numbers.
+const MAX_SHARE_BYTES: u64 = 1024;
+
+/// What one replica counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+struct Share {
+    bytes: u64,
+    uploads: u64,
+}
+
+#[derive(Debug)]
+struct Used {
+    day: Day,
+    own: Share,
+    written: Share,
+    others: Share,
+    /// When `others` was read.
+    read: Option<Instant>,
+}
+
+/// What one owner used; shared by its requests.
+#[derive(Debug)]
+pub(super) struct Account {
+    owner: String,
+    used: Mutex<Used>,
+}
+
+/// The accounts of a replica.
+#[derive(Clone, Debug)]
+pub struct Quotas {
+    most: Share,
+    replica: Arc<str>,
+    accounts: Arc<Mutex<LruCache<String, Arc<Account>>>>,
+}
+
+impl Account {
+    /// Counts bytes that came.
+    pub(super) fn bytes(&self, n: u64) {
+        self.used().own.bytes += n;
+    }
+
+    /// Counts an upload that was made.
+    pub(super) fn upload(&self) {
+        self.used().own.uploads += 1;
+    }
+
+    fn used(&self) -> std::sync::MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins anew when another day has come.
+    fn turn(&self, day: Day) {
+        let mut used = self.used();
+        if used.day != day {
+            *used = Used::new(day);
+        }
+    }
+}
+
+impl Used {
+    fn new(day: Day) -> Self {
+        Self {
+            day,
+            own: Share::default(),
+            written: Share::default(),
+            others: Share::default(),
+            read: None,
+        }
+    }
+}
+
+impl Quotas {
+    pub(super) fn new(limits: &OwnerLimits, remembered: usize) -> Self {
+        let most = NonZeroUsize::new(remembered).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            most: Share {
+                bytes: limits.bytes_per_day,
+                uploads: limits.uploads_per_day,
+            },
+            // A name of this process: what it wrote before a restart is another's.
+            replica: format!("{:016x}", rand::random::<u64>()).into(),
+            accounts: Arc::new(Mutex::new(LruCache::new(most))),
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        self.most == Share::default()
+    }
+
+    /// The account to charge, if the owner may go on. None when there are no quotas.
+    pub(super) async fn admit(
+        &self,
+        owner: &str,
+        action: Action,
+        bytes: u64,
+        store: &Store,
+    ) -> Result<Option<Arc<Account>>, Stop> {
+        if self.is_off() {
+            return Ok(None);
+        }
+        let day = Day::from_timestamp(store.now());
+        let account = self.account(owner, day);
+        account.turn(day);
+        let fresh = |read: Instant| read.elapsed() < STALE;
+        if !account.used().read.is_some_and(fresh) && self.read(&account, store).await.is_err() {
+            return Err(Stop::Unknown);
+        }
+        let used = account.used();
+        let sum = Share {
+            bytes: used.own.bytes.saturating_add(used.others.bytes),
+            uploads: used.own.uploads.saturating_add(used.others.uploads),
+        };
+        drop(used);
+        match reached(&self.most, &sum, action, bytes) {
+            Some(limit) => Err(Stop::Limit(Reached {
+                limit,
+                after: until_tomorrow(store.now().as_second()),
+            })),
+            None => Ok(Some(account)),
+        }
+    }
+
+    fn account(&self, owner: &str, day: Day) -> Arc<Account> {
+        let mut all = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || {
+            Arc::new(Account {
+                owner: owner.to_owned(),
+                used: Mutex::new(Used::new(day)),
+            })
+        };
+        Arc::clone(all.get_or_insert_ref(owner, fresh))
+    }
+
+    /// Sums what the others wrote today.
+    async fn read(&self, account: &Account, store: &Store) -> Result<(), StoreError> {
+        let day = account.used().day;
+        let own = keys::quota(&account.owner, day, &self.replica);
+        let prefix = own.trim_end_matches(&*self.replica);
+        let mut sum = Share::default();
+        let mut after = None;
+        loop {
+            let page = store.list(prefix, after.as_deref(), 1000).await?;
+            for entry in page.entries.iter().filter(|entry| entry.key != own) {
+                let Some(object) = store.get_bounded(&entry.key, MAX_SHARE_BYTES).await? else {
+                    continue;
+                };
+                if let Ok(share) = serde_json::from_slice::<Share>(&object.bytes) {
+                    sum.bytes = sum.bytes.saturating_add(share.bytes);
+                    sum.uploads = sum.uploads.saturating_add(share.uploads);
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        let mut used = account.used();
+        if used.day == day {
+            used.others = sum;
+            used.read = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Writes what was counted since the last time, and reads what the others did.
+    pub async fn share(&self, store: &Store) {
+        let all: Vec<_> = {
+            let all = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().map(|(_, account)| Arc::clone(account)).collect()
+        };
+        for account in all {
+            let (day, own, written) = {
+                let used = account.used();
+                (used.day, used.own, used.written)
+            };
+            if own == written {
+                continue;
+            }
+            let shared = async {
+                let key = keys::quota(&account.owner, day, &self.replica);
+                let body = serde_json::to_vec(&own).unwrap_or_default().into();
+                store
+                    .put(&key, body, PutOptions::json(Condition::None))
+                    .await?;
+                self.read(&account, store).await
+            };
+            match shared.await {
+                Ok(()) => {
+                    let mut used = account.used();
+                    if used.day == day {
+                        used.written = own;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "share the use of a quota"),
+            }
+        }
+    }
+
+    /// Shares every minute until the end, and once at it.
+    pub async fn run(self, store: Store, end: CancellationToken) {
+        while !self.is_off() && !end.is_cancelled() {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            self.share(&store).await;
+        }
+    }
+}
+
+/// The limit that `more` bytes or one more upload would exceed. Pure.
+fn reached(most: &Share, used: &Share, action: Action, more: u64) -> Option<&'static str> {
+    let creates = action == Action::Create;
+    // A create brings bytes sooner or later.
+    let more = if creates { more.max(1) } else { more };
+    if most.bytes > 0 && more > 0 && used.bytes.saturating_add(more) > most.bytes {
+        return Some("owner.bytesPerDay");
+    }
+    (creates && most.uploads > 0 && used.uploads >= most.uploads).then_some("owner.uploadsPerDay")
+}
+
+fn until_tomorrow(now: i64) -> Duration {
+    let left = DAY_SECONDS - now.rem_euclid(DAY_SECONDS);
+    Duration::from_secs(left.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_s_limit_is_named() {
+        let share = |bytes, uploads| Share { bytes, uploads };
+        let cases = [
+            (
+                "no limits",
+                share(0, 0),
+                share(9, 9),
+                Action::Create,
+                9,
+                None,
+            ),
+            ("room", share(10, 0), share(4, 0), Action::Write, 6, None),
+            (
+                "too many bytes",
+                share(10, 0),
+                share(4, 0),
+                Action::Write,
+                7,
+                Some("owner.bytesPerDay"),
+            ),
+            (
+                "none left",
+                share(10, 0),
+                share(10, 0),
+                Action::Create,
+                0,
+                Some("owner.bytesPerDay"),
+            ),
+            (
+                "only a question",
+                share(10, 0),
+                share(10, 0),
+                Action::Write,
+                0,
+                None,
+            ),
+            (
+                "the last upload",
+                share(0, 3),
+                share(0, 2),
+                Action::Create,
+                0,
+                None,
+            ),
+            (
+                "too many uploads",
+                share(0, 3),
+                share(0, 3),
+                Action::Create,
+                0,
+                Some("owner.uploadsPerDay"),
+            ),
+            (
+                "going on with one",
+                share(0, 3),
+                share(0, 3),
+                Action::Write,
+                5,
+                None,
+            ),
+        ];
+        for (name, most, used, action, more, want) in cases {
+            assert_eq!(reached(&most, &used, action, more), want, "{name}");
+        }
+        assert_eq!(until_tomorrow(0), Duration::from_secs(86_400));
+        assert_eq!(until_tomorrow(86_399), Duration::from_secs(1));
+    }
+}
