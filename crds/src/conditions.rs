@@ -64,6 +64,8 @@ pub mod reason {
     pub const NOT_THE_DEFAULT: &str = "AnotherDefaultPool";
     /// Pool: the spec cannot be served as it stands.
     pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// Pool: the workers' image cannot be pulled.
+    pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// Pool: `maxReplicas` or the service's limits hold the number of workers down.
     pub const AT_MAXIMUM: &str = "AtMaximum";
 }

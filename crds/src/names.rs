@@ -12,6 +12,13 @@ pub const ORIGIN_UPLOAD: &str = "upload";
 /// Label on a pool's worker Deployment and its pods: the pool's name.
 pub const LABEL_POOL: &str = "kinora.dev/pool";
 
+/// Label on the pod of an attempt: the job's uid.
+pub const LABEL_JOB_UID: &str = "kinora.dev/job-uid";
+/// Label on the pod of an attempt: its number.
+pub const LABEL_ATTEMPT: &str = "kinora.dev/attempt";
+
+/// On the pod of an attempt: proof that the operator made it.
+pub const ANNOTATION_ATTEMPT_PROOF: &str = "kinora.dev/attempt-proof";
 /// When the outbox entry of an upload was written, RFC 3339.
 pub const ANNOTATION_OUTBOX_TIME: &str = "kinora.dev/outbox-time";
 /// Redrives a re-created job starts from; the first claim copies it into status.
@@ -62,6 +69,12 @@ pub fn worker_deployment_name(pool: &str) -> String {
     format!("{pool}-workers")
 }
 
+/// The pod of an attempt, in pools with a pod for each. A name that is never used twice.
+#[must_use]
+pub fn attempt_pod_name(job: &str, attempt: u32) -> String {
+    format!("{job}-a{attempt}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +83,6 @@ mod tests {
     fn an_upload_and_a_pool_always_get_the_same_names() {
         assert_eq!(job_name("a-01jd"), "vj-a-01jd");
         assert_eq!(worker_deployment_name("default"), "default-workers");
+        assert_eq!(attempt_pod_name("vj-a-01jd", 3), "vj-a-01jd-a3");
     }
 }

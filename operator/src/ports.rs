@@ -26,11 +26,40 @@ pub struct WorkerIdentity {
     pub pod_uid: String,
     /// Node of the pod; empty when unknown.
     pub node_name: String,
+    /// The attempt that the pod was made for; `None`: a long-lived worker.
+    pub attempt: Option<AttemptKey>,
+}
+
+/// One attempt of one job, by the names of the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptKey {
+    /// Uid of the VideoJob.
+    pub job_uid: String,
+    /// From 1.
+    pub attempt: u32,
+}
+
+/// Where a pod is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodAddress {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Uid.
+    pub uid: String,
 }
 
 /// What the pod index saw of a pool's pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodEvent {
+    /// A pod that says of itself to be made for one attempt is there.
+    Attempt {
+        /// The pod.
+        pod: PodAddress,
+        /// The attempt.
+        of: AttemptKey,
+    },
     /// deletionTimestamp or DisruptionTarget: no new leases, nothing lost yet.
     Draining {
         /// Uid of the pod.
@@ -87,6 +116,8 @@ pub struct PoolFacts {
     pub dead_letter_ttl_ms: u64,
     /// Write `status.progress`.
     pub report_progress: bool,
+    /// A pod for each attempt, which must report within this time; `None`: long-lived workers.
+    pub pod_start_ms: Option<u64>,
 }
 
 /// Pools as the pools controller sees them.

@@ -7,14 +7,12 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
 use kinora_storage::Store;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 use crate::archive::{Archive, keys::KeyPolicy};
 use crate::auth::TokenAuth;
@@ -24,9 +22,12 @@ use crate::default_pool::DefaultPool;
 use crate::http::{self, Readiness, Surface};
 use crate::leader::{self, Candidate, Election, End, decide::Timing};
 use crate::metrics::{Metrics, Sources};
-use crate::pods;
+use crate::pods::{
+    self,
+    attempt::{Maker, PodMaker},
+};
 use crate::pools::{self, Links, PoolsConfig, plan::Settings, template::WorkerDefaults};
-use crate::tls::{self, Ca};
+use crate::tls::{accept, keeper::Keeper};
 
 /// Events that may wait between two parts; a full channel slows the watch that fills it, nothing is dropped.
 const QUEUE: usize = 4096;
@@ -148,9 +149,7 @@ impl Parts {
         self.lead_and_serve(ca).await
     }
 
-    async fn lead_and_serve(self, ca: Ca) -> Result<(), StartError> {
-        let serving = ca.serving(&self.args.namespace, Timestamp::now());
-        let serving = serving.map_err(|error| StartError::Runtime(error.to_string()))?;
+    async fn lead_and_serve(self, keeper: Keeper) -> Result<(), StartError> {
         let (lease_stop, core_stop) = (CancellationToken::new(), CancellationToken::new());
         let (election, campaign) = self.elect(lease_stop.clone());
         let campaign = tokio::spawn(campaign);
@@ -164,12 +163,25 @@ impl Parts {
             self.args.reserved_secrets.clone(),
             pool_events_in,
         );
-        let authenticate = TokenAuth::new(self.client.clone(), pods.clone(), caches.pools.clone());
+        let maker = Maker::new(&keeper.attempt_key());
+        let authenticate = TokenAuth::new(
+            self.client.clone(),
+            pods.clone(),
+            caches.pools.clone(),
+            maker.clone(),
+        );
+        let attempt_pods = PodMaker::new(
+            self.client.clone(),
+            caches.pools.clone(),
+            self.worker_defaults(),
+            maker,
+        );
         let handle = core::spawn(CoreConfig {
             client: self.client.clone(),
             namespace: None,
             authenticate: Arc::new(authenticate),
             store: Arc::new(Archive::new(self.store.clone(), self.policy.clone())),
+            attempt_pods: Arc::new(attempt_pods),
             pods: pod_events,
             pools: pool_events,
             leadership: election.leadership.clone(),
@@ -189,7 +201,7 @@ impl Parts {
         tokio::spawn(pods::run(pod_watch));
         tokio::spawn(pools::run(
             self.client.clone(),
-            self.pools_config(&ca),
+            self.pools_config(&keeper),
             caches,
             watches,
             links,
@@ -199,7 +211,9 @@ impl Parts {
             election.leadership.clone(),
             self.metrics.default_pool_applied(),
         ));
-        self.serve_until_done(handle, serving, campaign, (lease_stop, core_stop))
+        let certificates = keeper.certificates();
+        tokio::spawn(keeper.run());
+        self.serve_until_done(handle, &certificates, campaign, (lease_stop, core_stop))
             .await
     }
 
@@ -232,20 +246,23 @@ impl Parts {
         ));
     }
 
-    fn pools_config(&self, ca: &Ca) -> PoolsConfig {
-        let workers = WorkerDefaults {
+    fn worker_defaults(&self) -> WorkerDefaults {
+        WorkerDefaults {
             image: self.args.worker_image.clone(),
             image_pull_policy: self.args.worker_image_pull_policy.clone(),
             operator_namespace: self.args.namespace.clone(),
             log_level: self.args.worker_log_level.clone(),
-        };
+        }
+    }
+
+    fn pools_config(&self, keeper: &Keeper) -> PoolsConfig {
         let settings = Settings {
-            workers,
+            workers: self.worker_defaults(),
             reserved_secrets: self.args.reserved_secrets.clone(),
         };
         PoolsConfig {
             settings,
-            ca_certificate: ca.certificate.clone(),
+            ca_bundle: keeper.bundle(),
         }
     }
 
@@ -260,22 +277,18 @@ impl Parts {
     async fn serve_until_done(
         self,
         handle: CoreHandle,
-        serving: tls::Serving,
+        certificates: &accept::Certificates,
         mut campaign: tokio::task::JoinHandle<End>,
         (lease_stop, core_stop): (CancellationToken, CancellationToken),
     ) -> Result<(), StartError> {
-        let identity = Identity::from_pem(serving.certificate, serving.key);
-        let tls = ServerTlsConfig::new().identity(identity);
-        let server = Server::builder()
-            .tls_config(tls)
+        let incoming = accept::incoming(self.dispatch, certificates)
             .map_err(|error| StartError::Runtime(format!("dispatch TLS: {error}")))?;
-        let server = server
+        let server = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .max_concurrent_streams(Some(64))
-            .tcp_nodelay(true)
             .add_service(handle.dispatch)
-            .serve_with_incoming(TcpListenerStream::new(self.dispatch));
+            .serve_with_incoming(incoming);
         tokio::select! {
             // The lease first: a standby takes over while this process still finishes what it began.
             () = self.stop.cancelled() => {

@@ -19,6 +19,8 @@ pub const TIMEOUT_SECONDS: i64 = 600;
 pub const BURST: i32 = 1;
 /// `service.limits.maxInFlight`
 pub const MAX_IN_FLIGHT: i32 = 100;
+/// `podStartDeadlineSeconds`
+pub const POD_START_SECONDS: i64 = 600;
 /// `expectedSeconds`
 pub const EXPECTED_SECONDS: i64 = 60;
 /// `slotsPerWorker`
@@ -131,6 +133,12 @@ impl VideoWorkerPoolSpec {
     #[must_use]
     pub fn expected_call(&self) -> Duration {
         seconds(self.expected_seconds, EXPECTED_SECONDS)
+    }
+
+    /// Within which the pod of an attempt must report.
+    #[must_use]
+    pub fn pod_start_deadline(&self) -> Duration {
+        seconds(self.pod_start_deadline_seconds, POD_START_SECONDS)
     }
 
     /// Calls a worker makes at a time.

@@ -10,6 +10,7 @@ mod kustomize;
 mod lifecycle;
 mod outages;
 mod policy;
+mod pools;
 mod uploading;
 mod workers;
 
@@ -118,6 +119,7 @@ pub fn installed() -> Vec<Case> {
         policy::cases(),
         uploading::cases(),
         workers::cases(),
+        pools::cases(),
         failures::cases(),
         lifecycle::cases(),
         outages::cases(),

@@ -23,8 +23,38 @@ pub enum Cause {
     Expired,
     /// The source was missing at the second look.
     SourceGone,
+    /// The pod that was made for the attempt reported, and is its holder now.
+    Placed,
+    /// Nothing changes but how far the attempt is, in percent.
+    Progress(u32),
     /// The attempt ended.
     Ended(Class),
+}
+
+/// What is to be done about the pod of one attempt. Its name follows from the job's and the attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PodAction {
+    /// Create it. Yes: it is there, ours; No: refused for good, or its name is another's; Unknown: no clear answer.
+    Make {
+        /// For the answer.
+        token: Token,
+        /// The attempt.
+        attempt: AttemptId,
+        /// Pool.
+        pool: PoolName,
+    },
+    /// Read it from etcd. Yes: it is there, ours; No: it is not; Away: no answer.
+    Find {
+        /// For the answer.
+        token: Token,
+        /// The attempt.
+        attempt: AttemptId,
+    },
+    /// Delete it, with its uid as precondition. Not answered: the watch shows the effect.
+    Remove {
+        /// Pod uid.
+        worker: Uid,
+    },
 }
 
 /// A message for a worker, without what only the shell holds (URLs, texts).
@@ -135,6 +165,8 @@ pub enum Action {
         /// What it was decided from.
         rv: Rv,
     },
+    /// Make, find or remove the pod of an attempt.
+    Pod(PodAction),
     /// Send a message down a stream.
     Send {
         /// The stream.

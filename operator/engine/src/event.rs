@@ -128,10 +128,26 @@ pub enum Event {
         /// What the service asked for.
         retry_after: Option<Duration>,
     },
+    /// How far an attempt is.
+    Progress {
+        /// The stream.
+        session: SessionId,
+        /// The attempt.
+        attempt: AttemptId,
+        /// 0 to 100.
+        percent: u32,
+    },
     /// The worker takes no more leases.
     Draining(SessionId),
     /// The stream is over.
     Closed(SessionId),
+    /// A pod that was made for one attempt is there; said again before its Hello.
+    AttemptPod {
+        /// Pod uid.
+        worker: Uid,
+        /// The attempt.
+        attempt: AttemptId,
+    },
     /// The pod is being deleted or disrupted.
     PodDraining(Uid),
     /// The pod, or its phase, is gone: no call of it runs any more.

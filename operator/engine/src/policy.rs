@@ -36,6 +36,8 @@ pub struct PoolPolicy {
     pub dead_letter_ttl: Duration,
     /// Write `status.progress`.
     pub report_progress: bool,
+    /// A pod for each attempt, which must report within this time; `None`: long-lived workers.
+    pub pod_start: Option<Duration>,
 }
 
 impl PoolPolicy {
@@ -62,6 +64,7 @@ impl Default for PoolPolicy {
             backoff_cap: Duration::from_secs(600),
             dead_letter_ttl: Duration::from_secs(14 * 24 * 3600),
             report_progress: false,
+            pod_start: None,
         }
     }
 }

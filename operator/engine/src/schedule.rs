@@ -125,6 +125,19 @@ impl Pool {
         taken
     }
 
+    /// Reserves a permit for a claim whose call starts later: its rate token is taken then.
+    pub fn reserve_permit(&mut self) {
+        self.reserved = self.reserved.saturating_add(1);
+    }
+
+    /// Takes a rate token for a call that starts now.
+    pub fn take_token(&mut self, now: Mono) -> bool {
+        match &self.policy {
+            Some(policy) => self.bucket.take(policy, now),
+            None => false,
+        }
+    }
+
     /// The claim's write is settled: from now on the stored status counts, or nothing.
     pub fn settle(&mut self) {
         self.reserved = self.reserved.saturating_sub(1);

@@ -19,8 +19,10 @@ use tokio::time::Instant;
 
 use self::review::{Reviewed, Reviews};
 use crate::core::seams::{AuthError, Authenticate};
+use crate::pods::attempt::Maker;
+use crate::pods::index::AttemptOfPod;
 use crate::pods::{Owner, PodFacts, Pods, index};
-use crate::ports::{PoolKey, WorkerIdentity};
+use crate::ports::{AttemptKey, PoolKey, WorkerIdentity};
 
 const GET_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a worker that is faster than the pod or pool watch is waited for.
@@ -34,18 +36,20 @@ pub struct TokenAuth {
     reviews: Reviews,
     pods: Pods,
     pools: Store<VideoWorkerPool>,
+    maker: Maker,
     /// Controlling owner by the uid of the owned object; a uid never gets another controller.
     owners: Mutex<HashMap<String, Option<Owner>>>,
 }
 
 impl TokenAuth {
     /// `pods` and `pools` are filled by their own watches.
-    pub fn new(client: Client, pods: Pods, pools: Store<VideoWorkerPool>) -> Self {
+    pub fn new(client: Client, pods: Pods, pools: Store<VideoWorkerPool>, maker: Maker) -> Self {
         Self {
             reviews: Reviews::new(client.clone()),
             client,
             pods,
             pools,
+            maker,
             owners: Mutex::default(),
         }
     }
@@ -56,8 +60,16 @@ impl TokenAuth {
         if pod.ended {
             return Err(AuthError::Refused(format!("pod {} has ended", pod.name)));
         }
-        let pool = self.pool_of(&pod).await?;
+        let attempt = pod.attempt.as_ref().map(|said| AttemptKey {
+            job_uid: said.of.job_uid.clone(),
+            attempt: said.of.attempt,
+        });
+        let pool = match &pod.attempt {
+            Some(said) => self.pool_of_attempt(&pod, said).await?,
+            None => self.pool_of(&pod).await?,
+        };
         Ok(WorkerIdentity {
+            attempt,
             pool,
             pod_name: pod.name,
             pod_uid: pod.uid,
@@ -78,6 +90,27 @@ impl TokenAuth {
             .map_err(unavailable("read the pod"))?;
         let pod = found.filter(|pod| pod.namespace == *namespace);
         pod.ok_or_else(|| AuthError::Refused(format!("{namespace}/{pod_name} is no pod of a pool")))
+    }
+
+    /// A pod that the operator made for one attempt: the label is its own, as the proof shows. Whether the attempt is still
+    /// that pod's is decided by its job's status.
+    async fn pool_of_attempt(
+        &self,
+        pod: &PodFacts,
+        said: &AttemptOfPod,
+    ) -> Result<PoolKey, AuthError> {
+        let refused = |why: &str| AuthError::Refused(format!("pod {}: {why}", pod.name));
+        if !self.maker.made(&said.of, &said.proof) {
+            return Err(refused("the operator did not make it"));
+        }
+        let key = PoolKey {
+            namespace: pod.namespace.clone(),
+            name: pod.pool.clone(),
+        };
+        match self.stored_uid(&key) {
+            Some(_) => Ok(key),
+            None => Err(refused("its VideoWorkerPool does not exist any more")),
+        }
     }
 
     async fn pool_of(&self, pod: &PodFacts) -> Result<PoolKey, AuthError> {
@@ -167,3 +200,6 @@ impl Authenticate for TokenAuth {
 fn unavailable(action: &'static str) -> impl Fn(kube::Error) -> AuthError {
     move |error| AuthError::Unavailable(format!("{action}: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kinora_crds::VideoJob;
+use kinora_crds::{VideoJob, WorkerRef, names};
 use kinora_engine::action::{Cause, CloseReason, ToWorker};
 use kinora_engine::event::Answer;
 use kinora_engine::ids::SessionId;
@@ -42,6 +42,8 @@ impl Core {
                     | Cause::Cancelled
                     | Cause::Expired
                     | Cause::SourceGone
+                    | Cause::Placed
+                    | Cause::Progress(_)
                     | Cause::Ended(_) => Kind::Plain,
                 };
                 self.writing
@@ -63,6 +65,7 @@ impl Core {
             | Action::ReadRecord { .. }
             | Action::WriteRecord { .. }
             | Action::Clean { .. }
+            | Action::Pod(_)
             | Action::Send { .. }
             | Action::Close { .. } => {}
         }
@@ -80,10 +83,26 @@ impl Core {
         let report = self.memory.report(attempt);
         let failure = report.map_or_else(|| untold(cause), |r| Some(r.failure.clone()));
         Extras {
-            worker: after.worker.map(|worker| self.memory.worker_ref(worker)),
+            worker: after
+                .worker
+                .map(|worker| self.memory.worker_ref(worker))
+                .or_else(|| self.pod_to_come(job, after)),
             outputs,
             failure,
+            step: self.memory.step(attempt),
         }
+    }
+
+    /// The holder of a claim whose pod is still to report: its name is known already.
+    fn pod_to_come(&self, job: Uid, after: &Status) -> Option<WorkerRef> {
+        let address = self
+            .memory
+            .address(job)
+            .filter(|_| after.phase == Phase::Running)?;
+        Some(WorkerRef {
+            pod_name: names::attempt_pod_name(&address.name, after.attempt),
+            ..WorkerRef::default()
+        })
     }
 
     pub(super) fn act_on_store(&mut self, action: &Action) {
@@ -127,6 +146,7 @@ impl Core {
             Action::Write { .. }
             | Action::Read { .. }
             | Action::Delete { .. }
+            | Action::Pod(_)
             | Action::Send { .. }
             | Action::Close { .. } => return,
         };
@@ -140,7 +160,7 @@ impl Core {
         self.actor.store(job, token, address, known, task);
     }
 
-    fn answer(&mut self, job: Uid, token: Token, answer: Answer) {
+    pub(super) fn answer(&mut self, job: Uid, token: Token, answer: Answer) {
         self.step(Event::Answer { job, token, answer });
     }
 
@@ -308,6 +328,8 @@ impl Core {
             | Cause::Suspension
             | Cause::Cancelled
             | Cause::Expired
+            | Cause::Placed
+            | Cause::Progress(_)
             | Cause::SourceGone => {}
         }
         match phase {
@@ -350,6 +372,10 @@ fn untold(cause: Cause) -> Option<FailureText> {
         Cause::Ended(Class::Lost) | Cause::Reclaimed(Class::Lost) => {
             ("Lost", "the worker was lost, or never got the lease")
         }
+        Cause::Ended(Class::Released) => (
+            "PodNotStarted",
+            "the attempt's pod could not be made, or did not report in time",
+        ),
         _ => return None,
     };
     Some(FailureText {
@@ -360,6 +386,8 @@ fn untold(cause: Cause) -> Option<FailureText> {
 
 fn log_end(name: &str, uid: &str, before: &Status, after: &Status, cause: Cause) {
     match cause {
+        // Told too often to be logged.
+        Cause::Progress(_) => {}
         Cause::Ended(class) => tracing::info!(
             job = name, uid, attempt = before.attempt, ?class, state = ?after.phase, "an attempt ends"
         ),
@@ -371,6 +399,7 @@ fn log_end(name: &str, uid: &str, before: &Status, after: &Status, cause: Cause)
         | Cause::Suspension
         | Cause::Cancelled
         | Cause::Expired
+        | Cause::Placed
         | Cause::SourceGone => {
             tracing::info!(job = name, uid, ?cause, state = ?after.phase, "status changes");
         }

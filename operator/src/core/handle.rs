@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::DispatchService;
-use super::seams::{Authenticate, StoreWork};
+use super::seams::{AttemptPods, Authenticate, StoreWork};
 use crate::ports::{Backlog, CoreCommand, Leadership, PodEvent, PoolEvent};
 
 /// What the core is made of.
@@ -23,6 +23,8 @@ pub struct CoreConfig {
     pub authenticate: Arc<dyn Authenticate>,
     /// Asks the store.
     pub store: Arc<dyn StoreWork>,
+    /// Makes, finds and removes the pods of attempts.
+    pub attempt_pods: Arc<dyn AttemptPods>,
     /// Ends and drains of pods.
     pub pods: mpsc::Receiver<PodEvent>,
     /// Pools.

@@ -12,6 +12,7 @@ use super::dispatch::{Said, attempt_id};
 use super::run::Core;
 use super::seams::LeaseUrls;
 use super::translate::{uid_of, uid_text};
+use crate::ports::PodAddress;
 
 pub(super) fn attempt_ref(id: AttemptId) -> wire::AttemptRef {
     wire::AttemptRef {
@@ -44,6 +45,15 @@ impl Core {
                 let worker = self.memory.meet(&who);
                 self.memory.lines.insert(session, line);
                 let pool = self.memory.names.pool(&who.pool);
+                if let Some(of) = &who.attempt {
+                    // The watch may be behind its pod's Hello.
+                    let pod = PodAddress {
+                        namespace: who.pool.namespace.clone(),
+                        name: who.pod_name.clone(),
+                        uid: who.pod_uid.clone(),
+                    };
+                    self.on_attempt_pod(&pod, of);
+                }
                 self.step(Event::Hello {
                     session,
                     worker,
@@ -76,9 +86,28 @@ impl Core {
             }),
             Message::Outcome(outcome) => self.on_outcome(session, outcome),
             Message::Draining(_) => self.step(Event::Draining(session)),
-            // Only pools that ask for it will have it written.
-            Message::Progress(_) => {}
+            Message::Progress(progress) => self.on_progress(session, &progress),
         }
+    }
+
+    fn on_progress(&mut self, session: kinora_engine::ids::SessionId, progress: &wire::Progress) {
+        let Some(attempt) = progress.attempt.as_ref().map(attempt_id) else {
+            return;
+        };
+        let asked = self
+            .engine
+            .job(attempt.job)
+            .and_then(kinora_engine::Job::claimed_pool)
+            .and_then(|pool| self.memory.pools.get(&pool))
+            .is_some_and(|pool| pool.report_progress);
+        if asked && self.engine.may_report(session, attempt) {
+            self.memory.note_step(attempt, &progress.step);
+        }
+        self.step(Event::Progress {
+            session,
+            attempt,
+            percent: progress.percent,
+        });
     }
 
     fn on_outcome(&mut self, session: kinora_engine::ids::SessionId, outcome: wire::Outcome) {

@@ -11,6 +11,7 @@ use kinora_engine::{AttemptId, Job, PoolName, Uid};
 use kinora_protocol::dispatch as wire;
 
 use super::act::Address;
+use super::attempt_pods::PodBook;
 use super::dispatch::Line;
 use super::seams::{FoundOutput, LeaseUrls};
 use super::translate::{FailureText, Names, Terms, facts, uid_of, uid_text};
@@ -18,6 +19,9 @@ use crate::ports::{PoolFacts, WorkerIdentity};
 
 /// Reports whose texts are kept at once; beyond, a report counts without its texts.
 const MAX_REPORTS: usize = 20_000;
+
+/// Longest step of a job's progress, in bytes.
+const MAX_STEP_BYTES: usize = 64;
 
 /// The texts of an outcome.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,8 @@ pub(crate) struct Memory {
     pub(crate) names: Names,
     /// Settings of pools that the engine does not need.
     pub(crate) pools: HashMap<PoolName, PoolFacts>,
+    /// Pods that were made for one attempt.
+    pub(crate) pods: PodBook,
     /// Open streams.
     pub(crate) lines: HashMap<SessionId, Line>,
     terms: Terms,
@@ -47,6 +53,7 @@ pub(crate) struct Memory {
     reports: HashMap<AttemptId, Report>,
     results: HashMap<Uid, String>,
     urls: HashMap<AttemptId, LeaseUrls>,
+    steps: HashMap<Uid, (u32, String)>,
 }
 
 impl Memory {
@@ -55,6 +62,7 @@ impl Memory {
         Memory {
             names: Names::default(),
             pools: HashMap::new(),
+            pods: PodBook::new(),
             lines: HashMap::new(),
             terms,
             addresses: HashMap::new(),
@@ -63,6 +71,7 @@ impl Memory {
             reports: HashMap::new(),
             results: HashMap::new(),
             urls: HashMap::new(),
+            steps: HashMap::new(),
         }
     }
 
@@ -96,6 +105,7 @@ impl Memory {
         self.addresses.remove(&job);
         self.drop_object(job);
         self.results.remove(&job);
+        self.steps.remove(&job);
         self.reports.retain(|attempt, _| attempt.job != job);
     }
 
@@ -104,9 +114,24 @@ impl Memory {
         self.objects.insert(uid, Arc::new(job));
     }
 
+    /// What the service does in an attempt, for the next write of its progress.
+    pub(crate) fn note_step(&mut self, attempt: AttemptId, step: &str) {
+        let step = conditions::cut(step, MAX_STEP_BYTES).to_owned();
+        self.steps.insert(attempt.job, (attempt.attempt, step));
+    }
+
+    /// As it was said last.
+    pub(crate) fn step(&self, attempt: AttemptId) -> String {
+        let said = self.steps.get(&attempt.job);
+        said.filter(|(of, _)| *of == attempt.attempt)
+            .map(|(_, step)| step.clone())
+            .unwrap_or_default()
+    }
+
     /// The object is not needed any more.
     pub(crate) fn drop_object(&mut self, uid: Uid) {
         self.objects.remove(&uid);
+        self.steps.remove(&uid);
     }
 
     /// The object, if it is at hand in just this version.
@@ -131,6 +156,7 @@ impl Memory {
     /// Its pod is gone.
     pub(crate) fn forget_worker(&mut self, worker: Uid) {
         self.workers.remove(&worker);
+        self.pods.remove(&worker);
     }
 
     /// Who a worker is.

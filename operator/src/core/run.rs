@@ -138,7 +138,7 @@ impl Core {
         };
         let actor = Actor::new(
             config.client.clone(),
-            config.store.clone(),
+            (config.store.clone(), config.attempt_pods.clone()),
             config.renewed.clone(),
             counters.clone(),
             done,
@@ -308,6 +308,7 @@ impl Core {
 
     fn on_pod(&mut self, event: PodEvent) {
         match event {
+            PodEvent::Attempt { pod, of } => self.on_attempt_pod(&pod, &of),
             PodEvent::Draining { pod_uid } => self.step(Event::PodDraining(uid_of(&pod_uid))),
             PodEvent::Gone { pod_uid, by_itself } => {
                 let worker = uid_of(&pod_uid);
@@ -348,6 +349,7 @@ impl Core {
             | Action::ReadRecord { .. }
             | Action::WriteRecord { .. }
             | Action::Clean { .. } => self.act_on_store(&action),
+            Action::Pod(action) => self.act_on_pod(action),
             Action::Send {
                 session,
                 seq,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use kinora_crds::VideoJob;
 
-use crate::ports::WorkerIdentity;
+use crate::ports::{PoolKey, WorkerIdentity};
 
 /// Checks the bearer token of a worker's stream.
 pub trait Authenticate: Send + Sync + 'static {
@@ -29,6 +29,44 @@ pub enum AuthError {
     /// The token could not be judged now (API server away, pod not in the index yet): the worker should try again.
     #[error("judge worker token: {0}")]
     Unavailable(String),
+}
+
+/// One attempt, as its pod's name and marks need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptPod {
+    /// Namespace of job and pod.
+    pub namespace: String,
+    /// Name of the VideoJob.
+    pub job_name: String,
+    /// Uid of the VideoJob.
+    pub job_uid: String,
+    /// From 1.
+    pub attempt: u32,
+}
+
+/// How it went with the pod of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It is there, and ours.
+    Yes,
+    /// It is missing, or cannot be made; why.
+    No(String),
+    /// No clear answer.
+    Unknown,
+    /// Nothing was sent.
+    NotSent,
+}
+
+/// The pods of attempts at the API server.
+pub trait AttemptPods: Send + Sync + 'static {
+    /// Makes one. A pod of that name that is ours is success.
+    fn make(&self, of: AttemptPod, pool: PoolKey) -> BoxFuture<'_, Made>;
+
+    /// Looks for one with a quorum read.
+    fn find(&self, of: AttemptPod) -> BoxFuture<'_, Made>;
+
+    /// Deletes a pod, if it still has this uid.
+    fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, ()>;
 }
 
 /// One attempt of one job, as the keys of its outputs need it.

@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinora_crds::names;
 
-use crate::ports::PodEvent;
+use crate::core::seams::AttemptPod;
+use crate::ports::{AttemptKey, PodAddress, PodEvent};
 
 /// Name of the container that runs the worker.
 pub const WORKER_CONTAINER: &str = "worker";
@@ -27,6 +28,15 @@ pub struct Owner {
     pub name: String,
     /// Uid: a namesake made later is another owner.
     pub uid: String,
+}
+
+/// What the pod of an attempt says of itself; the proof tells whether it is true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptOfPod {
+    /// The attempt.
+    pub of: AttemptPod,
+    /// To be judged by [`super::attempt::Maker`].
+    pub proof: String,
 }
 
 /// What is kept of a pod.
@@ -54,6 +64,8 @@ pub struct PodFacts {
     pub ended: bool,
     /// Why the container cannot start, e.g. `ImagePullBackOff`.
     pub waiting: Option<String>,
+    /// The attempt that the pod says to be made for.
+    pub attempt: Option<AttemptOfPod>,
     /// The pod-deletion-cost that is set, if any.
     pub deletion_cost: Option<String>,
     /// Last end of the worker container that was reported, Unix milliseconds.
@@ -116,6 +128,9 @@ impl PodIndex {
         let old = self.pods.get(&new.uid);
         let ended_before = old.is_some_and(|o| o.ended);
         let mut events = Vec::new();
+        if let (None, Some(attempt)) = (old, &new.attempt) {
+            events.push(attempt_event(&new, attempt));
+        }
         if new.ended && !ended_before {
             events.push(PodEvent::Gone {
                 pod_uid: new.uid.clone(),
@@ -181,12 +196,52 @@ pub fn facts(pod: &Pod) -> Option<PodFacts> {
             .and_then(|s| s.phase.as_deref())
             .is_some_and(|p| p == "Failed" || p == "Succeeded"),
         waiting: waiting.and_then(|w| w.reason.clone()),
+        attempt: attempt_of(pod),
         deletion_cost: meta
             .annotations
             .as_ref()
             .and_then(|all| all.get(DELETION_COST))
             .cloned(),
         container_ended_ms: None,
+    })
+}
+
+fn attempt_event(pod: &PodFacts, attempt: &AttemptOfPod) -> PodEvent {
+    PodEvent::Attempt {
+        pod: PodAddress {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        },
+        of: AttemptKey {
+            job_uid: attempt.of.job_uid.clone(),
+            attempt: attempt.of.attempt,
+        },
+    }
+}
+
+/// The attempt that a pod says to be made for: labels, owner and name must agree.
+pub fn attempt_of(pod: &Pod) -> Option<AttemptOfPod> {
+    let meta = &pod.metadata;
+    let labels = meta.labels.as_ref()?;
+    let owner = controller(meta.owner_references.as_deref().unwrap_or_default())?;
+    let is_job = owner.kind == "VideoJob"
+        && owner.api_version == format!("{}/{}", names::GROUP, names::VERSION);
+    let attempt = labels.get(names::LABEL_ATTEMPT)?.parse().ok()?;
+    let same = labels.get(names::LABEL_JOB_UID) == Some(&owner.uid)
+        && meta.name.as_deref() == Some(names::attempt_pod_name(&owner.name, attempt).as_str());
+    let proof = meta
+        .annotations
+        .as_ref()?
+        .get(names::ANNOTATION_ATTEMPT_PROOF)?;
+    (is_job && same).then(|| AttemptOfPod {
+        of: AttemptPod {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            job_name: owner.name,
+            job_uid: owner.uid,
+            attempt,
+        },
+        proof: proof.clone(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Watches the pods of all pools into the [`PodIndex`] and tells the core what their changes mean. Reads pods only.
 
+pub mod attempt;
 pub mod index;
 
 use std::sync::{Arc, PoisonError, RwLock};

@@ -104,7 +104,7 @@ async fn publish_ca(shared: &Shared, pool: &PoolKey) -> Result<(), ApplyError> {
     let map = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": names::DISPATCH_CA, "namespace": pool.namespace},
-        "data": {names::DISPATCH_CA_KEY: shared.config.ca_certificate},
+        "data": {names::DISPATCH_CA_KEY: *shared.config.ca_bundle.borrow()},
     });
     let params = PatchParams::apply(names::MANAGER_OPERATOR).force();
     bounded(

@@ -38,13 +38,14 @@ pub fn facts(pool: &VideoWorkerPool, reserved_secrets: &[String]) -> PoolFacts {
         store_endpoint: spec.service.store_endpoint.clone(),
         rate_per_second: spec.rate_per_second(),
         burst: count(spec.burst()),
-        max_in_flight: Some(count(spec.max_in_flight())),
+        max_in_flight: Some(calls_at_once(spec)),
         max_failures: count(spec.max_failures()),
         interruption_limit: count(spec.interruption_limit()),
         backoff_base_ms: millis(spec.backoff_base()),
         backoff_cap_ms: millis(spec.backoff_max()),
         dead_letter_ttl_ms: millis(spec.dead_letter_retention()),
         report_progress: spec.report_progress.unwrap_or(false),
+        pod_start_ms: makes_pods(spec).then(|| millis(spec.pod_start_deadline())),
     }
 }
 
@@ -57,30 +58,33 @@ pub fn problem(spec: &VideoWorkerPoolSpec, reserved_secrets: &[String]) -> Optio
         })
     };
     match spec.execution() {
-        Execution::Leased => {}
-        Execution::PodPerAttempt => {
-            return invalid(
-                "execution PodPerAttempt is not supported by this version; use Leased".to_owned(),
-            );
-        }
+        Execution::Leased | Execution::PodPerAttempt => {}
         Execution::Unknown => {
             return invalid(
-                "execution is a word that this version does not know; use Leased".to_owned(),
+                "execution is a word that this version does not know; use Leased or PodPerAttempt"
+                    .to_owned(),
             );
         }
     }
     match spec.protocol() {
-        Protocol::Grpc => {}
-        Protocol::Http => {
+        Protocol::Grpc if has_path(&spec.service.endpoint) => {
             return invalid(
-                "service.protocol Http is not supported by this version; use Grpc".to_owned(),
+                "service.endpoint has a path, which only protocol Http knows; give scheme, host and port".to_owned(),
             );
         }
+        Protocol::Grpc | Protocol::Http => {}
         Protocol::Unknown => {
             return invalid(
-                "service.protocol is a word that this version does not know; use Grpc".to_owned(),
+                "service.protocol is a word that this version does not know; use Grpc or Http"
+                    .to_owned(),
             );
         }
+    }
+    if spec.service.endpoint.starts_with("https://") != spec.service.tls_secret_ref.is_some() {
+        return invalid(
+            "service.tlsSecretRef belongs to an https:// endpoint, and an https:// endpoint needs it: name a Secret with ca.crt"
+                .to_owned(),
+        );
     }
     let named = secrets(spec)
         .into_iter()
@@ -88,6 +92,29 @@ pub fn problem(spec: &VideoWorkerPoolSpec, reserved_secrets: &[String]) -> Optio
     named.and_then(|(field, name)| {
         invalid(format!("{field} names Secret {name}, which is Kinora's own and is never given to workers; name another"))
     })
+}
+
+/// Whether each attempt has a pod of its own.
+pub fn makes_pods(spec: &VideoWorkerPoolSpec) -> bool {
+    spec.execution() == Execution::PodPerAttempt
+}
+
+/// What the service takes; where each call is a pod, also what the pool may have of pods.
+fn calls_at_once(spec: &VideoWorkerPoolSpec) -> u32 {
+    let calls = count(spec.max_in_flight());
+    match makes_pods(spec) {
+        true => calls.min(count(spec.max_replicas())),
+        false => calls,
+    }
+}
+
+/// Whether more than `/` follows host and port.
+fn has_path(endpoint: &str) -> bool {
+    let rest = endpoint
+        .split_once("://")
+        .map_or(endpoint, |(_, rest)| rest);
+    rest.split_once('/')
+        .is_some_and(|(_, path)| !path.is_empty())
 }
 
 /// Every Secret that the spec names, with its field.
@@ -161,7 +188,7 @@ mod tests {
             (
                 "pod per attempt",
                 json!({"execution": "PodPerAttempt"}),
-                Some("PodPerAttempt"),
+                None,
             ),
             (
                 "a newer word",
@@ -169,8 +196,33 @@ mod tests {
                 Some("does not know"),
             ),
             (
+                "HTTP with a path",
+                json!({"service": {"endpoint": "http://svc:80/v1/process", "protocol": "Http"}}),
+                None,
+            ),
+            (
+                "gRPC with a path",
+                json!({"service": {"endpoint": "http://svc:80/v1/process"}}),
+                Some("has a path"),
+            ),
+            (
+                "gRPC with a slash",
+                json!({"service": {"endpoint": "http://svc:80/"}}),
+                None,
+            ),
+            (
+                "TLS without a CA",
+                json!({"service": {"endpoint": "https://svc:443"}}),
+                Some("tlsSecretRef"),
+            ),
+            (
+                "a CA without TLS",
+                json!({"service": {"endpoint": endpoint, "tlsSecretRef": {"name": "svc-tls"}}}),
+                Some("tlsSecretRef"),
+            ),
+            (
                 "a TLS secret",
-                json!({"service": {"endpoint": endpoint, "tlsSecretRef": {"name": "kinora-store"}}}),
+                json!({"service": {"endpoint": "https://svc:443", "tlsSecretRef": {"name": "kinora-store"}}}),
                 Some("tlsSecretRef"),
             ),
             (
@@ -231,7 +283,21 @@ mod tests {
             backoff_cap_ms: 600_000,
             dead_letter_ttl_ms: 1_209_600_000,
             report_progress: false,
+            pod_start_ms: None,
         };
         assert_eq!(facts, want);
+    }
+
+    #[test]
+    fn a_pool_with_a_pod_for_each_attempt_has_no_more_calls_than_pods() {
+        let spec = json!({
+            "execution": "PodPerAttempt", "podStartDeadlineSeconds": 60, "scaling": {"maxReplicas": 3},
+            "service": {"endpoint": "http://svc:1", "limits": {"maxInFlight": 50}},
+        });
+        let facts = facts(&pool(&spec), &[]);
+        assert_eq!(
+            (facts.pod_start_ms, facts.max_in_flight),
+            (Some(60_000), Some(3))
+        );
     }
 }

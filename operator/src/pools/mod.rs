@@ -2,6 +2,7 @@
 //! worker Deployments that follow the backlog. Per pool: observe, plan, apply.
 
 mod apply;
+pub mod attempt_template;
 pub mod desired;
 pub mod facts;
 mod mounts;
@@ -38,8 +39,8 @@ use crate::ports::{Backlog, CoreCommand, Leadership, PoolEvent, PoolKey};
 pub struct PoolsConfig {
     /// Rendering of workers.
     pub settings: Settings,
-    /// PEM of the CA that workers trust.
-    pub ca_certificate: String,
+    /// PEM of the CAs that workers trust.
+    pub ca_bundle: tokio::sync::watch::Receiver<String>,
 }
 
 /// Caches that every replica keeps warm.

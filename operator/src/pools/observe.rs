@@ -43,7 +43,7 @@ pub(super) fn observe(shared: &Shared, pool: Arc<VideoWorkerPool>) -> Observed {
     let listed = *shared.synced.borrow();
     Observed {
         deployment: shared.caches.deployments.get(&deployment),
-        ca_published: ca.as_deref() == Some(shared.config.ca_certificate.as_str()),
+        ca_published: ca.as_deref() == Some(shared.config.ca_bundle.borrow().as_str()),
         backlog: listed.then(|| {
             shared
                 .backlog

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::desired::{self, Demand, Desired};
-use super::facts::{Problem, problem};
+use super::facts::{Problem, makes_pods, problem};
 use super::observe::Observed;
 use super::scaler::{Moves, Scaler, View, Worker};
 use super::status::{self, Due, Report};
@@ -94,8 +94,15 @@ pub fn plan(
     };
     let current = current(observed, memory, now.mono);
     let wanted = wanted(observed, current);
-    let desired = i32::try_from(wanted.replicas).unwrap_or(i32::MAX);
-    if served {
+    let makes_pods = makes_pods(&observed.pool.spec);
+    // Where each attempt has a pod of its own, long-lived workers are only drained.
+    let desired = match makes_pods {
+        true => 0,
+        false => i32::try_from(wanted.replicas).unwrap_or(i32::MAX),
+    };
+    if served && makes_pods && observed.deployment.is_none() {
+        plan.publish_ca = !observed.ca_published;
+    } else if served {
         serve(
             &mut plan,
             observed,
@@ -109,7 +116,14 @@ pub fn plan(
     if served && current.is_some_and(|current| current != scaled_to) {
         memory.last_scale = Some(now.wall.clone());
     }
-    write_status(&mut plan, observed, memory, problem.as_ref(), wanted, now)?;
+    write_status(
+        &mut plan,
+        (observed, settings),
+        memory,
+        problem.as_ref(),
+        wanted,
+        now,
+    )?;
     Ok(plan)
 }
 
@@ -170,6 +184,12 @@ fn current(observed: &Observed, memory: &mut Memory, now: Instant) -> Option<i32
 /// How many workers the pool wants; before the jobs are counted, as many as there are.
 fn wanted(observed: &Observed, current: Option<i32>) -> Desired {
     let spec = &observed.pool.spec;
+    if makes_pods(spec) {
+        return Desired {
+            replicas: observed.backlog.as_ref().map_or(0, |b| b.running),
+            capped_by: None,
+        };
+    }
     let hold = |replicas: i32| Desired {
         replicas: unsigned(replicas),
         capped_by: None,
@@ -259,6 +279,7 @@ fn view(observed: &Observed, current: i32, desired: i32) -> View {
     let workers = observed
         .pods
         .iter()
+        .filter(|pod| pod.attempt.is_none())
         .map(|pod| worker(pod, backlog))
         .collect();
     View {
@@ -284,7 +305,7 @@ fn worker(pod: &PodFacts, backlog: Option<&PoolBacklog>) -> Worker {
 
 fn write_status(
     plan: &mut Plan,
-    observed: &Observed,
+    (observed, settings): (&Observed, &Settings),
     memory: &Memory,
     problem: Option<&Problem>,
     wanted: Desired,
@@ -301,8 +322,9 @@ fn write_status(
         .map(|(key, value)| format!("{key}={value}"));
     let report = Report {
         generation: pool.metadata.generation,
-        replicas: status.and_then(|s| s.replicas).unwrap_or(0),
-        ready: status.and_then(|s| s.ready_replicas).unwrap_or(0),
+        replicas: status.and_then(|s| s.replicas).unwrap_or(0) + attempts(observed, |_| true),
+        ready: status.and_then(|s| s.ready_replicas).unwrap_or(0)
+            + attempts(observed, |pod| pod.ready),
         rolling: plan.deployment.is_some() || deployment.is_some_and(rolling),
         desired: i32::try_from(wanted.replicas).unwrap_or(i32::MAX),
         capped_by: wanted.capped_by,
@@ -311,6 +333,7 @@ fn write_status(
         suspended: pool.spec.is_suspended(),
         problem,
         waiting: observed.pods.iter().find_map(|pod| pod.waiting.as_deref()),
+        image: image(observed, settings),
         selector: selector.collect::<Vec<_>>().join(","),
         last_scale: memory.last_scale.clone(),
     };
@@ -328,6 +351,21 @@ fn write_status(
         Due::In(wait) => plan.again = plan.again.min(wait),
     }
     Ok(())
+}
+
+/// Pods of attempts that live, of those that `counts`.
+fn attempts(observed: &Observed, counts: impl Fn(&PodFacts) -> bool) -> i32 {
+    let live = observed
+        .pods
+        .iter()
+        .filter(|pod| pod.attempt.is_some() && !pod.ended && counts(pod));
+    i32::try_from(live.count()).unwrap_or(i32::MAX)
+}
+
+fn image<'a>(observed: &'a Observed, settings: &'a Settings) -> &'a str {
+    let own = observed.pool.spec.template.as_ref();
+    own.and_then(|template| template.image.as_deref())
+        .unwrap_or(&settings.workers.image)
 }
 
 /// The Deployment's controller has not seen its spec, or pods of an older template are still there.

@@ -282,7 +282,7 @@ fn external_mode_follows_spec_replicas_and_not_the_backlog() {
 
 #[test]
 fn a_pool_that_cannot_be_served_is_stalled_and_left_alone() {
-    let mut world = World::new(&json!({"execution": "PodPerAttempt"}));
+    let mut world = World::new(&json!({"execution": "Moonshot"}));
     world.backlog(5);
     let plan = world.pass();
     assert_eq!(
@@ -352,4 +352,51 @@ fn busy_slots_are_counted_from_the_streams() {
         (status.busy_slots, status.total_slots, status.running_jobs),
         (Some(1), Some(2), Some(1))
     );
+}
+
+fn attempt_pod(ready: bool) -> PodFacts {
+    let name = "clip-a1";
+    let pod = json!({
+        "metadata": {
+            "name": name, "namespace": "videos", "uid": "u1",
+            "labels": {"kinora.dev/pool": "default", "kinora.dev/job-uid": "j", "kinora.dev/attempt": "1"},
+            "annotations": {"kinora.dev/attempt-proof": "00"},
+            "ownerReferences": [{
+                "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob", "name": "clip", "uid": "j", "controller": true,
+            }],
+        },
+        "spec": {"containers": []},
+        "status": {"conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+    });
+    crate::pods::index::facts(&serde_json::from_value(pod).unwrap()).unwrap()
+}
+
+#[test]
+fn a_pool_with_a_pod_for_each_attempt_has_no_deployment_and_counts_its_pods() {
+    let mut world = World::new(&json!({"execution": "PodPerAttempt"}));
+    let plan = world.pass();
+    assert_eq!((plan.publish_ca, &plan.deployment), (true, &None));
+    assert_eq!(conditions(&world), "Ready=True/ScaledToZero");
+    world.observed.backlog = Some(PoolBacklog {
+        running: 1,
+        unfinished: 1,
+        ..PoolBacklog::default()
+    });
+    world.observed.pods = vec![attempt_pod(false)];
+    world.pass();
+    assert_eq!(
+        conditions(&world),
+        "Ready=False/WorkersStarting Reconciling=True/WorkersStarting"
+    );
+    world.observed.pods = vec![attempt_pod(true)];
+    world.pass();
+    assert_eq!(conditions(&world), "Ready=True/WorkersReady");
+    let status = world.observed.pool.status.clone().unwrap();
+    let counts = (
+        status.replicas,
+        status.ready_replicas,
+        status.desired_replicas,
+    );
+    assert_eq!(counts, (Some(1), Some(1), Some(1)));
+    world.quiet();
 }

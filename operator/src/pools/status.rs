@@ -39,6 +39,8 @@ pub struct Report<'a> {
     pub problem: Option<&'a Problem>,
     /// Why workers cannot start, e.g. `ImagePullBackOff`.
     pub waiting: Option<&'a str>,
+    /// The workers' image.
+    pub image: &'a str,
     /// Label selector of the pods.
     pub selector: String,
     /// Last change of the number of workers.
@@ -102,6 +104,14 @@ fn conditions_of(report: &Report<'_>, now: Time) -> Conditions {
             "suspend is set: no attempt starts",
         );
     }
+    if let (None, Some(message)) = (report.problem, image_trouble(report)) {
+        return all.with(
+            conditions::STALLED,
+            true,
+            reason::IMAGE_PULL_FAILED,
+            &message,
+        );
+    }
     match report.problem {
         Some(problem) => all.with(conditions::STALLED, true, problem.reason, &problem.message),
         None if !ready || report.rolling => all.with(
@@ -138,6 +148,9 @@ fn readiness(report: &Report<'_>) -> (bool, &'static str, String) {
     if report.ready > 0 || report.desired == 0 {
         return (true, reason::WORKERS_READY, "workers are ready".to_owned());
     }
+    if let Some(message) = image_trouble(report) {
+        return (false, reason::IMAGE_PULL_FAILED, message);
+    }
     let why = report
         .waiting
         .map(|why| format!(": {why}"))
@@ -147,6 +160,24 @@ fn readiness(report: &Report<'_>) -> (bool, &'static str, String) {
         reason::WORKERS_STARTING,
         format!("no worker is ready yet{why}"),
     )
+}
+
+/// Words of the kubelet for an image that does not come. It alternates between the first two with each try, so the message
+/// must not name them, or the status would be written with each.
+const IMAGE_TROUBLE: [&str; 4] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+];
+
+fn image_trouble(report: &Report<'_>) -> Option<String> {
+    report.waiting.filter(|why| IMAGE_TROUBLE.contains(why))?;
+    Some(format!(
+        "image {} of the workers cannot be pulled: check its name and tag in spec.template.image (the operator's \
+         --worker-image without one), spec.template.imagePullSecrets, and the nodes' way to the registry",
+        report.image
+    ))
 }
 
 fn count(value: u32) -> Option<i32> {

@@ -21,6 +21,7 @@ fn report(backlog: &PoolBacklog) -> Report<'_> {
         suspended: false,
         problem: None,
         waiting: None,
+        image: "worker:1",
         selector: "a=b".to_owned(),
         last_scale: None,
     }
@@ -53,6 +54,38 @@ fn conditions_tell_each_situation() {
             Report {
                 replicas: 1,
                 desired: 1,
+                ..base.clone()
+            },
+            "Ready=False/WorkersStarting Reconciling=True/WorkersStarting",
+        ),
+        (
+            "an image that does not come",
+            Report {
+                replicas: 1,
+                desired: 1,
+                waiting: Some("ImagePullBackOff"),
+                ..base.clone()
+            },
+            "Ready=False/ImagePullFailed Stalled=True/ImagePullFailed",
+        ),
+        (
+            "a new image that does not come while the old one works",
+            Report {
+                replicas: 2,
+                ready: 1,
+                desired: 1,
+                rolling: true,
+                waiting: Some("ErrImagePull"),
+                ..base.clone()
+            },
+            "Ready=True/WorkersReady Stalled=True/ImagePullFailed",
+        ),
+        (
+            "a container that waits for something else",
+            Report {
+                replicas: 1,
+                desired: 1,
+                waiting: Some("ContainerCreating"),
                 ..base.clone()
             },
             "Ready=False/WorkersStarting Reconciling=True/WorkersStarting",
@@ -226,4 +259,24 @@ fn the_patch_names_what_changed_and_what_is_gone() {
         "status": {"queuedJobs": 0, "oldestQueuedTime": null},
     });
     assert_eq!(patch(&old, &new, Some("7")).unwrap(), want);
+}
+
+#[test]
+fn the_kubelet_s_two_words_for_a_failed_pull_are_one_status_and_name_the_image() {
+    let backlog = PoolBacklog::default();
+    let with = |word| {
+        let report = Report {
+            replicas: 1,
+            desired: 1,
+            waiting: Some(word),
+            ..report(&backlog)
+        };
+        build(&report, &VideoWorkerPoolStatus::default(), at(1))
+    };
+    let first = with("ErrImagePull");
+    assert_eq!(first, with("ImagePullBackOff"));
+    let stalled = conditions::find(&first.conditions, conditions::STALLED).unwrap();
+    for word in ["worker:1", "imagePullSecrets", "template.image"] {
+        assert!(stalled.message.contains(word), "{}", stalled.message);
+    }
 }

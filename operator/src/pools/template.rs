@@ -119,7 +119,7 @@ fn without_hash(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Deployment
                     labels: Some(own_labels),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod(pool, defaults)),
+                spec: Some(pod_spec(pool, defaults, pool.spec.slots_per_worker())),
             },
             ..DeploymentSpec::default()
         }),
@@ -127,7 +127,8 @@ fn without_hash(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Deployment
     }
 }
 
-fn pod(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> PodSpec {
+/// The pod of a worker with so many slots.
+pub(super) fn pod_spec(pool: &VideoWorkerPool, defaults: &WorkerDefaults, slots: i32) -> PodSpec {
     let none = WorkerTemplate::default();
     let template = pool.spec.template.as_ref().unwrap_or(&none);
     let pull_secrets = template
@@ -137,7 +138,7 @@ fn pod(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> PodSpec {
             name: s.name.clone(),
         });
     PodSpec {
-        containers: vec![container(pool, template, defaults)],
+        containers: vec![container(pool, template, defaults, slots)],
         volumes: Some(volumes(pool)),
         termination_grace_period_seconds: Some(seconds(
             pool.spec.drain().as_secs() + GRACE_EXTRA_SECONDS,
@@ -167,6 +168,7 @@ fn container(
     pool: &VideoWorkerPool,
     template: &WorkerTemplate,
     defaults: &WorkerDefaults,
+    slots: i32,
 ) -> Container {
     Container {
         name: WORKER_CONTAINER.to_owned(),
@@ -177,7 +179,7 @@ fn container(
                 .unwrap_or_else(|| defaults.image.clone()),
         ),
         image_pull_policy: defaults.image_pull_policy.clone(),
-        args: Some(args(pool, defaults)),
+        args: Some(args(pool, defaults, slots)),
         env: some(template.env.iter().map(env).collect(), Vec::is_empty),
         ports: Some(vec![ContainerPort {
             name: Some("http".to_owned()),
@@ -202,7 +204,7 @@ fn container(
     }
 }
 
-fn args(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Vec<String> {
+fn args(pool: &VideoWorkerPool, defaults: &WorkerDefaults, slots: i32) -> Vec<String> {
     let spec = &pool.spec;
     let operator = format!(
         "{}.{}.svc:8443",
@@ -217,7 +219,7 @@ fn args(pool: &VideoWorkerPool, defaults: &WorkerDefaults) -> Vec<String> {
         format!("--operator-address={operator}"),
         format!("--token-file={TOKEN_DIR}/token"),
         format!("--ca-file={CA_DIR}/{}", names::DISPATCH_CA_KEY),
-        format!("--slots={}", spec.slots_per_worker()),
+        format!("--slots={slots}"),
         format!("--service-protocol={protocol}"),
         format!("--service-endpoint={}", spec.service.endpoint),
         format!("--drain-seconds={}", spec.drain().as_secs()),

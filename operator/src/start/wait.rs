@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::jiff::Timestamp;
 use kinora_storage::{Store, StoreArgs};
 use kube::Client;
 use tokio::sync::watch;
 
 use crate::core::Admission;
 use crate::http::Readiness;
-use crate::tls::{self, Ca, TlsError};
+use crate::tls::{TlsError, keeper::Keeper};
 
 const PAUSE: Duration = Duration::from_secs(2);
 /// A store that does not answer is no reason to leave the cluster without an operator for longer than this; one that
@@ -21,10 +20,10 @@ pub(super) async fn for_ca(
     client: &Client,
     namespace: &str,
     ready: &watch::Sender<Readiness>,
-) -> Ca {
+) -> Keeper {
     loop {
-        match tls::load_or_create(client, namespace, Timestamp::now()).await {
-            Ok(ca) => return ca,
+        match Keeper::start(client, namespace).await {
+            Ok(keeper) => return keeper,
             Err(TlsError::LostRace) => {}
             Err(error) => {
                 let text = with_causes(&error);

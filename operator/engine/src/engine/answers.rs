@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 
 use super::Engine;
-use super::live::{Op, Pending, What};
+use super::live::{Op, Pending, Placement, What};
 use super::review::STORE_HOLD;
 use crate::action::{Action, Cause, ToWorker};
 use crate::archive::Archive;
@@ -52,6 +52,7 @@ impl Engine {
         match op.what {
             What::Write(pending) => self.on_write(uid, token, pending, answer, now, rng),
             What::Refresh => self.on_read(uid, answer, now),
+            What::Place => self.on_placed(uid, &answer, now),
             What::Prepare {
                 attempt,
                 worker,
@@ -102,7 +103,9 @@ impl Engine {
             // What is stored is what was meant: it was written, whatever the answer was.
             Answer::Found(job) if pending.is_stored_in(&job) => {
                 self.on_stored(uid, &pending, *job, now);
-                self.live(uid).shared = pending.claim.is_some();
+                let live = self.live(uid);
+                live.shared = pending.claim.is_some();
+                live.placement = Placement::ToFind;
             }
             Answer::Found(job) => {
                 self.on_not_stored(&pending, attempt);
@@ -153,6 +156,9 @@ impl Engine {
                 attempt: pending.after.attempt,
             };
             self.settle_claim(claim, attempt, true);
+            if claim.worker.is_none() {
+                self.live(uid).placement = Placement::ToMake;
+            }
         }
         if let (Cause::Ended(class), Some(pool)) = (pending.cause, pool) {
             let judged = matches!(class, Class::Succeeded | Class::Rejected | Class::Failed);
@@ -172,6 +178,9 @@ impl Engine {
     }
 
     fn on_not_stored(&mut self, pending: &Pending, attempt: AttemptId) {
+        if pending.cause == Cause::Placed {
+            self.unmeet(attempt.job, pending.after.worker, attempt.attempt);
+        }
         if let Some(claim) = pending.claim {
             self.settle_claim(claim, attempt, false);
         }

@@ -1,6 +1,7 @@
 //! The serial pass: every claim of this leader is granted here, one after the other, within the limits of its pool.
 
 use super::Engine;
+use super::live::Claim;
 use crate::action::Cause;
 use crate::event::Lead;
 use crate::ids::{AttemptId, PoolName, Uid};
@@ -44,9 +45,18 @@ impl Engine {
         let Some(uid) = self.index.first(name) else {
             return false;
         };
-        let Some(worker) = self.workers.idlest(name) else {
-            return false;
+        let makes_pods = self
+            .pools
+            .get(&name)
+            .and_then(|pool| pool.policy.as_ref())
+            .is_some_and(|policy| policy.pod_start.is_some());
+        let worker = match makes_pods {
+            true => None,
+            false => self.workers.idlest(name),
         };
+        if worker.is_none() && !makes_pods {
+            return false;
+        }
         let running = self
             .index
             .tally(name)
@@ -55,7 +65,12 @@ impl Engine {
         let Some(pool) = self.pools.get_mut(&name) else {
             return false;
         };
-        if !pool.has_permit(running) || !pool.reserve(now.mono) {
+        if !pool.has_permit(running) {
+            return false;
+        }
+        if makes_pods {
+            pool.reserve_permit();
+        } else if !pool.reserve(now.mono) {
             return false;
         }
         self.claim(uid, worker, name, now);
@@ -91,7 +106,7 @@ impl Engine {
                 .get_mut(&pool)
                 .is_some_and(|p| p.reserve(now.mono));
         if possible {
-            self.claim(job, worker, pool, now);
+            self.claim(job, Some(worker), pool, now);
         }
         possible
     }
@@ -108,7 +123,7 @@ impl Engine {
         u32::try_from(ended.count()).unwrap_or(u32::MAX)
     }
 
-    fn claim(&mut self, uid: Uid, worker: Uid, pool: PoolName, now: Now) {
+    fn claim(&mut self, uid: Uid, worker: Option<Uid>, pool: PoolName, now: Now) {
         let Some(job) = self.index.job(uid).cloned() else {
             return;
         };
@@ -124,27 +139,29 @@ impl Engine {
             attempt: after.attempt,
         };
         self.claims = self.claims.saturating_add(1);
-        self.workers
-            .expect(worker, attempt, false, now.mono + ADOPTION_HOLD);
+        if let Some(worker) = worker {
+            self.workers
+                .expect(worker, attempt, false, now.mono + ADOPTION_HOLD);
+        }
         self.index.set_alarm(uid, None);
-        self.write(&job, Box::new(after), cause, Some((worker, pool)));
+        self.write(&job, Box::new(after), cause, Some(Claim { worker, pool }));
     }
 
     /// The claim's write is settled. Not stored: slot, permit and token go back.
     pub(super) fn settle_claim(
         &mut self,
-        (worker, pool): (Uid, PoolName),
+        Claim { worker, pool }: Claim,
         attempt: AttemptId,
         stored: bool,
     ) {
         self.claims = self.claims.saturating_sub(1);
         if let Some(known) = self.pools.get_mut(&pool) {
             known.settle();
-            if !stored {
+            if !stored && worker.is_some() {
                 known.give_back_token();
             }
         }
-        if !stored {
+        if let (false, Some(worker)) = (stored, worker) {
             let unsent = self
                 .workers
                 .get(worker)

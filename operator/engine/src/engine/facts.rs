@@ -1,9 +1,11 @@
 //! New facts about a job: into the index, and what a change of the stored attempt means for workers and limits.
 
+use std::time::Duration;
+
 use rand::RngCore;
 
 use super::Engine;
-use super::live::Live;
+use super::live::{Live, Placement};
 use crate::action::ToWorker;
 use crate::event::Lead;
 use crate::ids::{AttemptId, Uid};
@@ -48,6 +50,9 @@ impl Engine {
 
     /// Was the old status running an attempt that the new one does not run? Then its worker learns what became of it.
     fn attempt_left(&mut self, job: &Job, before: &Status) {
+        if before.phase == Phase::Running && before.worker.is_none() {
+            return self.wait_ended(job, before);
+        }
         let (Phase::Running, Some(worker)) = (before.phase, before.worker) else {
             return;
         };
@@ -69,6 +74,7 @@ impl Engine {
             live.deadline = None;
             live.pushed = None;
             live.shared = false;
+            live.told = None;
         }
         self.note_ghost(job, before, attempt);
         match report {
@@ -78,6 +84,18 @@ impl Engine {
                 self.acknowledge(report.worker, attempt, verdict == Fence::Accepted);
             }
             None => self.withdraw(worker, attempt),
+        }
+    }
+
+    /// The claim that waited for its pod got its holder, or is over.
+    fn wait_ended(&mut self, job: &Job, before: &Status) {
+        let waits_on = job.awaits_pod() && job.status.attempt == before.attempt;
+        if let (false, Some(live)) = (waits_on, self.live.get_mut(&job.uid)) {
+            live.loss = None;
+            live.attempt = 0;
+            live.deadline = None;
+            live.shared = false;
+            live.placement = Placement::ToFind;
         }
     }
 
@@ -128,6 +146,10 @@ impl Engine {
             let pool = self.pools.entry(pool).or_default();
             pool.ghosts.sync(job.uid, &job.status.ghosts, now.wall);
         }
+        if job.awaits_pod() {
+            let limit = self.pod_start(job);
+            return self.limit_attempt(job, limit, now);
+        }
         let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
             return;
         };
@@ -145,6 +167,11 @@ impl Engine {
                 || PoolPolicy::default().attempt_limit(),
                 PoolPolicy::attempt_limit,
             );
+        self.limit_attempt(job, limit, now);
+    }
+
+    /// The operator itself ends what the attempt waits for or does after so long.
+    fn limit_attempt(&mut self, job: &Job, limit: Duration, now: Now) {
         let live = self.live(job.uid);
         if live.deadline.is_none() || live.attempt != job.status.attempt {
             // Only what is left of it, should another leader have claimed; never more than all of it, whatever the wall says.

@@ -85,6 +85,7 @@ impl Engine {
         while let Some(uid) = self.index.take_due(now.mono, now.wall) {
             self.review(uid, now, rng);
         }
+        self.tend_attempt_pods(now, rng);
         // Rate tokens come with time.
         self.dirty.extend(self.index.ready_pools());
     }

@@ -1,9 +1,10 @@
 //! What the engine holds in memory about a job beside its facts: the one request under way, what was reported, what to wait for.
 
+use super::progress::Told;
 use crate::action::Cause;
 use crate::ids::{PoolName, Token, Uid};
 use crate::job::decide::{Look, Loss, Report};
-use crate::job::{Job, Status};
+use crate::job::{Job, Phase, Status};
 use crate::time::Mono;
 
 /// A request under way. There is at most one a job.
@@ -17,6 +18,8 @@ pub(super) struct Op {
 pub(super) enum What {
     Write(Pending),
     Refresh,
+    /// The pod of an attempt is made or looked for.
+    Place,
     Prepare {
         attempt: u32,
         worker: Uid,
@@ -35,7 +38,8 @@ impl What {
     pub(super) fn binds(&self) -> bool {
         match self {
             What::Write(_) | What::Refresh | What::Delete => true,
-            What::Prepare { .. }
+            What::Place
+            | What::Prepare { .. }
             | What::CheckOutputs
             | What::CheckSource
             | What::ReadRecord
@@ -45,20 +49,43 @@ impl What {
     }
 }
 
+/// What a claim reserved, beside the permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Claim {
+    /// The worker whose slot it is, and with it a rate token; `None`: a pod is to be made, and takes its token later.
+    pub(super) worker: Option<Uid>,
+    pub(super) pool: PoolName,
+}
+
+/// Where the pod of a claimed attempt is, as far as this leader knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Placement {
+    /// Somebody may have made it: look for it, never make it.
+    #[default]
+    ToFind,
+    /// This leader stored the claim just now, and nobody else can have made it.
+    ToMake,
+    /// It is there, or was.
+    There,
+}
+
 /// A write whose answer is awaited.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Pending {
     pub(super) after: Box<Status>,
     pub(super) cause: Cause,
-    pub(super) claim: Option<(Uid, PoolName)>,
+    pub(super) claim: Option<Claim>,
 }
 
 impl Pending {
     /// Whether this object shows that the write happened. A claim is stored when this attempt is this worker's, whoever wrote it.
     pub(super) fn is_stored_in(&self, job: &Job) -> bool {
+        let attempt = self.after.attempt;
         match (self.claim, self.after.worker) {
-            (Some(_), Some(worker)) => job.runs(self.after.attempt, worker),
-            _ => job.status == *self.after,
+            (Some(_), Some(worker)) => job.runs(attempt, worker),
+            // Its pod is the same one, whoever claimed.
+            (Some(_), None) => job.status.phase == Phase::Running && job.status.attempt == attempt,
+            (None, _) => job.status == *self.after,
         }
     }
 }
@@ -89,6 +116,10 @@ pub(super) struct Live {
     pub(super) deadline: Option<Mono>,
     /// Its claim was found stored, and another leader may have made the same one: the lease may be out already.
     pub(super) shared: bool,
+    /// Of a claim without a holder.
+    pub(super) placement: Placement,
+    /// Progress of the attempt that was written last.
+    pub(super) told: Option<Told>,
     /// When its lease was pushed.
     pub(super) pushed: Option<Mono>,
     pub(super) questions: Vec<Question>,

@@ -4,11 +4,13 @@
 //! serial pass at the end of a step.
 
 mod answers;
+mod attempt_pods;
 mod claims;
 mod facts;
 mod lead;
 mod live;
 mod pods;
+mod progress;
 mod review;
 mod streams;
 
@@ -30,6 +32,7 @@ use crate::schedule::Pool;
 use crate::time::{Mono, Now};
 use crate::workers::Workers;
 
+use attempt_pods::AttemptPods;
 pub use claims::Candidate;
 use live::Live;
 pub use view::PoolView;
@@ -59,6 +62,7 @@ pub struct Engine {
     pools_known: bool,
     pools: BTreeMap<PoolName, Pool>,
     workers: Workers,
+    attempt_pods: AttemptPods,
     health: Health,
     live: BTreeMap<Uid, Live>,
     lost: BTreeMap<Uid, Lost>,
@@ -146,8 +150,14 @@ impl Engine {
                 fact,
                 retry_after,
             } => self.on_outcome(session, attempt, (fact, retry_after), now, rng),
+            Event::Progress {
+                session,
+                attempt,
+                percent,
+            } => self.on_progress(session, attempt, percent, now),
             Event::Draining(session) => self.on_draining(session),
             Event::Closed(session) => self.on_closed(session, now),
+            Event::AttemptPod { worker, attempt } => self.on_attempt_pod(worker, attempt),
             Event::PodDraining(worker) => self.on_pod_draining(worker),
             Event::PodGone { worker, by_itself } => self.on_pod_gone(worker, by_itself, now, rng),
             Event::ContainerEnded {

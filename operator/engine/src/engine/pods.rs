@@ -30,6 +30,7 @@ impl Engine {
         for attempt in leases {
             self.died(worker, attempt, by_itself, now, rng);
         }
+        self.on_attempt_pod_gone(worker, now, rng);
         self.dirty.extend(pool);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngCore;
 
-use super::live::{Op, Pending, What};
+use super::live::{Claim, Op, Pending, What};
 use super::{Engine, Lost};
 use crate::action::{Action, Cause};
 use crate::event::Lead;
@@ -28,7 +28,7 @@ impl Engine {
         if !self.may_decide(&job) || self.is_busy(&job) || self.is_held(uid, now.mono) {
             return;
         }
-        if self.prepare_if_claimed(&job) {
+        if self.prepare_if_claimed(&job) || self.place_if_awaited(&job, now) {
             return;
         }
         self.expect_holder(&job, now);
@@ -280,7 +280,7 @@ impl Engine {
         job: &Job,
         after: Box<Status>,
         cause: Cause,
-        claim: Option<(Uid, PoolName)>,
+        claim: Option<Claim>,
     ) {
         self.index.unqueue(job.uid);
         if !machine::is_legal(&job.status, &after) || *after == job.status {
@@ -331,7 +331,7 @@ impl Engine {
                 job: uid,
                 rv: job.rv,
             },
-            What::Refresh | What::Write(_) | What::Prepare { .. } => {
+            What::Refresh | What::Write(_) | What::Place | What::Prepare { .. } => {
                 Action::Read { job: uid, token }
             }
         };

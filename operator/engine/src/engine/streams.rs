@@ -67,6 +67,7 @@ impl Engine {
             self.take_back(worker, *attempt);
         }
         self.examine(worker, &hello.held, now);
+        self.on_pod_hello(worker, now, rng);
         self.dirty.insert(hello.pool);
     }
 

@@ -53,7 +53,7 @@ pub struct Report {
 pub struct Loss {
     /// Of this attempt.
     pub attempt: u32,
-    /// [`Class::Interrupted`] or [`Class::Lost`].
+    /// [`Class::Interrupted`] or [`Class::Lost`]; [`Class::Released`]: its pod will not come.
     pub class: Class,
     /// Nobody knows whether its call still runs.
     pub call_may_run: bool,
@@ -135,8 +135,9 @@ fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> 
     let report = beside.report.filter(|r| r.attempt == job.status.attempt);
     let loss = beside.loss.filter(|l| l.attempt == job.status.attempt);
     if job.spec.cancel {
-        let is_over =
-            report.is_some_and(|r| !r.by_operator) || loss.is_some_and(|l| !l.call_may_run);
+        let is_over = report.is_some_and(|r| !r.by_operator)
+            || loss.is_some_and(|l| !l.call_may_run)
+            || job.awaits_pod();
         return write(
             job.cancelled(policy.attempt_limit(), !is_over, now),
             Cause::Cancelled,
@@ -147,6 +148,10 @@ fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> 
     }
     if let Some(report) = report {
         return reported(job, report, policy, beside, now, rng);
+    }
+    if loss.is_some_and(|loss| loss.class == Class::Released) {
+        let after = job.unplaced(policy, now, rng);
+        return write(after, Cause::Ended(Class::Released));
     }
     if let Some(loss) = loss {
         let mut verdict = Verdict::of(loss.class);
@@ -159,7 +164,7 @@ fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> 
     }
     if machine::active_deadline_past(&job.spec, &job.status, now) {
         return write(
-            job.expired(policy.attempt_limit(), true, now),
+            job.expired(policy.attempt_limit(), !job.awaits_pod(), now),
             Cause::Expired,
         );
     }

@@ -96,16 +96,39 @@ impl Job {
         self.next(self.status.phase, reason, now)
     }
 
-    /// Attempt + 1, for one worker only.
+    /// Attempt + 1, for one worker only; for none yet if a pod is to be made for it.
     #[must_use]
-    pub fn claimed(&self, worker: Uid, pool: Symbol, now: Wall) -> Status {
+    pub fn claimed(&self, worker: impl Into<Option<Uid>>, pool: Symbol, now: Wall) -> Status {
         let mut next = self.next(Phase::Running, Reason::Processing, now);
         next.attempt = next.attempt.saturating_add(1);
-        next.worker = Some(worker);
+        next.worker = worker.into();
         next.pool = Some(pool);
         next.started = Some(now.floor_second());
         next.next_attempt = None;
         next
+    }
+
+    /// The pod of the attempt reported: from now on it is the holder, and the attempt's time runs.
+    #[must_use]
+    pub fn placed(&self, worker: Uid, now: Wall) -> Status {
+        let mut next = self.next(Phase::Running, Reason::Processing, now);
+        next.worker = Some(worker);
+        next.started = Some(now.floor_second());
+        next
+    }
+
+    /// The pod of the attempt cannot be made, is missing, or did not report in time: nobody is charged, and a full quota or
+    /// node is given time.
+    pub fn unplaced(&self, policy: &PoolPolicy, now: Wall, rng: &mut dyn RngCore) -> Status {
+        let next = self.next(Phase::Queued, Reason::Queued, now);
+        let end = End {
+            job: self,
+            verdict: Verdict::of(Class::Released),
+            policy,
+            now,
+        };
+        let next = end.uncharged_backoff(next, rng);
+        self.held_if_asked(next, now)
     }
 
     /// Held by its author.
@@ -266,7 +289,6 @@ pub fn is_legal(old: &Status, new: &Status) -> bool {
         return from
             && new.phase == Phase::Running
             && old.attempt.checked_add(1) == Some(new.attempt)
-            && new.worker.is_some()
             && new.redrives == old.redrives;
     }
     if new.redrives != old.redrives {
@@ -308,7 +330,13 @@ pub fn active_deadline_past(spec: &Spec, status: &Status, now: Wall) -> bool {
 impl Job {
     /// The claim after a loss, in one write: attempt + 1 from a status that says the last one is lost.
     #[must_use]
-    pub fn reclaimed(&self, lost: &Status, worker: Uid, pool: Symbol, now: Wall) -> Status {
+    pub fn reclaimed(
+        &self,
+        lost: &Status,
+        worker: impl Into<Option<Uid>>,
+        pool: Symbol,
+        now: Wall,
+    ) -> Status {
         let virtual_job = Job {
             status: lost.clone(),
             ..self.clone()

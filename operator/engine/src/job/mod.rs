@@ -215,6 +215,12 @@ impl Job {
         })
     }
 
+    /// Whether an attempt is claimed whose holder, a pod made for it, has not reported yet.
+    #[must_use]
+    pub fn awaits_pod(&self) -> bool {
+        self.status.phase == Phase::Running && self.status.worker.is_none()
+    }
+
     /// Whether it runs `attempt` on `worker`.
     #[must_use]
     pub fn runs(&self, attempt: u32, worker: Uid) -> bool {

@@ -58,6 +58,8 @@ pub struct Worker {
     pub doomed: bool,
     /// Scale-down picked it.
     pub cordoned: bool,
+    /// Its pod was made for one attempt: no other lease goes there.
+    pub dedicated: bool,
     /// Without a stream: until when it may come back.
     pub absent_until: Option<Mono>,
     /// What it holds, and what it is about to get.
@@ -80,7 +82,7 @@ impl Worker {
     /// Slots for new leases.
     #[must_use]
     pub fn free(&self) -> u32 {
-        if self.is_open() {
+        if self.is_open() && !self.dedicated {
             self.slots.saturating_sub(self.busy())
         } else {
             0
@@ -304,6 +306,12 @@ impl Workers {
     pub fn forget(&mut self, worker: Uid, attempt: AttemptId) -> bool {
         self.update(worker, |w| w.leases.remove(&attempt).is_some())
             .unwrap_or(false)
+    }
+
+    /// Its pod was made for one attempt. Remembered also of one that has not said Hello yet.
+    pub fn dedicate(&mut self, worker: Uid) {
+        self.all.entry(worker).or_default().dedicated = true;
+        self.place(worker);
     }
 
     /// The pod is being deleted or disrupted. Remembered also of one that has not said Hello yet.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinora_engine::action::{Cause, CloseReason, ToWorker};
+use kinora_engine::action::{Cause, CloseReason, PodAction, ToWorker};
 use kinora_engine::event::{Answer, Lead};
 use kinora_engine::ids::SessionId;
 use kinora_engine::outcome::Fact;
@@ -60,6 +60,7 @@ pub(crate) struct StoreSays {
     pub(crate) outputs: Answer,
     pub(crate) source: Answer,
     pub(crate) record: Answer,
+    pub(crate) pod: Answer,
 }
 
 /// One engine and its surroundings. Actions are executed at once, unless writes or records are held back.
@@ -78,6 +79,7 @@ pub(crate) struct World {
     pub(crate) asked: Vec<&'static str>,
     pub(crate) closed: Vec<(SessionId, CloseReason)>,
     pub(crate) deleted: Vec<Uid>,
+    pub(crate) pods: Vec<PodAction>,
     rng: StdRng,
     rv: u64,
 }
@@ -100,6 +102,7 @@ impl World {
                 outputs: Answer::Yes,
                 source: Answer::Yes,
                 record: Answer::No,
+                pod: Answer::Yes,
             },
             hold_writes: false,
             hold_records: false,
@@ -110,6 +113,7 @@ impl World {
             asked: Vec::new(),
             closed: Vec::new(),
             deleted: Vec::new(),
+            pods: Vec::new(),
             rng: StdRng::seed_from_u64(7),
             rv: 100,
         };
@@ -193,6 +197,15 @@ impl World {
             Action::Clean { token, job } => {
                 self.asked.push("clean");
                 (job, token, Answer::Yes)
+            }
+            Action::Pod(action) => {
+                self.pods.push(action);
+                match action {
+                    PodAction::Make { token, attempt, .. } | PodAction::Find { token, attempt } => {
+                        (attempt.job, token, self.store.pod.clone())
+                    }
+                    PodAction::Remove { .. } => return None,
+                }
             }
             Action::Send {
                 session,

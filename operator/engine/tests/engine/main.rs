@@ -4,11 +4,13 @@
 #![allow(clippy::panic, clippy::expect_used)]
 
 mod archive;
+mod attempt_pods;
 mod claims;
 mod ends;
 mod failover;
 mod fixtures;
 mod outcomes;
+mod progress;
 mod properties;
 mod simulation;
 mod workers;

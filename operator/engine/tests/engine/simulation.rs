@@ -242,7 +242,7 @@ impl Sim {
             | Action::WriteRecord { token, job }
             | Action::Clean { token, job } => (*job, *token, Answer::Yes),
             Action::ReadRecord { token, job } => (*job, *token, Answer::No),
-            Action::Send { .. } | Action::Close { .. } => return None,
+            Action::Send { .. } | Action::Close { .. } | Action::Pod(_) => return None,
         })
     }
 

@@ -308,7 +308,7 @@ impl World<'_> {
             | Action::Delete { job, token, .. } => (*job, *token),
             Action::Prepare { token, attempt, .. }
             | Action::CheckOutputs { token, attempt, .. } => (attempt.job, *token),
-            Action::Send { .. } | Action::Close { .. } => return,
+            Action::Send { .. } | Action::Close { .. } | Action::Pod(_) => return,
         };
         if let Action::Read { .. } = action {
             // The shell repeats a read until it is answered.

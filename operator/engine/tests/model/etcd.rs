@@ -79,7 +79,7 @@ impl World<'_> {
                 self.check_store(*job);
                 (*job, *token, Answer::Yes)
             }
-            Action::Send { .. } | Action::Close { .. } => return None,
+            Action::Send { .. } | Action::Close { .. } | Action::Pod(_) => return None,
         })
     }
 

@@ -48,6 +48,8 @@ pub(crate) fn worth_telling(
         | Cause::SourceGone
         | Cause::Observed
         | Cause::Suspension
+        | Cause::Placed
+        | Cause::Progress(_)
         | Cause::Claimed => None,
     }
 }

@@ -3,6 +3,7 @@
 
 mod events;
 mod jobs;
+mod pods;
 mod stored;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ pub(crate) use jobs::Kind;
 pub(crate) use stored::StoreTask;
 
 use super::handle::CoreCounters;
-use super::seams::{FoundOutput, LeaseUrls, StoreWork};
+use super::seams::{AttemptPods, FoundOutput, LeaseUrls, StoreWork};
 
 /// How many writes other than claims run at once. Claims are bounded by the engine.
 const WRITES: usize = 32;
@@ -91,6 +92,7 @@ pub(crate) struct Address {
 pub(crate) struct Actor {
     client: Client,
     store: Arc<dyn StoreWork>,
+    pods: Arc<dyn AttemptPods>,
     renewed: watch::Receiver<Instant>,
     writes: Arc<Semaphore>,
     store_calls: Arc<Semaphore>,
@@ -103,7 +105,7 @@ impl Actor {
     /// An actor that reports to `done`.
     pub(crate) fn new(
         client: Client,
-        store: Arc<dyn StoreWork>,
+        (store, pods): (Arc<dyn StoreWork>, Arc<dyn AttemptPods>),
         renewed: watch::Receiver<Instant>,
         counters: Arc<CoreCounters>,
         done: mpsc::UnboundedSender<Done>,
@@ -111,6 +113,7 @@ impl Actor {
         Actor {
             client,
             store,
+            pods,
             renewed,
             writes: Arc::new(Semaphore::new(WRITES)),
             store_calls: Arc::new(Semaphore::new(STORE_CALLS)),

@@ -1,6 +1,8 @@
 //! The core from end to end: an API server in memory, a worker over the real protocol, a store that remembers what it was asked.
 
 mod api;
+mod attempt_pods;
+mod hostile;
 mod stage;
 
 use kinora_protocol::dispatch as wire;

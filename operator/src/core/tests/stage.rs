@@ -11,17 +11,24 @@ use kinora_protocol::dispatch::dispatch_client::DispatchClient;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::api::Api;
 use crate::core::seams::*;
-use crate::core::{CoreConfig, CoreHandle, spawn};
+use crate::core::{CoreConfig, CoreCounters, CoreHandle, spawn};
 use crate::ports::*;
+use crate::tls::Authority;
+use crate::tls::accept::{self, Certificates};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const POD: &str = "8f1c2d3e-0000-4000-8000-000000000001";
+pub(super) const OTHER_POD: &str = "8f1c2d3e-0000-4000-8000-000000000002";
+pub(super) const ATTEMPT_POD: &str = "8f1c2d3e-0000-4000-8000-000000000003";
+const JOB: &str = "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a11";
+const NAMESPACE: &str = "kinora-system";
 
 struct Doorman;
 
@@ -30,17 +37,69 @@ impl Authenticate for Doorman {
         &'a self,
         token: &'a str,
     ) -> BoxFuture<'a, Result<WorkerIdentity, AuthError>> {
-        let who = WorkerIdentity {
-            pool: pool_key(),
-            pod_name: "default-workers-1".into(),
-            pod_uid: POD.into(),
+        let who = |pool: &str, pod_name: &str, pod_uid: &str| WorkerIdentity {
+            pool: PoolKey {
+                name: pool.into(),
+                ..pool_key()
+            },
+            pod_name: pod_name.into(),
+            pod_uid: pod_uid.into(),
             node_name: "n1".into(),
+            attempt: None,
         };
         let answer = match token {
-            "good" => Ok(who),
+            "good" => Ok(who("default", "default-workers-1", POD)),
+            "other" => Ok(who("default", "default-workers-2", OTHER_POD)),
+            "foreign" => Ok(who("foreign", "foreign-workers-1", OTHER_POD)),
+            "attempt" => Ok(WorkerIdentity {
+                attempt: Some(AttemptKey {
+                    job_uid: JOB.into(),
+                    attempt: 1,
+                }),
+                ..who("default", "vj-a-1-a1", ATTEMPT_POD)
+            }),
             _ => Err(AuthError::Refused("not ours".into())),
         };
         async { answer }.boxed()
+    }
+}
+
+/// Pods of attempts that are as good as made.
+#[derive(Clone, Default)]
+pub(super) struct PodShelf {
+    asked: Arc<Mutex<Vec<String>>>,
+    answer: Arc<Mutex<Option<Made>>>,
+}
+
+impl PodShelf {
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub(super) fn answer(&self, answer: Made) {
+        *self.answer.lock().unwrap() = Some(answer);
+    }
+
+    fn note(&self, what: String) -> Made {
+        self.asked.lock().unwrap().push(what);
+        self.answer.lock().unwrap().clone().unwrap_or(Made::Yes)
+    }
+}
+
+impl AttemptPods for PodShelf {
+    fn make(&self, of: AttemptPod, _: PoolKey) -> BoxFuture<'_, Made> {
+        let made = self.note(format!("make {}/{}", of.job_name, of.attempt));
+        async { made }.boxed()
+    }
+
+    fn find(&self, of: AttemptPod) -> BoxFuture<'_, Made> {
+        let found = self.note(format!("find {}/{}", of.job_name, of.attempt));
+        async { found }.boxed()
+    }
+
+    fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, ()> {
+        self.note(format!("remove {namespace}/{name} {uid}"));
+        async {}.boxed()
     }
 }
 
@@ -145,6 +204,7 @@ fn pool_facts() -> PoolFacts {
         backoff_cap_ms: 100,
         dead_letter_ttl_ms: 1000,
         report_progress: false,
+        pod_start_ms: None,
     }
 }
 
@@ -159,6 +219,9 @@ pub(super) fn worker_hello() -> wire::Hello {
 
 pub(super) struct Stage {
     pub(super) api: Api,
+    pub(super) pods: PodShelf,
+    pub(super) counters: Arc<CoreCounters>,
+    ca: String,
     shelf: Shelf,
     leadership: watch::Sender<Leadership>,
     address: String,
@@ -172,8 +235,14 @@ pub(super) struct Stage {
 impl Stage {
     /// A leader with one pool, synced.
     pub(super) async fn leading() -> Stage {
+        Stage::leading_with(|_| {}).await
+    }
+
+    /// As [`Stage::leading`], with another pool.
+    pub(super) async fn leading_with(change: impl FnOnce(&mut PoolFacts)) -> Stage {
         let (api, client) = Api::start().await;
         let shelf = Shelf::default();
+        let pod_shelf = PodShelf::default();
         let (leadership, leads) = watch::channel(Leadership::Leader);
         let (renewed, last_renewed) = watch::channel(Instant::now() + Duration::from_secs(3600));
         let (pods, pods_in) = mpsc::channel(10);
@@ -185,6 +254,7 @@ impl Stage {
             namespace: Some("videos".into()),
             authenticate: Arc::new(Doorman),
             store: Arc::new(shelf.clone()),
+            attempt_pods: Arc::new(pod_shelf.clone()),
             pods: pods_in,
             pools: pools_in,
             leadership: leads,
@@ -193,7 +263,8 @@ impl Stage {
             upload_ttl_floor_seconds: 0,
             stop: stop.clone(),
         });
-        let facts = Box::new(pool_facts());
+        let mut facts = Box::new(pool_facts());
+        change(&mut facts);
         pools
             .send(PoolEvent::Changed(pool_key(), facts))
             .await
@@ -204,8 +275,13 @@ impl Stage {
             .await
             .unwrap()
             .unwrap();
-        let address = serve(handle).await;
+        let counters = handle.counters.clone();
+        let authority = Authority::for_tests().unwrap();
+        let address = serve(handle, &authority).await;
         Stage {
+            pods: pod_shelf,
+            counters,
+            ca: authority.bundle(),
             api,
             shelf,
             leadership,
@@ -233,7 +309,7 @@ impl Stage {
             "kind": "VideoJob",
             "metadata": {
                 "name": name, "namespace": "videos", "generation": 1,
-                "uid": "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a11",
+                "uid": JOB,
                 "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
                 "labels": {"kinora.dev/origin": "upload"},
                 "annotations": {"kinora.dev/upload-id": "a-1"},
@@ -257,11 +333,39 @@ impl Stage {
     }
 
     pub(super) async fn connect(&self, hello: wire::Hello, token: &str) -> Result<Worker, Status> {
-        let address = format!("http://{}", self.address);
-        let mut client = DispatchClient::connect(address).await.unwrap();
-        let (out, messages) = mpsc::channel(10);
-        let mut worker = Worker { out, inbound: None };
-        worker.say(wire::from_worker::Message::Hello(hello)).await;
+        self.begin_with(wire::from_worker::Message::Hello(hello), token)
+            .await
+    }
+
+    /// A stream that begins with this message.
+    pub(super) async fn begin_with(
+        &self,
+        first: wire::from_worker::Message,
+        token: &str,
+    ) -> Result<Worker, Status> {
+        let (worker, messages) = Worker::new();
+        worker.say(first).await;
+        self.call(worker, messages, token).await
+    }
+
+    /// A stream on which nothing is said.
+    pub(super) async fn open(&self, token: &str) -> Result<Worker, Status> {
+        let (worker, messages) = Worker::new();
+        self.call(worker, messages, token).await
+    }
+
+    async fn call(
+        &self,
+        mut worker: Worker,
+        messages: mpsc::Receiver<wire::FromWorker>,
+        token: &str,
+    ) -> Result<Worker, Status> {
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.ca))
+            .domain_name(format!("kinora-operator.{NAMESPACE}.svc"));
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
+        let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+        let mut client = DispatchClient::new(channel);
         let mut request = Request::new(ReceiverStream::new(messages));
         let bearer = format!("Bearer {token}").parse().unwrap();
         request.metadata_mut().insert("authorization", bearer);
@@ -274,10 +378,13 @@ impl Stage {
     }
 }
 
-async fn serve(handle: CoreHandle) -> String {
+async fn serve(handle: CoreHandle, authority: &Authority) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let incoming = TcpListenerStream::new(listener);
+    let serving = authority
+        .serving(NAMESPACE, k8s_openapi::jiff::Timestamp::now())
+        .unwrap();
+    let incoming = accept::incoming(listener, &Certificates::new(&serving).unwrap()).unwrap();
     let server = tonic::transport::Server::builder().add_service(handle.dispatch);
     tokio::spawn(server.serve_with_incoming(incoming));
     address
@@ -295,6 +402,23 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
+    fn new() -> (Worker, mpsc::Receiver<wire::FromWorker>) {
+        let (out, messages) = mpsc::channel(10);
+        (Worker { out, inbound: None }, messages)
+    }
+
+    /// False once nobody listens.
+    pub(super) async fn try_say(&self, message: wire::from_worker::Message) -> bool {
+        let message = Some(message);
+        let sent = self.out.send(wire::FromWorker { message });
+        matches!(tokio::time::timeout(PATIENCE, sent).await, Ok(Ok(())))
+    }
+
+    /// Reads until the operator has ended the stream, one way or the other.
+    pub(super) async fn over(&mut self) {
+        while let Ok(Some(_)) = self.read().await {}
+    }
+
     pub(super) async fn say(&self, message: wire::from_worker::Message) {
         let message = Some(message);
         self.out.send(wire::FromWorker { message }).await.unwrap();

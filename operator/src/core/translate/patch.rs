@@ -22,6 +22,8 @@ pub(crate) struct Extras {
     pub(crate) outputs: Vec<Output>,
     /// How an attempt ended that was no success.
     pub(crate) failure: Option<FailureText>,
+    /// What the service does, as it said last; empty if it did not.
+    pub(crate) step: String,
 }
 
 /// Texts of `lastFailure`.
@@ -53,12 +55,29 @@ pub(crate) fn status_patch(
         fields.insert("poolName".into(), json!(pool));
     }
     if before.worker != after.worker || before.attempt != after.attempt {
-        let named = after.worker.and(extras.worker.as_ref());
+        let held = after.worker.is_some() || after.phase == Phase::Running;
+        let named = extras.worker.as_ref().filter(|_| held);
         let worker = named.map(|worker| {
-            let node = Some(&worker.node_name).filter(|node| !node.is_empty());
-            json!({"podName": worker.pod_name, "podUID": worker.pod_uid, "nodeName": node})
+            let known = |text: &'_ String| Some(text.clone()).filter(|text| !text.is_empty());
+            // Without a uid: the pod of the attempt has not reported yet.
+            json!({
+                "podName": worker.pod_name,
+                "podUID": known(&worker.pod_uid),
+                "nodeName": known(&worker.node_name),
+            })
         });
         fields.insert("worker".into(), json!(worker));
+    }
+    match cause {
+        Cause::Progress(percent) => {
+            let step = Some(&extras.step).filter(|step| !step.is_empty());
+            fields.insert("progress".into(), json!({"percent": percent, "step": step}));
+        }
+        // That of an earlier attempt says nothing about this one.
+        Cause::Claimed | Cause::Reclaimed(_) if before.attempt > 0 => {
+            fields.insert("progress".into(), Value::Null);
+        }
+        _ => {}
     }
     if !extras.outputs.is_empty() {
         fields.insert("outputs".into(), json!(extras.outputs));
@@ -141,6 +160,8 @@ fn failure(
         | Cause::Blocked
         | Cause::Suspension
         | Cause::Claimed
+        | Cause::Placed
+        | Cause::Progress(_)
         | Cause::Cancelled
         | Cause::Expired
         | Cause::SourceGone => return None,

@@ -22,5 +22,6 @@ pub(crate) fn policy(facts: &PoolFacts) -> PoolPolicy {
         backoff_cap: Duration::from_millis(facts.backoff_cap_ms),
         dead_letter_ttl: Duration::from_millis(facts.dead_letter_ttl_ms),
         report_progress: facts.report_progress,
+        pod_start: facts.pod_start_ms.map(Duration::from_millis),
     }
 }

@@ -1,0 +1,142 @@
+//! Pools: another autoscaler over the scale subresource, a pod for each attempt, and the HTTP form of the protocol.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kinora_crds::VideoWorkerPool;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::{Case, Context, JOB, case};
+use crate::stack::{JOBS_NAMESPACE, SERVICE_NAMESPACE};
+use crate::{jobs, wait};
+
+/// Enough for a pool's controller to react.
+const SOON: Duration = Duration::from_mins(1);
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case!(
+            "an-hpa-s-number-survives-a-git-re-apply-of-a-manifest-without-replicas",
+            external
+        ),
+        case!(
+            "a-pool-with-a-pod-for-each-attempt-makes-one-and-removes-it-over-http",
+            pod_per_attempt
+        ),
+    ]
+}
+
+fn pools(context: &Context) -> Api<VideoWorkerPool> {
+    Api::namespaced(context.stack.client.clone(), JOBS_NAMESPACE)
+}
+
+async fn apply(context: &Context, name: &str, spec: &Value) -> Result<()> {
+    let document = json!({
+        "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoWorkerPool",
+        "metadata": {"name": name, "namespace": JOBS_NAMESPACE}, "spec": spec,
+    });
+    let params = PatchParams::apply("argocd-controller").force();
+    pools(context)
+        .patch(name, &params, &Patch::Apply(&document))
+        .await
+        .with_context(|| format!("apply pool {name}"))?;
+    Ok(())
+}
+
+/// GitOps row 14: GET of /scale, an HPA-like patch, and Git's manifest applied again.
+async fn external(context: &Context) -> Result<()> {
+    let (api, name) = (pools(context), "scaled-by-others");
+    let spec = json!({
+        "service": {"endpoint": format!("http://reference-service.{SERVICE_NAMESPACE}.svc:50051"), "outputs": ["video"]},
+        "scaling": {"mode": "External", "maxReplicas": 3, "drainSeconds": 5},
+    });
+    apply(context, name, &spec).await?;
+    let scale = api.get_scale(name).await.context("GET of /scale")?;
+    let asked = scale.spec.and_then(|spec| spec.replicas);
+    ensure!(
+        asked == Some(1),
+        "replicas without a word in Git: {asked:?}"
+    );
+
+    let patch = Patch::Merge(json!({"spec": {"replicas": 2}}));
+    api.patch_scale(name, &PatchParams::default(), &patch)
+        .await
+        .context("patch /scale as an HPA does")?;
+    apply(context, name, &spec).await?;
+    wait::until("two workers to be asked for", SOON, || async {
+        let pool = api.get(name).await?;
+        ensure!(
+            pool.spec.replicas == Some(2),
+            "Git took the number back: {:?}",
+            pool.spec.replicas
+        );
+        let desired = pool.status.and_then(|status| status.desired_replicas);
+        Ok((desired == Some(2)).then_some(()))
+    })
+    .await?;
+    let scale = api.get_scale(name).await?;
+    let selector = scale.status.and_then(|status| status.selector);
+    ensure!(
+        selector.as_deref().is_some_and(|s| s.contains(name)),
+        "an HPA finds no pods by {selector:?}"
+    );
+    api.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+async fn pod_per_attempt(context: &Context) -> Result<()> {
+    let (stack, name) = (&context.stack, "films");
+    let spec = json!({
+        "execution": "PodPerAttempt",
+        "service": {
+            "protocol": "Http",
+            "endpoint": format!("http://reference-service.{SERVICE_NAMESPACE}.svc:8082/process"),
+            "outputs": ["video"], "timeoutSeconds": 120,
+        },
+        "scaling": {"maxReplicas": 2, "drainSeconds": 5},
+        "retry": {"baseSeconds": 1, "maxSeconds": 2},
+    });
+    apply(context, name, &spec).await?;
+    let key = format!("imports/{JOBS_NAMESPACE}/film.mp4");
+    stack
+        .store()
+        .await?
+        .put(
+            &key,
+            context.bikes()?,
+            kinora_storage::PutOptions::default(),
+        )
+        .await
+        .context("store the source")?;
+    let job = json!({
+        "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
+        "metadata": {"name": "film", "namespace": JOBS_NAMESPACE},
+        "spec": {"source": {"key": key}, "poolRef": {"name": name}},
+    });
+    stack.apply(&[job])?;
+    let job = jobs::until_state(stack, "film", "Succeeded", JOB).await?;
+    let status = jobs::status(&job);
+    let worker = status.worker.context("no worker in the status")?;
+    ensure!(
+        worker.pod_name == format!("film-a{}", status.attempt),
+        "{worker:?}"
+    );
+    let pods: Api<Pod> = Api::namespaced(stack.client.clone(), JOBS_NAMESPACE);
+    wait::until("the attempt's pod to go", SOON, || async {
+        Ok(pods
+            .get_opt(&worker.pod_name)
+            .await?
+            .is_none()
+            .then_some(()))
+    })
+    .await?;
+    jobs::api(stack)
+        .delete("film", &DeleteParams::default())
+        .await?;
+    pools(context)
+        .delete(name, &DeleteParams::default())
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Calls about the pods of attempts.
+
+use kinora_engine::{Token, Uid};
+
+use super::{Actor, Outcome, RENEW_DEADLINE};
+use crate::core::attempt_pods::outcome;
+use crate::core::seams::{AttemptPod, Made};
+use crate::ports::{PodAddress, PoolKey};
+
+impl Actor {
+    /// Makes the pod of an attempt, unless somebody else may lead by now.
+    pub(crate) fn make_pod(&self, job: Uid, token: Token, of: AttemptPod, pool: PoolKey) {
+        let actor = self.clone();
+        self.spawn(job, token, async move {
+            let name = of.job_name.clone();
+            let _permit = actor.writes.acquire().await;
+            let made = if actor.renewed.borrow().elapsed() >= RENEW_DEADLINE {
+                Made::NotSent
+            } else {
+                actor.pods.make(of, pool).await
+            };
+            outcome(made, &name)
+        });
+    }
+
+    /// Looks for the pod of an attempt.
+    pub(crate) fn find_pod(&self, job: Uid, token: Token, of: AttemptPod) {
+        let actor = self.clone();
+        self.spawn(job, token, async move {
+            let name = of.job_name.clone();
+            let found: Outcome = outcome(actor.pods.find(of).await, &name);
+            found
+        });
+    }
+
+    /// Removes the pod of an attempt; the watch shows whether it is gone.
+    pub(crate) fn remove_pod(&self, pod: PodAddress) {
+        let actor = self.clone();
+        tokio::spawn(async move {
+            let _permit = actor.writes.acquire().await;
+            actor.pods.remove(pod.namespace, pod.name, pod.uid).await;
+        });
+    }
+}

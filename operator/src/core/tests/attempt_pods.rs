@@ -1,0 +1,59 @@
+//! Pods of attempts from end to end: claim, pod, Hello, lease, outcome, removal.
+
+use kinora_protocol::dispatch as wire;
+use serde_json::json;
+use wire::to_worker::Message;
+
+use super::stage::{ATTEMPT_POD, Stage, worker_hello};
+use crate::core::seams::Made;
+
+async fn stage() -> Stage {
+    Stage::leading_with(|pool| pool.pod_start_ms = Some(600_000)).await
+}
+
+#[tokio::test]
+async fn a_pod_is_made_after_its_claim_gets_the_lease_at_its_hello_and_goes_after_its_outcome() {
+    let stage = stage().await;
+    stage.create("vj-a-1");
+    stage
+        .until("the pod is made", |s| s.pods.asked() == ["make vj-a-1/1"])
+        .await;
+    let status = stage.api.object("vj-a-1").unwrap()["status"].clone();
+    assert_eq!(status["state"], "Running");
+    assert_eq!(status["worker"], json!({"podName": "vj-a-1-a1"}));
+
+    let mut worker = stage.connect(worker_hello(), "attempt").await.unwrap();
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    let status = stage.api.object("vj-a-1").unwrap()["status"].clone();
+    assert_eq!(status["worker"]["podUID"], ATTEMPT_POD);
+    assert_eq!(status["attempt"], 1);
+
+    let done = wire::Outcome {
+        attempt: lease.attempt,
+        fact: Some(wire::outcome::Fact::Succeeded(wire::Succeeded::default())),
+        ..wire::Outcome::default()
+    };
+    worker.say(wire::from_worker::Message::Outcome(done)).await;
+    assert!(matches!(worker.next().await, Message::Ack(_)));
+    let gone = format!("remove videos/vj-a-1-a1 {ATTEMPT_POD}");
+    stage
+        .until("the pod is removed", |s| s.pods.asked().contains(&gone))
+        .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_be_made_leaves_the_job_waiting_and_uncharged() {
+    let stage = stage().await;
+    stage.pods.answer(Made::No("over quota".to_owned()));
+    stage.create("vj-a-1");
+    stage
+        .until("the job waits", |s| {
+            let status = s.api.object("vj-a-1").unwrap()["status"].clone();
+            status["state"] == "Backoff"
+                && status["failures"].is_null()
+                && status["lastFailure"]["reason"] == "PodNotStarted"
+        })
+        .await;
+}

@@ -1,0 +1,144 @@
+//! TLS connections of workers: each handshake uses the certificate that is current then; many at once, each with a limit.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::Stream;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Serving, TlsError};
+
+/// A peer that does not get through its handshake in this time is no worker.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handshakes at once; more wait in the listener's backlog.
+const HANDSHAKES: usize = 256;
+/// After a failed accept (no file descriptors, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The certificate that is served, replaceable at any time.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    current: Arc<RwLock<Arc<CertifiedKey>>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Certificates {
+    /// Serves this one.
+    ///
+    /// # Errors
+    /// [`TlsError::Serve`], [`TlsError::Damaged`].
+    pub fn new(serving: &Serving) -> Result<Certificates, TlsError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = certified(serving, &provider)?;
+        Ok(Certificates {
+            current: Arc::new(RwLock::new(Arc::new(key))),
+            provider,
+        })
+    }
+
+    /// Serves this one from the next handshake on; streams that are open stay.
+    ///
+    /// # Errors
+    /// [`TlsError::Serve`], [`TlsError::Damaged`]; then the old one stays.
+    pub fn replace(&self, serving: &Serving) -> Result<(), TlsError> {
+        let key = Arc::new(certified(serving, &self.provider)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = key;
+        Ok(())
+    }
+
+    /// A server configuration that follows the replacements. HTTP/2 only.
+    ///
+    /// # Errors
+    /// [`TlsError::Serve`].
+    pub fn config(&self) -> Result<ServerConfig, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(
+            self.current
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
+    }
+}
+
+fn certified(serving: &Serving, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let damaged = |_| TlsError::Damaged {
+        what: "the serving certificate is not PEM",
+    };
+    let chain = CertificateDer::pem_slice_iter(serving.certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(damaged)?;
+    let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).map_err(damaged)?;
+    Ok(CertifiedKey::from_der(chain, key, provider)?)
+}
+
+/// Connections that are through their handshake.
+///
+/// # Errors
+/// [`TlsError::Serve`].
+pub fn incoming(
+    listener: TcpListener,
+    certificates: &Certificates,
+) -> Result<impl Stream<Item = std::io::Result<TlsStream<TcpStream>>> + use<>, TlsError> {
+    let acceptor = TlsAcceptor::from(Arc::new(certificates.config()?));
+    let (out, connections) = mpsc::channel(HANDSHAKES);
+    tokio::spawn(accept(listener, acceptor, out));
+    Ok(ReceiverStream::new(connections))
+}
+
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    out: mpsc::Sender<std::io::Result<TlsStream<TcpStream>>>,
+) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(permit) = handshakes.clone().acquire_owned().await else {
+            return;
+        };
+        let tcp = tokio::select! {
+            tcp = listener.accept() => tcp,
+            () = out.closed() => return,
+        };
+        let tcp = match tcp {
+            Ok((tcp, _)) => tcp,
+            Err(error) => {
+                tracing::warn!(%error, "accept a worker's connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (acceptor, out) = (acceptor.clone(), out.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _ = tcp.set_nodelay(true);
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
+                Ok(Ok(stream)) => {
+                    let _ = out.send(Ok(stream)).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+                Err(_) => tracing::debug!("a handshake took too long"),
+            }
+        });
+    }
+}
