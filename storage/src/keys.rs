@@ -19,6 +19,8 @@ pub const RECORDS: &str = "records/";
 pub const USERS: &str = "users/";
 /// What processing made.
 pub const OUTPUTS: &str = "outputs/";
+/// Wishes to erase.
+pub const ERASURES: &str = "erase/";
 /// Where the self-test works.
 pub const SELF_TEST: &str = "control/selftest/";
 
@@ -148,6 +150,18 @@ pub fn quota(owner_hash: &str, day: Day, replica: &str) -> String {
 #[must_use]
 pub fn hold(id: &str) -> String {
     format!("holds/{id}")
+}
+
+/// The wish to erase a video.
+#[must_use]
+pub fn erasure(id: &UploadId) -> String {
+    format!("{ERASURES}{}/{id}", id.hh())
+}
+
+/// A line of the audit trail of erasures: written once, in the order of time within a day.
+#[must_use]
+pub fn erase_audit(day: Day, unix_ms: i64, id: &UploadId, nonce: u32) -> String {
+    format!("audit/erase/{day}/{unix_ms:013}-{id}-{nonce:08x}")
 }
 
 /// What the leader of a cell last saw of its control plane.

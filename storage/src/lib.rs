@@ -24,6 +24,7 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod types;
+pub mod versions;
 mod write;
 
 pub use args::StoreArgs;

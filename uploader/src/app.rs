@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::budget::Budget;
+use crate::erase::ErasePolicy;
 use crate::hints::Hints;
 use crate::http::videos::wait::Waits;
 use crate::janitor::Janitor;
@@ -35,6 +36,8 @@ pub struct App {
     pub limits: Limits,
     /// What may be asked for.
     pub profiles: Profiles,
+    /// What is done with wishes to erase.
+    pub erase: ErasePolicy,
     /// Base of absolute Locations.
     pub public_url: Option<String>,
     /// Who writes here.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use kinora_storage::StoreArgs;
 
+use crate::erase::ErasePolicy;
+
 /// Who is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AuthMode {
@@ -84,6 +86,10 @@ pub struct Args {
     /// Public base URL of this server for absolute Locations [default: path only].
     #[arg(long, env = "KINORA_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
+
+    /// What is done with wishes to erase a video: carried out, kept for later, or refused.
+    #[arg(long, env = "KINORA_ERASE", value_enum, default_value = "defer")]
+    pub erase: ErasePolicy,
 
     /// Seconds between two sweeps of the outbox, jittered.
     #[arg(long, env = "KINORA_SWEEP_INTERVAL_SECONDS", default_value_t = 30, value_name = "SECONDS",

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod budget;
 pub mod documents;
 pub mod drive;
+pub mod erase;
 pub mod hints;
 pub mod http;
 pub mod janitor;

@@ -205,6 +205,7 @@ pub fn app(
         auth,
         limits,
         profiles,
+        erase: args.erase,
         public_url: args.public_url.clone(),
         writers: Writers::default(),
         hints: Hints::default(),

@@ -2,6 +2,7 @@
 //! that were left whole, expires what nobody goes on with. All replicas do the same work in random
 //! order; every step is idempotent.
 
+mod erasures;
 mod idem;
 mod outbox;
 mod states;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use kinora_upload_engine::finish::SWEEP_AFTER_MS;
 
+pub use erasures::{SweptErasures, sweep_erasures};
 pub use idem::sweep_idem;
 pub use outbox::{Swept, sweep_outbox};
 pub use states::{Ages, SweptStates, sweep_states};
@@ -37,6 +39,7 @@ pub async fn run(app: Arc<App>, every: Duration) {
         } else {
             SweepEnd::Done
         });
+        erasures::pass(&app).await;
         states_in = states_in.saturating_sub(pause);
         if states_in.is_zero() {
             sweep_states(&app, Ages::default()).await;

@@ -170,7 +170,7 @@ async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Se
             None => return Ok(Settled::Create(id)),
             Some(found) if !found.is_for(who) => return Err(Problem::not_found()),
             Some(Found {
-                what: What::Ended(_),
+                what: What::Ended(_) | What::Erased,
                 ..
             }) => true,
             Some(Found {

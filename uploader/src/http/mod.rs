@@ -45,6 +45,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/videos", any(all_videos))
         .route("/v1/uploads/{id}/token", any(token::one_token))
         .route("/v1/videos/{id}", any(one_video))
+        .route("/v1/videos/{id}/erase", any(erase))
         .route(
             "/v1/openapi.json",
             get(openapi::serve).fallback(|| async {
@@ -163,6 +164,21 @@ async fn one_video(State(app): State<Arc<App>>, id: PathId, request: Request) ->
         _ => Err(Problem::not_allowed(
             "GET, HEAD, DELETE, OPTIONS",
             "A video knows GET and DELETE.",
+        )),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn erase(State(app): State<Arc<App>>, id: PathId, request: Request) -> Response {
+    let answer = match (meant(&request), parse_id(id)) {
+        (Method::POST, Ok(id)) => videos::erase(&app, &id, request).await,
+        (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
+        (Method::POST, Err(problem)) => {
+            no_such(&app, request.headers(), Action::Erase, problem).await
+        }
+        _ => Err(Problem::not_allowed(
+            "POST, OPTIONS",
+            "The wish to erase a video is sent with POST.",
         )),
     };
     answer.unwrap_or_else(IntoResponse::into_response)

@@ -124,7 +124,7 @@ pub(crate) struct World {
     pub(crate) jobs: Arc<FakeJobs>,
     pub(crate) http: reqwest::Client,
     cell: Cell,
-    args: Args,
+    pub(crate) args: Args,
     keys: tempfile::TempDir,
 }
 

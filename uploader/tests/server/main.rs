@@ -9,6 +9,7 @@
 
 mod batches;
 mod cancelling;
+mod erasing;
 mod finishing;
 mod harness;
 mod keyed;

@@ -16,6 +16,7 @@ use utoipa::{OpenApi, ToSchema, openapi};
 use super::batches::{Batch, BatchAnswer, BatchItem, BatchResult};
 use super::problem::Kind;
 use super::token::IssuedToken;
+use super::videos::erase::{EraseRequest, ErasureAnswer, ErasureState};
 use super::videos::list::Page;
 use super::videos::view::{Video, VideoOutput, VideoState, VideoTimes};
 
@@ -73,6 +74,9 @@ pub struct Taken {
         BatchAnswer,
         BatchResult,
         IssuedToken,
+        EraseRequest,
+        ErasureAnswer,
+        ErasureState,
     ))
 )]
 struct Schemas;

@@ -10,7 +10,7 @@ use crate::http::videos::view::VideoState;
 const TAG: &str = "videos";
 
 pub(super) fn all() -> Vec<Op> {
-    vec![status(), cancel(), list(), batch()]
+    vec![status(), cancel(), erase(), list(), batch()]
 }
 
 fn status() -> Op {
@@ -43,6 +43,7 @@ fn status() -> Op {
                 Kind::BadRequest,
                 Kind::NotFound,
                 Kind::Gone,
+                Kind::Erased,
                 Kind::TooManyWaiters,
             ],
         ],
@@ -63,6 +64,34 @@ fn cancel() -> Op {
         problems: vec![
             ALWAYS,
             &[Kind::NotFound, Kind::Final, Kind::Gone, Kind::Rejected],
+        ],
+        open: false,
+    }
+}
+
+fn erase() -> Op {
+    Op {
+        path: "/v1/videos/{id}/erase",
+        method: HttpMethod::Post,
+        id: "eraseVideo",
+        tag: TAG,
+        about: "Erases a video for good, by the policy of the installation; needs the scope kinora:erase.",
+        parameters: vec![id()],
+        body: Some(json_body("EraseRequest")),
+        answers: vec![
+            Answer::new(200, "It is erased.").json("ErasureAnswer"),
+            Answer::new(202, "The wish is stored.").json("ErasureAnswer"),
+        ],
+        problems: vec![
+            ALWAYS,
+            &[
+                Kind::BadRequest,
+                Kind::EraseRefused,
+                Kind::NotFound,
+                Kind::Held,
+                Kind::TooLarge,
+                Kind::ContentType,
+            ],
         ],
         open: false,
     }

@@ -51,6 +51,8 @@ kinds! {
     Unauthenticated, UNAUTHORIZED, "unauthenticated", "Who are you?";
     /// The credentials are good, but lack the scope that the detail names.
     MissingScope, FORBIDDEN, "missing-scope", "The key may not do this";
+    /// The policy of this installation keeps videos for as long as their retention says.
+    EraseRefused, FORBIDDEN, "erase-refused", "Videos are not erased here";
     /// Unknown, or somebody else's.
     NotFound, NOT_FOUND, "not-found", "There is no such thing";
     /// `Allow` names the methods that fit.
@@ -63,8 +65,12 @@ kinds! {
     Superseded, CONFLICT, "superseded", "Another request took the upload over";
     /// The same upload was sent with two contents.
     ContentConflict, CONFLICT, "content-conflict", "Other bytes were stored for this upload";
+    /// An administrator holds the video: it cannot be erased before the hold is removed.
+    Held, CONFLICT, "held", "The video is held";
     /// Too late to cancel.
     Final, CONFLICT, "final", "The video is at its end";
+    /// The video was erased for good.
+    Erased, GONE, "erased", "The video was erased";
     /// Terminated, expired, or refused.
     Gone, GONE, "gone", "The upload is over";
     /// `Tus-Resumable: 1.0.0` is missing or names another version.

@@ -11,8 +11,9 @@ use kinora_upload_engine::{Phase, Principal, State};
 
 use super::view::{VideoState, View};
 use crate::drive::Driver;
+use crate::erase::is_tombstone;
 use crate::http::answers::may;
-use crate::http::problem::Problem;
+use crate::http::problem::{Kind, Problem};
 
 /// What is known under an id.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub(in crate::http) enum What {
     Video(Box<View>),
     /// An upload that ended without a video, and why.
     Ended(String),
+    /// A video that was erased.
+    Erased,
 }
 
 impl Found {
@@ -43,7 +46,8 @@ impl Found {
     pub(in crate::http) fn is_for(&self, who: &Principal) -> bool {
         match &self.owner {
             Some(owner) => may(who, owner, &self.tenant),
-            None => false,
+            // Of an erased video only the tenant is known.
+            None => who.tenant_wide && who.tenant == self.tenant,
         }
     }
 
@@ -51,7 +55,7 @@ impl Found {
     pub(in crate::http) fn is_final(&self) -> bool {
         match &self.what {
             What::Video(view) => view.video.state.is_final(),
-            What::Ended(_) => true,
+            What::Ended(_) | What::Erased => true,
         }
     }
 
@@ -59,7 +63,7 @@ impl Found {
     pub(in crate::http) fn tag(&self) -> Option<String> {
         match &self.what {
             What::Video(view) => Some(view.tag()),
-            What::Ended(_) => None,
+            What::Ended(_) | What::Erased => None,
         }
     }
 
@@ -73,6 +77,10 @@ impl Found {
             What::Ended(why) => Err(Problem::gone(format!(
                 "The upload has ended ({why}). Create a new one."
             ))),
+            What::Erased => Err(Problem::new(
+                Kind::Erased,
+                "It was erased on request, with all that was made of it.",
+            )),
         }
     }
 }
@@ -158,6 +166,13 @@ async fn of_active(driver: &Driver, active: Active) -> Result<Found, Problem> {
 
 /// A dead letter may live again, before or after its decision does.
 async fn of_record(driver: &Driver, record: &Record) -> Found {
+    if is_tombstone(record) {
+        return Found {
+            owner: None,
+            tenant: record.tenant.clone(),
+            what: What::Erased,
+        };
+    }
     let mut view = View::of_record(&driver.id, record);
     if record.dead_lettered
         && let Ok(Some(job)) = job(driver).await

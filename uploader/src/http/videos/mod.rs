@@ -1,6 +1,7 @@
 //! `/v1/videos`: where videos stand, and the wish that one ends.
 
 mod cancel;
+pub mod erase;
 pub(super) mod find;
 pub mod list;
 pub mod view;
@@ -14,6 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use kinora_storage::UploadId;
 
 pub(super) use cancel::{cancel, request_cancel};
+pub(super) use erase::erase;
 use find::find;
 pub(super) use list::list;
 use wait::{Wait, wait};
