@@ -157,13 +157,13 @@ impl Parts {
         let (pod_events_in, pod_events) = mpsc::channel(QUEUE);
         let (pool_events_in, pool_events) = mpsc::channel(QUEUE);
         let (commands_in, commands) = mpsc::channel(QUEUE);
-        let (pods, pod_watch) = pods::new(self.client.clone(), pod_events_in);
+        let maker = Maker::new(&keeper.attempt_key());
+        let (pods, pod_watch) = pods::new(self.client.clone(), maker.clone(), pod_events_in);
         let (caches, watches) = pools::watches(
             &self.client,
             self.args.reserved_secrets.clone(),
             pool_events_in,
         );
-        let maker = Maker::new(&keeper.attempt_key());
         let authenticate = TokenAuth::new(
             self.client.clone(),
             pods.clone(),

@@ -195,6 +195,27 @@ async fn a_rotated_token_is_used_at_the_next_connect() {
     assert_eq!(operator.asked.lock().unwrap()[1], "Bearer token-2");
 }
 
+/// covers: F59
+#[tokio::test]
+async fn a_ca_that_was_added_to_the_file_is_trusted_at_the_next_connect() {
+    let (old, mut new) = (FakeOperator::start().await, FakeOperator::start().await);
+    let service = FakeService::start().await;
+    // The replica that leads already serves a certificate of the new CA.
+    old.follow(new.address);
+    let _worker = start(config(&old, &service.endpoint()));
+    soon("a second visit", async {
+        while old.asked.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(new.asked.lock().unwrap().is_empty(), "not trusted yet");
+    let file = |of: &FakeOperator| of.dir.path().join("ca.crt");
+    let both = [file(&old), file(&new)].map(|path| std::fs::read_to_string(path).unwrap());
+    std::fs::write(file(&old), both.concat()).unwrap();
+    new.stream().await;
+}
+
 /// covers: S13
 #[tokio::test]
 async fn an_operator_with_another_ca_is_not_spoken_to() {

@@ -57,7 +57,7 @@ async fn auth(pods: Value) -> TokenAuth {
     tokio::spawn(async move { axum::serve(listener, app).await });
     let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
     let (events, _) = mpsc::channel(1);
-    let (index, _) = pods::new(client.clone(), events);
+    let (index, _) = pods::new(client.clone(), Maker::new(&KEY), events);
     let (store, mut writer) = reflector::store();
     let pool: VideoWorkerPool = serde_json::from_value(json!({
         "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoWorkerPool",

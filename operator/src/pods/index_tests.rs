@@ -169,3 +169,73 @@ fn a_pool_sees_only_its_own_pods() {
         .collect();
     assert_eq!(own, ["u1"]);
 }
+
+fn of_attempt() -> Value {
+    json!({
+        "metadata": {
+            "name": "clip-a2",
+            "labels": {"kinora.dev/job-uid": "j", "kinora.dev/attempt": "2"},
+            "annotations": {"kinora.dev/attempt-proof": "00"},
+            "ownerReferences": [{
+                "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob", "name": "clip", "uid": "j", "controller": true,
+            }],
+        },
+    })
+}
+
+#[test]
+fn the_pod_of_an_attempt_is_told_once_and_its_end_as_any_other_s() {
+    let mut index = PodIndex::default();
+    let told = PodEvent::Attempt {
+        pod: PodAddress {
+            namespace: "videos".to_owned(),
+            name: "clip-a2".to_owned(),
+            uid: "u1".to_owned(),
+        },
+        of: AttemptKey {
+            job_uid: "j".to_owned(),
+            attempt: 2,
+        },
+    };
+    assert_eq!(index.apply(&pod(&of_attempt())), [told]);
+    assert_eq!(index.apply(&pod(&of_attempt())), []);
+    assert_eq!(index.remove("u1"), [gone(false)]);
+}
+
+#[test]
+fn labels_owner_and_name_of_an_attempt_s_pod_must_agree() {
+    let owner = |change: &Value| {
+        let mut owner = of_attempt()["metadata"]["ownerReferences"][0].clone();
+        merge(&mut owner, change);
+        json!({"metadata": {"ownerReferences": [owner]}})
+    };
+    let table = [
+        ("another name", json!({"metadata": {"name": "clip-a3"}})),
+        (
+            "another attempt",
+            json!({"metadata": {"labels": {"kinora.dev/attempt": "3"}}}),
+        ),
+        (
+            "no number",
+            json!({"metadata": {"labels": {"kinora.dev/attempt": "two"}}}),
+        ),
+        (
+            "another job",
+            json!({"metadata": {"labels": {"kinora.dev/job-uid": "k"}}}),
+        ),
+        ("an owner of another kind", owner(&json!({"kind": "Job"}))),
+        (
+            "an owner of another group",
+            owner(&json!({"apiVersion": "batch/v1"})),
+        ),
+        (
+            "an owner that does not control it",
+            owner(&json!({"controller": false})),
+        ),
+    ];
+    for (name, change) in table {
+        let pod = pod(&with(of_attempt(), &change));
+        assert_eq!(attempt_of(&pod), None, "{name}");
+    }
+    assert!(attempt_of(&pod(&of_attempt())).is_some());
+}

@@ -14,6 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch_stream};
 use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 
+use self::attempt::Maker;
 pub use self::index::{Owner, PodFacts, PodIndex};
 use crate::ports::PodEvent;
 
@@ -30,12 +31,14 @@ pub struct Pods {
 /// The writing end; see [`run`].
 pub struct PodWatch {
     pods: Pods,
+    maker: Maker,
     changes: watch::Sender<u64>,
     events: mpsc::Sender<PodEvent>,
 }
 
-/// An empty index and the watch that shall fill it.
-pub fn new(client: Client, events: mpsc::Sender<PodEvent>) -> (Pods, PodWatch) {
+/// An empty index and the watch that shall fill it. `maker` knows the pods of attempts that the operator made; of others
+/// that look like them the core hears nothing.
+pub fn new(client: Client, maker: Maker, events: mpsc::Sender<PodEvent>) -> (Pods, PodWatch) {
     let (sender, changes) = watch::channel(0);
     let pods = Pods {
         client,
@@ -44,6 +47,7 @@ pub fn new(client: Client, events: mpsc::Sender<PodEvent>) -> (Pods, PodWatch) {
     };
     let watch = PodWatch {
         pods: pods.clone(),
+        maker,
         changes: sender,
         events,
     };
@@ -130,7 +134,13 @@ impl PodWatch {
                     index.begin();
                     Vec::new()
                 }
-                Event::InitApply(pod) | Event::Apply(pod) => index.apply(&pod),
+                Event::InitApply(pod) | Event::Apply(pod) => {
+                    let ours = index::attempt_of(&pod)
+                        .is_some_and(|said| self.maker.made(&said.of, &said.proof));
+                    let mut events = index.apply(&pod);
+                    events.retain(|event| ours || !matches!(event, PodEvent::Attempt { .. }));
+                    events
+                }
                 Event::InitDone => index.finish(),
                 Event::Delete(pod) => pod
                     .metadata

@@ -400,3 +400,35 @@ fn a_pool_with_a_pod_for_each_attempt_has_no_deployment_and_counts_its_pods() {
     assert_eq!(counts, (Some(1), Some(1), Some(1)));
     world.quiet();
 }
+
+#[test]
+fn a_pool_that_changes_to_a_pod_for_each_attempt_drains_its_workers_first() {
+    let mut world = World::new(&json!({}));
+    world.backlog(2);
+    world.pass();
+    assert_eq!(world.replicas(), Some(2));
+    let mut changed = world.observed.pool.as_ref().clone();
+    changed.spec = pool(&json!({"execution": "PodPerAttempt"})).spec;
+    world.observed.pool = Arc::new(changed);
+    let busy = WorkerLoad {
+        pod_name: "w-1".to_owned(),
+        slots: 1,
+        busy: 1,
+        cordoned: false,
+    };
+    let mut leased = attempt_pod(true);
+    leased.attempt = None;
+    world.observed.pods = vec![leased];
+    world.observed.backlog = Some(PoolBacklog {
+        running: 1,
+        unfinished: 1,
+        workers: [("u1".to_owned(), busy)].into(),
+        ..PoolBacklog::default()
+    });
+    // The window of a scale-down, and then some.
+    for _ in 0..40 {
+        world.now += Duration::from_secs(30);
+        world.pass();
+    }
+    assert_eq!(world.replicas(), Some(1), "a busy worker is never cut");
+}
