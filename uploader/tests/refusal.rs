@@ -1,4 +1,5 @@
-//! The binary against a store whose conditional writes are none: SeaweedFS behind a proxy that hides the conditions.
+//! The binary against stores whose conditional writes are none: SeaweedFS behind a proxy that hides the conditions, and
+//! the fake S3 that looks at them first and writes later.
 
 #![allow(
     clippy::panic,
@@ -7,14 +8,19 @@
     reason = "a failed expectation is the test's finding"
 )]
 
+#[allow(dead_code, reason = "shared with the tests of concurrency")]
+#[path = "support/process.rs"]
+mod process;
+
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::time::Duration;
 
+use kinora_fake_s3::{Behaviour, FakeS3};
+use kinora_storage::StoreArgs;
 use kinora_storage::testing::Weed;
+use process::{BEARER, Config, FakeKubernetes, Uploader, free};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
 
 /// Header names and what the store sees in their place; of equal length, so that the stream keeps its framing.
 const HIDDEN: [(&[u8], &[u8]); 2] = [
@@ -73,36 +79,43 @@ async fn several_replicas_on_a_store_without_atomic_conditions_are_refused_at_st
         .parse()
         .unwrap();
     let proxy = unconditional(target).await;
-    let keys = tempfile::tempdir().unwrap();
-    let key = r#"{"sha256":"00","tenant":"t","scopes":["kinora:upload"]}"#;
-    std::fs::write(
-        keys.path().join("phone"),
-        key.replace("00", &"0".repeat(64)),
-    )
-    .unwrap();
-    let kubeconfig = keys.path().join(".kubeconfig");
-    std::fs::write(&kubeconfig, KUBECONFIG).unwrap();
+    let args = StoreArgs::new(
+        format!("http://{proxy}"),
+        weed.args().store_bucket,
+        weed.credentials_dir(),
+    );
+    is_refused(&args).await;
+}
 
-    let uploader = Command::new(env!("CARGO_BIN_EXE_kinora-uploader"))
-        .env("KUBECONFIG", &kubeconfig)
-        .args([
-            "--jobs-namespace=videos",
-            "--listen=127.0.0.1:0",
-            "--replicas=2",
-        ])
-        .arg(format!("--store-endpoint=http://{proxy}"))
-        .arg(format!("--store-bucket={}", weed.args().store_bucket))
-        .arg(format!(
-            "--store-credentials-dir={}",
-            weed.credentials_dir().display()
-        ))
-        .arg(format!("--api-keys-dir={}", keys.path().display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+/// covers: F13
+#[tokio::test]
+async fn a_store_that_looks_and_then_writes_may_have_one_replica_and_no_more() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let fake = FakeS3::start(Behaviour::not_atomic()).unwrap();
+    let args = StoreArgs::new(
+        fake.endpoint(),
+        kinora_fake_s3::BUCKET,
+        fake.credentials_dir(),
+    );
+    is_refused(&args).await;
+
+    let kubernetes = FakeKubernetes::start().await;
+    let config = Config::new(Some(&kubernetes));
+    let flags = ["--replicas=2", "--single-replica"];
+    let uploader = Uploader::start(&config, &args, &flags).await;
+    let http = reqwest::Client::new();
+    let url = format!("http://{}/v1/uploads", uploader.address);
+    let request = http.post(url).bearer_auth(BEARER).body("no video");
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 415, "it serves");
+    assert!(kubernetes.names().is_empty(), "and looks at what it gets");
+}
+
+/// The binary with two replicas on this store says why not, and what to do.
+async fn is_refused(store: &StoreArgs) {
+    let config = Config::new(None);
+    let mut command = config.uploader(store, free());
+    let uploader = command.arg("--replicas=2").spawn().unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(90), uploader.wait_with_output());
     let output = ended.await.expect("it went on running").unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -110,8 +123,3 @@ async fn several_replicas_on_a_store_without_atomic_conditions_are_refused_at_st
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("--single-replica"), "{said}");
 }
-
-/// Nobody listens there; the refusal comes first.
-const KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
-  "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
-  "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "users": [{"name": "u", "user": {}}]}"#;

@@ -1,5 +1,5 @@
-//! The store's time, which tests move: the `Date` of answers and the Last-Modified of objects. Signatures are checked
-//! by the real time, so that a store with a wrong clock still answers.
+//! The store's time, which tests move: the `Date` of answers and the Last-Modified of objects. Signatures of
+//! any time are good, so that a store with a wrong clock still answers.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

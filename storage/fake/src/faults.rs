@@ -43,6 +43,7 @@ pub struct Rule {
     word: String,
     skip: usize,
     times: usize,
+    percent: u64,
     fault: Fault,
     seen: usize,
 }
@@ -56,6 +57,7 @@ impl Rule {
             word: String::new(),
             skip: 0,
             times: usize::MAX,
+            percent: 100,
             fault,
             seen: 0,
         }
@@ -97,13 +99,29 @@ impl Rule {
         self
     }
 
+    /// Of the calls that are left, only so many in a hundred; the same ones in every run.
+    #[must_use]
+    pub fn percent(mut self, percent: u64) -> Self {
+        self.percent = percent;
+        self
+    }
+
     fn strikes(&mut self, op: Op, key: &str) -> bool {
         if self.op.is_some_and(|wanted| wanted != op) || !key.contains(&self.word) {
             return false;
         }
         self.seen += 1;
-        self.seen > self.skip && self.seen - self.skip <= self.times
+        let turn = self.seen.saturating_sub(self.skip);
+        (1..=self.times).contains(&turn) && dice(turn as u64) % 100 < self.percent
     }
+}
+
+/// A number that looks random (splitmix64).
+fn dice(n: u64) -> u64 {
+    let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// The rules in force; the first that strikes decides a call.
@@ -167,8 +185,10 @@ mod tests {
         for (name, op, key, want) in table {
             assert_eq!(faults.of(op, key), want, "{name}");
         }
-        faults.add(Rule::any(Fault::LostAnswer));
-        assert_eq!(faults.of(Op::List, ""), Some(Fault::LostAnswer));
+        faults.add(Rule::on(Op::List, Fault::LostAnswer).percent(30));
+        let struck = (0..1000).filter(|_| faults.of(Op::List, "").is_some());
+        let struck = struck.count();
+        assert!((250..350).contains(&struck), "{struck} of 1000");
         faults.clear();
         assert_eq!(faults.of(Op::List, ""), None);
     }

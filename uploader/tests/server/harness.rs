@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use kinora_crds::VideoJob;
 use kinora_storage::documents::{Document, decode, encode};
 use kinora_storage::testing::Weed;
-use kinora_storage::{Cell, PutOptions, Store, UploadId, keys};
+use kinora_storage::{Cell, PutOptions, Store, StoreArgs, UploadId, keys};
 use kinora_uploader::app::App;
 use kinora_uploader::args::Args;
 use kinora_uploader::auth::{Auth, Keys};
@@ -131,10 +131,15 @@ pub(crate) struct World {
 impl World {
     /// Each test has a cell of its own, so that sweeps and ids do not meet.
     pub(crate) async fn new(cell: &str) -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let weed = WEED
             .get_or_init(|| async { Weed::start().await.unwrap() })
             .await;
+        Self::on(cell, weed.args()).await
+    }
+
+    /// A world on any store.
+    pub(crate) async fn on(cell: &str, store_args: StoreArgs) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let keys = tempfile::tempdir().unwrap();
         let sha256 = hex::encode(Sha256::digest(b"secret"));
         for (id, scope) in [
@@ -145,19 +150,18 @@ impl World {
             let json = serde_json::json!({"sha256": sha256, "tenant": "acme", "scopes": [scope]});
             std::fs::write(keys.path().join(id), json.to_string()).unwrap();
         }
-        let store = weed.store().unwrap();
+        let store = Store::new(&store_args).unwrap();
         store.head("control/absent").await.unwrap();
-        let store_args = weed.args();
-        let args = Args::parse_from([
-            "kinora-uploader",
-            "--jobs-namespace=videos",
-            &format!("--store-endpoint={}", store_args.store_endpoint),
-            &format!("--store-bucket={}", store_args.store_bucket),
-            &format!(
-                "--store-credentials-dir={}",
-                store_args.store_credentials_dir.display()
-            ),
-        ]);
+        let args = Args {
+            store: store_args,
+            ..Args::parse_from([
+                "kinora-uploader",
+                "--jobs-namespace=videos",
+                "--store-endpoint=http://127.0.0.1:1",
+                "--store-bucket=b",
+                "--store-credentials-dir=/nowhere",
+            ])
+        };
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(60))
             .build()
