@@ -21,6 +21,18 @@ use crate::app::App;
 use crate::metrics::SweepEnd;
 
 const STATES_EVERY: Duration = Duration::from_secs(3600);
+/// An upload that nobody goes on with lives this long …
+const REST_MS: u64 = 24 * 3_600_000;
+/// … and no upload longer than this.
+const LIFE_MS: u64 = 7 * REST_MS;
+/// The same rest in seconds, as it is told.
+pub const REST_SECONDS: u64 = REST_MS / 1000;
+
+/// When the sweep may expire an upload whose state was last written at `touched_ms`.
+#[must_use]
+pub fn expires_ms(touched_ms: u64, created_ms: u64) -> u64 {
+    (touched_ms + REST_MS).min(created_ms + LIFE_MS)
+}
 
 /// Sweeps until the process closes: the outbox every `every`, the states every hour, jittered.
 pub async fn run(app: Arc<App>, every: Duration) {

@@ -109,6 +109,11 @@ pub enum Call {
         /// One past the last byte.
         to: u64,
     },
+    /// Read the finished object once, or memory, for these digests. Answer: `Digests`.
+    DigestVideo {
+        /// Algorithms, by the names that HTTP gives them.
+        algorithms: Vec<String>,
+    },
     /// GET the decision. Answer: `Active`.
     GetActive,
     /// PUT the decision, if absent. Answer: `Put`.
@@ -230,6 +235,8 @@ pub enum Answer {
     Video(Option<SeenVideo>),
     /// The bytes that were asked for.
     Bytes(Piece),
+    /// Digests of the finished object, in hex by algorithm.
+    Digests(BTreeMap<String, String>),
     /// The stored decision.
     Active(Option<Decision>),
     /// Whether a final record is there, and whether it says `rejected`, with the reason.

@@ -42,6 +42,11 @@ impl Cas {
         (cas, call)
     }
 
+    /// What is to be stored.
+    pub(crate) fn document(&self) -> &State {
+        &self.doc
+    }
+
     fn put(&self) -> Call {
         Call::PutState {
             doc: self.doc.clone(),

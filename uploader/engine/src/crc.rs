@@ -1,6 +1,46 @@
-//! CRC64NVME of growing and joined byte ranges.
+//! CRC64NVME, and CRC32C where a client asks for it, of growing and joined byte ranges.
 
-use crc_fast::CrcAlgorithm::Crc64Nvme;
+use crc_fast::CrcAlgorithm::{Crc32Iscsi, Crc64Nvme};
+
+/// Checksums of some bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// CRC64NVME.
+    pub crc: u64,
+    /// CRC32C, where it is asked for.
+    pub crc32c: Option<u32>,
+}
+
+impl From<u64> for Sums {
+    fn from(crc: u64) -> Self {
+        Self { crc, crc32c: None }
+    }
+}
+
+/// CRC32C of `bytes`.
+#[must_use]
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    low(crc_fast::checksum(Crc32Iscsi, bytes))
+}
+
+/// The CRC32C of a range followed by another of `len` bytes, from those of both.
+#[must_use]
+pub fn join_crc32c(first: u32, second: u32, len: u64) -> u32 {
+    if len == 0 {
+        return first;
+    }
+    low(crc_fast::checksum_combine(
+        Crc32Iscsi,
+        first.into(),
+        second.into(),
+        len,
+    ))
+}
+
+/// Checksums of 32 bits come in the low half.
+fn low(crc: u64) -> u32 {
+    u32::try_from(crc & 0xffff_ffff).unwrap_or_default()
+}
 
 /// CRC64NVME of `bytes`.
 #[must_use]
@@ -89,7 +129,13 @@ mod tests {
             running.update(a);
             running.update(b);
             assert_eq!(running.value(), of(whole), "running, cut at {cut}");
+            assert_eq!(
+                join_crc32c(crc32c(a), crc32c(b), b.len() as u64),
+                crc32c(whole),
+                "CRC32C, cut at {cut}"
+            );
         }
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283, "the check value");
         assert_eq!(Running::default().value(), of(b""), "nothing");
     }
 }

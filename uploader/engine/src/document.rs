@@ -51,6 +51,16 @@ pub struct SmallPatches {
     pub count: u32,
 }
 
+impl SmallPatches {
+    /// The count of the minute in which `now_ms` lies.
+    #[must_use]
+    pub fn at(self, now_ms: u64) -> Self {
+        let minute = now_ms / crate::open::MINUTE_MS;
+        let count = if self.minute == minute { self.count } else { 0 };
+        Self { minute, count }
+    }
+}
+
 /// The state document of one upload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -99,6 +109,30 @@ pub struct State {
     /// writer that was fenced off, is found out even when `crc` is lost. Absent: not known.
     #[serde(default, with = "crc_hex", skip_serializing_if = "Option::is_none")]
     pub pin: Option<u64>,
+    /// Whether the request that writes carries a checksum that was not compared yet: until then
+    /// `offset` stays where the request began, for every reader and after a crash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unverified: bool,
+    /// From this part on a listing is not believed: a request whose checksum failed, or was never
+    /// compared, may have stored parts there, and its late ones may still come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubted: Option<u32>,
+    /// ETags of the parts that count, from `doubted` on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sure: BTreeMap<u32, String>,
+    /// Of uploads whose end is said and not counted (the IETF draft): whether the last request
+    /// said that it brings the end. Absent: an upload with all its bytes is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+    /// Most bytes of an upload whose length was not known when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Digests that the whole must have, in hex by algorithm.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub digests: BTreeMap<String, String>,
+    /// CRC32C of `[0, offset)`, while `digests` asks for it and no crash lost it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc32c: Option<u32>,
     /// Whether the first bytes were seen to be a video (or the profile takes anything).
     #[serde(default)]
     pub sniffed: bool,
@@ -167,10 +201,21 @@ impl State {
         self.grid().part_of(to)
     }
 
-    /// Whether all bytes are durable.
+    /// Whether all bytes are durable and nothing more has to be said: the finish may follow.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.length == Some(self.offset)
+        self.length == Some(self.offset) && self.complete != Some(false)
+    }
+
+    /// From here on a listing is not believed beyond what counts already.
+    #[must_use]
+    pub fn doubting(&self) -> Self {
+        let from = self.counted_parts();
+        Self {
+            unverified: false,
+            doubted: Some(self.doubted.map_or(from, |doubted| doubted.min(from))),
+            ..self.clone()
+        }
     }
 
     /// The next document: a writer holds the upload.
@@ -189,6 +234,7 @@ impl State {
     pub fn dead(&self, reason: &str, nonce: &str) -> Self {
         Self {
             phase: Phase::Dead,
+            unverified: false,
             epoch: self.epoch + 1,
             reason: Some(reason.into()),
             nonce: nonce.into(),
@@ -217,6 +263,8 @@ impl State {
         Self {
             phase: Phase::Closed,
             multipart: None,
+            unverified: false,
+            doubted: None,
             nonce: nonce.into(),
             ..self.clone()
         }

@@ -1,10 +1,14 @@
 //! The start of every request on an existing upload: read the state, see whether the caller may,
 //! end another writer (ask it, wait for it, take over), and swap to what the request wants.
 
+mod append;
+
+use std::collections::BTreeMap;
+
 use crate::access::Principal;
 use crate::call::{Answer, Call, Context, Expect, Next};
 use crate::cas::{Cas, Swap};
-use crate::document::{Phase, SmallPatches, State};
+use crate::document::{Phase, State};
 use crate::parts::{Recovered, SeenPart, recover};
 
 /// How long another replica's writer is waited for before it is taken over.
@@ -16,20 +20,15 @@ pub const SMALL_PER_MINUTE: u32 = 10;
 const POLL_MS: u64 = 100;
 const SHORT_LISTS: u8 = 3;
 const MAX_ROUNDS: u8 = 8;
-const MINUTE_MS: u64 = 60_000;
+pub(crate) const MINUTE_MS: u64 = 60_000;
 
 /// What the request wants of the upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// Answer its offset.
     Read,
-    /// Append at `offset`; `body` is the declared size of the request's body.
-    Write {
-        /// Where the client believes it goes on.
-        offset: u64,
-        /// Bytes it says it sends.
-        body: Option<u64>,
-    },
+    /// Append.
+    Write(Append),
     /// Terminate it.
     Terminate,
     /// Expire it, unless all its bytes are there (the sweep, as nobody's principal).
@@ -37,6 +36,23 @@ pub enum Goal {
         /// The version whose age was seen; any other means that somebody goes on with it.
         etag: String,
     },
+}
+
+/// What a request appends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Append {
+    /// Where the client believes it goes on.
+    pub offset: u64,
+    /// Bytes it says it sends.
+    pub body: Option<u64>,
+    /// Bytes that it says the whole upload has.
+    pub length: Option<u64>,
+    /// Where the end is said (the IETF draft): whether this body brings it.
+    pub complete: Option<bool>,
+    /// Whether the body has a checksum, so that nothing of it counts before that was compared.
+    pub verify: bool,
+    /// Digests that the whole must have, in hex by algorithm.
+    pub digests: BTreeMap<String, String>,
 }
 
 /// How an opening ended.
@@ -52,6 +68,10 @@ pub enum Opened {
     WrongOffset(Box<State>),
     /// The body would go beyond the length.
     TooLong(Box<State>),
+    /// What the request says of the whole, its length or a digest, is not what was said before.
+    Inconsistent(Box<State>),
+    /// The length is beyond what the upload may have.
+    OverLimit(u64),
     /// Too many small PATCHes; seconds until the next minute.
     TooManySmall(u64),
     /// Dead; `now` says whether this request made it so (then the parts are to be aborted).
@@ -221,7 +241,7 @@ impl Open {
         match self.goal {
             Goal::Terminate => return self.kill(&doc, etag, "terminated", ctx),
             Goal::Expire { .. } => return self.list(doc, etag, ctx),
-            Goal::Read | Goal::Write { .. } => {}
+            Goal::Read | Goal::Write(_) => {}
         }
         let since = *self.waiting_since.get_or_insert(ctx.now_ms);
         if ctx.now_ms.saturating_sub(since) >= TAKE_OVER_MS {
@@ -238,52 +258,18 @@ impl Open {
         if doc.is_full() && self.goal != Goal::Terminate {
             return Next::Done(Opened::Whole(doc, etag));
         }
-        match self.goal {
+        match self.goal.clone() {
             Goal::Read => Next::Done(Opened::Closed(doc)),
             Goal::Terminate => self.kill(&doc, etag, "terminated", ctx),
             Goal::Expire { .. } => self.kill(&doc, etag, "expired", ctx),
-            Goal::Write { offset, .. } if offset != doc.offset => {
-                Next::Done(Opened::WrongOffset(doc))
-            }
-            Goal::Write { offset, body } => self.write(doc, etag, offset, body, ctx),
+            Goal::Write(append) => match append.open(doc, ctx) {
+                Ok(next) => {
+                    let (cas, call) = Cas::begin(*next, Expect::Match(etag));
+                    self.go(At::Swapping(cas), call)
+                }
+                Err(opened) => Next::Done(opened),
+            },
         }
-    }
-
-    fn write(
-        &mut self,
-        doc: Box<State>,
-        etag: String,
-        offset: u64,
-        body: Option<u64>,
-        ctx: Context<'_>,
-    ) -> Next<Opened> {
-        let end = body.map(|body| offset.saturating_add(body));
-        if end
-            .zip(doc.length)
-            .is_some_and(|(end, length)| end > length)
-        {
-            return Next::Done(Opened::TooLong(doc));
-        }
-        let mut next = doc.opened(ctx.nonce);
-        let ends_it = end.is_some() && end == doc.length;
-        if body.is_some_and(|body| body < SMALL_PATCH) && !ends_it {
-            let minute = ctx.now_ms / MINUTE_MS;
-            let count = if doc.small.minute == minute {
-                doc.small.count
-            } else {
-                0
-            };
-            if count >= SMALL_PER_MINUTE {
-                let left = MINUTE_MS - ctx.now_ms % MINUTE_MS;
-                return Next::Done(Opened::TooManySmall(left.div_ceil(1000)));
-            }
-            next.small = SmallPatches {
-                minute,
-                count: count + 1,
-            };
-        }
-        let (cas, call) = Cas::begin(next, Expect::Match(etag));
-        self.go(At::Swapping(cas), call)
     }
 
     fn kill(&mut self, doc: &State, etag: String, reason: &str, ctx: Context<'_>) -> Next<Opened> {
@@ -332,6 +318,7 @@ impl Open {
     fn take_over(&mut self, doc: State, etag: String, ctx: Context<'_>) -> Next<Opened> {
         let next = State {
             phase: Phase::Closed,
+            unverified: false,
             epoch: doc.epoch + 1,
             nonce: ctx.nonce.into(),
             ..doc

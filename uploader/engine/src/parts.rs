@@ -81,6 +81,9 @@ pub fn recover(doc: &State, seen: &[SeenPart]) -> Recovered {
     if listed < tail_start {
         return Recovered::Short { listed };
     }
+    if doc.unverified || doc.doubted.is_some() {
+        return Recovered::At(Box::new(doc.doubting()));
+    }
     if listed <= doc.offset {
         return Recovered::At(Box::new(doc.clone()));
     }
@@ -91,6 +94,7 @@ pub fn recover(doc: &State, seen: &[SeenPart]) -> Recovered {
     to.spent.append(&mut to.tail);
     to.offset = listed;
     to.crc = listed_crc(&grid, &whole, next);
+    to.crc32c = None;
     Recovered::At(Box::new(to))
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use kinora_upload_engine::create::Create;
 use kinora_upload_engine::document::{MAX_SLICES, SmallPatches, VERSION};
-use kinora_upload_engine::open::{Goal, Open, Opened, SMALL_PER_MINUTE, TAKE_OVER_MS};
+use kinora_upload_engine::open::{Append, Goal, Open, Opened, SMALL_PER_MINUTE, TAKE_OVER_MS};
 use kinora_upload_engine::parts::{Recovered, SeenPart, recover};
 use kinora_upload_engine::write::{Cause, Event, Status, Writer};
 use kinora_upload_engine::{
@@ -41,6 +41,13 @@ fn doc(phase: Phase, offset: u64) -> State {
         spent: vec![],
         crc: Some(0),
         pin: None,
+        unverified: false,
+        doubted: None,
+        sure: BTreeMap::new(),
+        complete: None,
+        limit: None,
+        digests: BTreeMap::new(),
+        crc32c: None,
         sniffed: true,
         reason: None,
         small: SmallPatches::default(),
@@ -99,9 +106,17 @@ fn word(next: &Next<Opened>) -> &'static str {
     }
 }
 
+fn append(offset: u64, body: Option<u64>) -> Goal {
+    Goal::Write(Append {
+        offset,
+        body,
+        ..Append::default()
+    })
+}
+
 #[test]
 fn what_a_request_does_follows_from_the_phase() {
-    let write = |offset, body| Goal::Write { offset, body };
+    let write = append;
     let mut busy = doc(Phase::Closed, 20);
     busy.small = SmallPatches {
         minute: 0,
@@ -252,14 +267,7 @@ fn a_stranger_changes_nothing() {
         tenant_wide: false,
     };
     for phase in [Phase::Open, Phase::Closed, Phase::Finishing, Phase::Dead] {
-        for goal in [
-            Goal::Read,
-            Goal::Terminate,
-            Goal::Write {
-                offset: 20,
-                body: None,
-            },
-        ] {
+        for goal in [Goal::Read, Goal::Terminate, append(20, None)] {
             let mut open = Open::new(goal, Some(stranger.clone()));
             open.step(Answer::Begin, ctx(0));
             assert_eq!(
@@ -302,10 +310,7 @@ fn a_silent_writer_is_asked_waited_for_and_taken_over() {
 
 #[test]
 fn whoever_finds_his_nonce_after_an_unclear_answer_has_won() {
-    let goal = Goal::Write {
-        offset: 20,
-        body: Some(80),
-    };
+    let goal = append(20, Some(80));
     for unclear in [PutAnswer::Lost, PutAnswer::Unknown] {
         for (nonce, phase, want) in [
             ("mine", Phase::Open, true),
@@ -405,7 +410,7 @@ fn the_sixteenth_slice_is_followed_by_one_for_all() {
     stored.offset = MAX_SLICES as u64;
     let mut writer = Writer::new(stored, "e".into());
     writer.step(Event::Bytes(4), ctx(0));
-    let calls = writer.step(Event::Close(Cause::End, 0), ctx(0));
+    let calls = writer.step(Event::Close(Cause::End, 0.into()), ctx(0));
     let [Call::PutSlice { slice, merge }] = calls.as_slice() else {
         panic!("{calls:?}")
     };
@@ -440,7 +445,10 @@ fn a_failed_part_takes_back_what_came_after_it() {
     );
     writer.step(Event::Answer(Answer::Failed("timeout".into())), ctx(0));
     assert!(writer.in_trouble() && writer.room() == 0);
-    let calls = writer.step(Event::Close(Cause::Client, crc::of(&[0; 20])), ctx(0));
+    let calls = writer.step(
+        Event::Close(Cause::Client, crc::of(&[0; 20]).into()),
+        ctx(0),
+    );
     let [Call::PutState { doc, .. }] = calls.as_slice() else {
         panic!("{calls:?}")
     };
@@ -516,7 +524,12 @@ fn a_writer_ends_whichever_part_fails() {
             writer.step(Event::Bytes(10), ctx(0));
         }
         writer.step(Event::Answer(answers[first].clone()), ctx(0));
-        assert!(writer.step(Event::Close(Cause::Client, 0), ctx(0)).len() <= 1);
+        assert!(
+            writer
+                .step(Event::Close(Cause::Client, 0.into()), ctx(0))
+                .len()
+                <= 1
+        );
         let calls = writer.step(Event::Answer(answers[1 - first].clone()), ctx(0));
         assert_eq!(
             calls.len(),
@@ -561,7 +574,7 @@ fn what_is_left_without_the_multipart_upload_follows_from_what_was_confirmed() {
         let mut writer = Writer::new(stored, "e".into());
         writer.step(Event::Bytes(10 - offset % 10), ctx(0));
         writer.step(Event::Answer(Answer::NoSuchUpload), ctx(0));
-        let calls = writer.step(Event::Close(Cause::Client, 0), ctx(0));
+        let calls = writer.step(Event::Close(Cause::Client, 0.into()), ctx(0));
         let [Call::PutState { doc: next, .. }] = calls.as_slice() else {
             panic!("{name}: {calls:?}")
         };
@@ -609,10 +622,7 @@ fn a_create_without_a_clear_answer_is_not_repeated_under_its_id() {
 
 #[test]
 fn a_remembered_state_saves_the_read_and_is_never_answered_from() {
-    let write = |offset| Goal::Write {
-        offset,
-        body: Some(80),
-    };
+    let write = |offset| append(offset, Some(80));
     let cases = [
         (
             "closed at the offset",

@@ -91,7 +91,10 @@ impl Driver {
         {
             Ok(None) => Answer::State(None),
             Ok(Some(object)) => match State::parse(&object.bytes) {
-                Ok(doc) => Answer::State(Some((Box::new(doc), object.etag))),
+                Ok(doc) => {
+                    self.touch(object.last_modified);
+                    Answer::State(Some((Box::new(doc), object.etag)))
+                }
                 Err(error) => failed(&error),
             },
             Err(error) => failed(&error),
@@ -107,6 +110,8 @@ impl Driver {
             Ok(body) => {
                 let key = keys::state(&self.id);
                 let options = PutOptions::json(condition);
+                // Before the write: what is said of its expiry is never too late.
+                self.touch(self.app.store.now());
                 let answer = put_answer(self.app.store.put(&key, Bytes::from(body), options).await);
                 if let Answer::Put(PutAnswer::Written(etag)) = &answer {
                     self.app.hints.stored(&self.id, doc, etag);

@@ -8,6 +8,7 @@ use kinora_upload_engine::State;
 
 use super::Ram;
 use crate::budget::Held;
+use crate::digest::Check;
 
 /// What came of a body.
 pub enum Written {
@@ -19,6 +20,8 @@ pub enum Written {
         known: BTreeMap<u32, String>,
         /// The last bytes.
         ram: Ram,
+        /// The body went on beyond the upload's length.
+        too_long: bool,
     },
     /// The body ended early or exactly here; closed at `doc.offset`.
     Closed(Box<State>),
@@ -28,6 +31,8 @@ pub enum Written {
     ClientGone(Box<State>),
     /// Another request took over, or this process ends.
     Asked(Box<State>),
+    /// The body is not what its checksum says: nothing of it counts, closed where it began.
+    Mismatch(Box<State>),
     /// The first bytes are no video; the upload is dead.
     NotVideo(&'static str, Box<State>),
     /// The store lost bytes that were confirmed; the upload is dead.
@@ -52,8 +57,10 @@ pub struct Incoming {
     pub ended: bool,
     /// Whether this body carries all the rest of the upload, so that its end is the upload's.
     pub carries_all: bool,
-    /// Most bytes of an upload whose length is not known.
-    pub max: u64,
+    /// Whether the size of the body was not told.
+    pub untold: bool,
+    /// What was said of the body.
+    pub check: Option<Check>,
 }
 
 impl Written {
@@ -65,6 +72,7 @@ impl Written {
             Self::TooLong(_) => "too_long",
             Self::ClientGone(_) => "client_gone",
             Self::Asked(_) => "asked",
+            Self::Mismatch(_) => "mismatch",
             Self::NotVideo(..) => "not_video",
             Self::Lost(_) => "lost",
             Self::Trouble(..) => "trouble",

@@ -157,6 +157,9 @@ pub fn swept_facts(pending: &Pending) -> Facts {
             .as_deref()
             .and_then(kinora_storage::checksum::from_base64),
         pin: None,
+        sure: Default::default(),
+        crc32c: None,
+        digests: Default::default(),
         state: !documents::is_direct(pending),
     }
 }

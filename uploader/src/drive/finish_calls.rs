@@ -35,6 +35,7 @@ impl Finisher {
             } => self.complete(multipart, &parts, crc).await,
             Call::HeadVideo => self.head_video().await,
             Call::ReadVideo { from, to } => self.read_video(from, to).await,
+            Call::DigestVideo { algorithms } => self.digest_video(&algorithms, facts).await,
             Call::GetActive => self.get_active().await,
             Call::PutActive { decision } => self.put_active(&decision).await,
             Call::GetRecord => self.get_record().await,

@@ -8,12 +8,15 @@ mod calls;
 mod ends;
 mod finish;
 mod finish_calls;
+mod finish_digest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use bytes::Ram;
 pub use finish::{Finisher, Source, swept_facts};
+use jiff::Timestamp;
 use kinora_storage::{UploadId, keys};
 use kinora_upload_engine::create::{Create, Created};
 use kinora_upload_engine::document::{SmallPatches, VERSION};
@@ -33,6 +36,8 @@ pub struct Driver {
     pub id: UploadId,
     /// Whether a repeated create will look for it under this id and no other.
     pub promised: bool,
+    /// When its state was last written, as far as this request knows.
+    touched: Arc<AtomicU64>,
 }
 
 /// A fresh nonce.
@@ -48,13 +53,38 @@ impl Driver {
             app: Arc::clone(app),
             id: id.clone(),
             promised: false,
+            touched: Arc::default(),
         }
+    }
+
+    /// The same for an upload that a repeated create will look for under this id.
+    #[must_use]
+    pub fn promised(self) -> Self {
+        Self {
+            promised: true,
+            ..self
+        }
+    }
+
+    /// When the sweep may expire the upload, by the store's clock: none while nothing is known of
+    /// its state.
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
+        let touched = self.touched.load(Ordering::Relaxed);
+        let at = crate::sweep::expires_ms(touched, self.id.unix_ms());
+        let at = Timestamp::from_millisecond(i64::try_from(at).ok()?).ok()?;
+        (touched > 0).then_some(at)
+    }
+
+    pub(crate) fn touch(&self, at: Timestamp) {
+        let ms = u64::try_from(at.as_millisecond()).unwrap_or_default();
+        self.touched.store(ms, Ordering::Relaxed);
     }
 
     /// Opens the upload for a request.
     pub async fn open(&self, goal: Goal, principal: Option<Principal>) -> Opened {
         let hint = match &goal {
-            Goal::Write { offset, .. } => self.app.hints.take(&self.id, *offset),
+            Goal::Write(append) => self.app.hints.take(&self.id, append.offset),
             Goal::Read | Goal::Terminate | Goal::Expire { .. } => None,
         };
         let mut machine = match hint {
@@ -150,6 +180,13 @@ pub fn blank_state(
         spent: Vec::new(),
         crc: Some(0),
         pin: None,
+        unverified: false,
+        doubted: None,
+        sure: BTreeMap::new(),
+        complete: None,
+        limit: None,
+        digests: BTreeMap::new(),
+        crc32c: None,
         sniffed: false,
         reason: None,
         small: SmallPatches::default(),

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use kinora_storage::documents::{Active, Owner, Record};
 use kinora_storage::{StoreError, keys};
-use kinora_upload_engine::finish::{Facts, Finish, Finished, Start};
+use kinora_upload_engine::finish::{DIGEST_MISMATCH, Facts, Finish, Finished, Start};
 use kinora_upload_engine::media::Reason;
 use kinora_upload_engine::{Decision, Principal, State};
+use serde_json::json;
 
 use super::problem::{Kind, Problem};
 use crate::app::App;
+use crate::digest::Whole;
 use crate::drive::body::Written;
 use crate::drive::{Driver, Finisher, Ram, Source};
 use crate::profiles::Profile;
@@ -40,11 +43,38 @@ pub(super) async fn finish_fresh(
     known: BTreeMap<u32, String>,
     ram: Ram,
 ) -> Result<Stored, Problem> {
+    finish_as(driver, doc, known, ram, Decision::Accepted).await
+}
+
+/// The same for a whole file in memory: what its digests refute never becomes visible.
+pub(super) async fn finish_direct(
+    driver: &Driver,
+    doc: &State,
+    ram: Ram,
+) -> Result<Stored, Problem> {
+    let names: Vec<String> = doc.digests.keys().cloned().collect();
+    let mut whole = Whole::of(&names);
+    whole.update(&ram.bytes);
+    let verdict = if whole.values() == doc.digests {
+        Decision::Accepted
+    } else {
+        Decision::Rejected(DIGEST_MISMATCH.into())
+    };
+    finish_as(driver, doc, BTreeMap::new(), ram, verdict).await
+}
+
+async fn finish_as(
+    driver: &Driver,
+    doc: &State,
+    known: BTreeMap<u32, String>,
+    ram: Ram,
+    verdict: Decision,
+) -> Result<Stored, Problem> {
     let facts = Facts {
         state: doc.epoch > 0,
         ..Facts::of(doc)
     };
-    let machine = Finish::new(facts, Start::Fresh, Decision::Accepted, known);
+    let machine = Finish::new(facts, Start::Fresh, verdict, known);
     let mut finisher = Finisher::new(driver.clone(), Source::State(doc), ram);
     let end = finisher.run(machine).await;
     finished(&end, doc.length, limit(driver, doc))
@@ -123,13 +153,9 @@ pub(super) fn not_whole(app: &App, written: Written) -> Result<u64, Problem> {
     match written {
         Written::Whole { doc, .. } | Written::Closed(doc) => Ok(doc.offset),
         Written::TooLong(doc) => {
-            let length = doc.length.unwrap_or_default();
-            Err(Problem::too_large(format!(
-                "The body goes beyond Upload-Length {length}; what fitted was stored."
-            ))
-            .field("Content-Length")
-            .offset(doc.offset))
+            Err(beyond(doc.length.or(doc.limit).unwrap_or_default()).offset(doc.offset))
         }
+        Written::Mismatch(doc) => Err(damaged().offset(doc.offset)),
         Written::ClientGone(doc) => Err(Problem::new(
             Kind::TooSlow,
             "Less than 16 KiB/s came over 30 s. What came is stored; go on from Upload-Offset.",
@@ -145,6 +171,37 @@ pub(super) fn not_whole(app: &App, written: Written) -> Result<u64, Problem> {
         Written::Trouble(doc, why) => Err(Problem::try_again(&why).offset(doc.offset)),
         Written::Fault(why) => Err(Problem::try_again(&why)),
     }
+}
+
+/// 413 for a body that goes on beyond this length.
+pub(super) fn beyond(length: u64) -> Problem {
+    Problem::too_large(format!(
+        "The body goes beyond the {length} bytes that may come."
+    ))
+    .field("Content-Length")
+}
+
+/// 460 for a body that is not what was said of it.
+pub(super) fn damaged() -> Problem {
+    Problem::new(
+        Kind::ChecksumMismatch,
+        "Nothing of this body counts. Send it again from the offset at which it began.",
+    )
+}
+
+/// The answer to a request that brought a whole file.
+pub(super) fn stored_answer(driver: &Driver, stored: Stored, status: &str) -> Response {
+    let state = match stored {
+        Stored::Queued => "queued",
+        Stored::Later => "stored",
+        Stored::Empty => "rejected",
+    };
+    let body = json!({
+        "id": driver.id.to_string(),
+        "state": state,
+        "status": driver.app.location(status),
+    });
+    (StatusCode::CREATED, Json(body)).into_response()
 }
 
 fn superseded() -> Problem {

@@ -42,10 +42,7 @@ struct Promised(UploadId);
 pub(super) fn driver(app: &Arc<App>, extensions: &http::Extensions) -> Driver {
     match extensions.get::<Promised>() {
         None => Driver::new(app, &app.mint()),
-        Some(Promised(id)) => Driver {
-            promised: true,
-            ..Driver::new(app, id)
-        },
+        Some(Promised(id)) => Driver::new(app, id).promised(),
     }
 }
 

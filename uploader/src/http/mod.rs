@@ -2,15 +2,22 @@
 
 mod admit;
 mod answers;
+mod append;
 pub mod batches;
+mod cors;
 mod create;
+mod digests;
+mod draft;
+mod fields;
 mod gate;
 mod health;
 pub mod keyed;
 mod linger;
 pub mod openapi;
 pub mod problem;
+mod protocol;
 mod query;
+mod standing;
 mod token;
 pub mod tus;
 mod uploads;
@@ -34,6 +41,9 @@ use crate::auth::Action;
 use crate::metrics::{Class, Route, Verb};
 use admit::no_such;
 use problem::{Kind, Problem};
+
+/// `Accept-Patch`, RFC 5789.
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// All routes of one replica.
 pub fn router(app: Arc<App>) -> Router {
@@ -80,12 +90,10 @@ async fn answer_always(request: Request, next: Next) -> Response {
     })
 }
 
-/// The method that is meant: browsers behind old proxies name it in a header of a POST.
+/// The method that is meant: clients behind old proxies name it in a header, and then the one of
+/// the request means nothing.
 fn meant(request: &Request) -> Method {
-    let named = request
-        .headers()
-        .get(tus::METHOD_OVERRIDE)
-        .filter(|_| *request.method() == Method::POST);
+    let named = request.headers().get(tus::METHOD_OVERRIDE);
     named
         .and_then(|name| Method::from_bytes(name.as_bytes()).ok())
         .unwrap_or_else(|| request.method().clone())
@@ -95,7 +103,7 @@ async fn uploads_root(State(app): State<Arc<App>>, request: Request) -> Response
     let method = meant(&request);
     let answer = match method {
         Method::POST | Method::PUT => keyed::create(&app, request).await,
-        Method::OPTIONS => Ok(options(&app)),
+        Method::OPTIONS => Ok(cors::options(&app)),
         _ => Err(Problem::not_allowed(
             "POST, PUT, OPTIONS",
             "GET, HEAD, PATCH and DELETE need the URL of one upload.",
@@ -110,11 +118,11 @@ type PathId = Result<Path<String>, PathRejection>;
 async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -> Response {
     let method = meant(&request);
     if method == Method::OPTIONS {
-        return options(&app);
+        return cors::options(&app);
     }
     let answer = match (method, parse_id(id)) {
         (Method::HEAD, Ok(id)) => uploads::head(&app, &id, request.headers()).await,
-        (Method::PATCH, Ok(id)) => uploads::patch(&app, &id, request).await,
+        (Method::PATCH, Ok(id)) => append::patch(&app, &id, request).await,
         (Method::DELETE, Ok(id)) => uploads::delete(&app, &id, request.headers()).await,
         (Method::HEAD | Method::PATCH | Method::DELETE, Err(problem)) => {
             no_such(&app, request.headers(), Action::Write, problem).await
@@ -191,28 +199,6 @@ fn parse_id(id: PathId) -> Result<UploadId, Problem> {
         .ok_or_else(Problem::not_found)
 }
 
-fn options(app: &App) -> Response {
-    let mut answer = StatusCode::OK.into_response();
-    let headers = answer.headers_mut();
-    headers.insert(tus::TUS_VERSION, tus::VERSION);
-    headers.insert(tus::TUS_EXTENSION, tus::EXTENSIONS);
-    headers.insert(tus::TUS_MAX_SIZE, app.profiles.max_bytes().into());
-    headers.insert(
-        header::ALLOW,
-        HeaderValue::from_static("POST, PUT, HEAD, PATCH, DELETE, OPTIONS"),
-    );
-    answer
-}
-
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "Location, Upload-Offset, Upload-Length, Upload-Metadata, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Retry-After",
-);
-const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Authorization, Content-Type, Upload-Offset, Upload-Length, Upload-Metadata, Tus-Resumable, Kinora-Profile, X-HTTP-Method-Override, X-Requested-With",
-);
-const ALLOWED_METHODS: HeaderValue =
-    HeaderValue::from_static("POST, PUT, HEAD, PATCH, DELETE, GET, OPTIONS");
-
 /// What every answer of the API carries, errors too.
 async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let method = meant(&request);
@@ -236,20 +222,7 @@ async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         HeaderValue::from_static("nosniff"),
     );
     if from_browser {
-        // Credentials are a header that scripts set themselves, never cookies.
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_ORIGIN,
-            HeaderValue::from_static("*"),
-        );
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    }
-    if from_browser && preflight {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
-        headers.insert(
-            header::ACCESS_CONTROL_MAX_AGE,
-            HeaderValue::from_static("86400"),
-        );
+        cors::allow(headers, preflight);
     }
     answer
 }

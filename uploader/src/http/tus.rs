@@ -11,8 +11,9 @@ use super::problem::{Kind, Problem};
 /// The only version.
 pub const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
 /// What is offered beyond the core.
-pub const EXTENSIONS: HeaderValue =
-    HeaderValue::from_static("creation,creation-with-upload,termination");
+pub const EXTENSIONS: HeaderValue = HeaderValue::from_static(
+    "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination",
+);
 /// Content type of bytes for an upload.
 pub const OFFSET_STREAM: &str = "application/offset+octet-stream";
 
@@ -24,6 +25,10 @@ pub const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
 pub const TUS_EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
 /// `Tus-Max-Size`.
 pub const TUS_MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
+/// `Tus-Checksum-Algorithm`.
+pub const TUS_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("tus-checksum-algorithm");
+/// `Upload-Expires`.
+pub const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 /// `Upload-Offset`.
 pub const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 /// `Upload-Length`.
@@ -61,7 +66,7 @@ pub fn require_tus(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     Err(wrong_version(
-        "Send Tus-Resumable: 1.0.0 with every request on an upload.",
+        "Send Tus-Resumable: 1.0.0 with every request on an upload (or Upload-Draft-Interop-Version, of the IETF draft).",
     ))
 }
 
@@ -69,6 +74,22 @@ fn wrong_version(detail: &str) -> Problem {
     Problem::new(Kind::TusVersion, detail)
         .field("Tus-Resumable")
         .with(TUS_VERSION, VERSION)
+}
+
+/// Whether the length of a new upload follows later.
+///
+/// # Errors
+/// 400 when `Upload-Defer-Length` is not 1, or the length is there too.
+pub fn defers_length(headers: &HeaderMap) -> Result<bool, Problem> {
+    let bad = |detail| Err(Problem::bad_request("Upload-Defer-Length", detail));
+    match headers.get(&UPLOAD_DEFER_LENGTH) {
+        None => Ok(false),
+        Some(value) if *value != "1" => bad("Upload-Defer-Length must be 1."),
+        Some(_) if headers.contains_key(&UPLOAD_LENGTH) => {
+            bad("Send Upload-Length or Upload-Defer-Length, not both.")
+        }
+        Some(_) => Ok(true),
+    }
 }
 
 /// A number of bytes from a header: decimal digits only.
@@ -204,6 +225,40 @@ mod tests {
                 .flatten();
             assert_eq!(got, want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn no_header_breaks_the_readers() {
+        bolero::check!().with_type::<Vec<u8>>().for_each(|bytes| {
+            let Ok(value) = HeaderValue::from_bytes(bytes) else {
+                return;
+            };
+            let names = [
+                TUS_RESUMABLE,
+                UPLOAD_LENGTH,
+                UPLOAD_OFFSET,
+                UPLOAD_METADATA,
+                UPLOAD_DEFER_LENGTH,
+                header::CONTENT_TYPE,
+            ];
+            let headers: HeaderMap = names
+                .map(|name| (name, value.clone()))
+                .into_iter()
+                .collect();
+            let _ = is_tus(&headers);
+            let _ = defers_length(&headers);
+            let _ = media_type(&headers);
+            let length = bytes_of(&headers);
+            assert!(length.is_none_or(|n| i64::try_from(n).is_ok()));
+            let pairs = metadata(&headers).map_or(0, |m| m.pairs.len());
+            assert!(pairs <= MAX_METADATA_KEYS);
+        });
+    }
+
+    fn bytes_of(headers: &HeaderMap) -> Option<u64> {
+        bytes(headers, &UPLOAD_LENGTH, "Upload-Length")
+            .ok()
+            .flatten()
     }
 
     #[test]

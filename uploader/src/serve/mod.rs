@@ -22,6 +22,8 @@ use tower::util::MapRequestLayer;
 pub use places::Caps;
 use places::Places;
 
+use crate::wire::Wire;
+
 /// A client has this long for the headers of a request, and on a connection between two.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// An HTTP/2 connection without a request is closed after this.
@@ -113,14 +115,18 @@ async fn http1(
     router: Router,
     end: CancellationToken,
 ) -> hyper::Result<()> {
-    let service = ServiceBuilder::new().layer(from_peer(peer)).service(router);
+    let wire = Wire::new(stream);
+    let service = ServiceBuilder::new()
+        .layer(from_peer(peer))
+        .layer(wire.interim().layer())
+        .service(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(READ_BUFFER)
         .max_header_size(MAX_HEADER_BYTES as usize)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(wire), TowerToHyperService::new(service));
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,

@@ -21,13 +21,16 @@ pub struct Ages {
     pub look: u64,
     /// An upload that nobody goes on with lives this long.
     pub expire: u64,
+    /// And no upload longer than this.
+    pub life: u64,
 }
 
 impl Default for Ages {
     fn default() -> Self {
         Self {
             look: 5 * 60_000,
-            expire: 24 * 3_600_000,
+            expire: super::REST_MS,
+            life: super::LIFE_MS,
         }
     }
 }
@@ -115,11 +118,12 @@ async fn visit(
     ages: Ages,
     pass: &mut SweptStates,
 ) {
-    if age < ages.look {
+    let life = app.now_ms().saturating_sub(id.unix_ms());
+    if age < ages.look && life < ages.life {
         return;
     }
     let driver = Driver::new(app, id);
-    if age >= ages.expire {
+    if age >= ages.expire || life >= ages.life {
         return expire(&driver, etag, pass).await;
     }
     // Only a read: whether somebody still writes is not the sweep's to say.

@@ -276,6 +276,7 @@ async fn the_sweeps_beside_a_finishing_request_finish_it_once() {
     let look = Ages {
         look: 0,
         expire: u64::MAX,
+        life: u64::MAX,
     };
     rounds(|n| async move {
         let world = &World::new(&cell('s', n)).await;
@@ -301,7 +302,11 @@ async fn the_sweeps_beside_a_finishing_request_finish_it_once() {
 async fn an_expiry_beside_a_patch_takes_nothing_that_is_acknowledged() {
     let file = &video(SIZE);
     // Whatever rests, rests too long.
-    let at_once = Ages { look: 0, expire: 0 };
+    let at_once = Ages {
+        look: 0,
+        expire: 0,
+        life: u64::MAX,
+    };
     rounds(|n| async move {
         let world = &World::new(&cell('e', n)).await;
         let (one, two) = (&world.replica().await, &world.replica().await);

@@ -14,6 +14,7 @@ use crate::harness::{Replica, World, id_of, offset_of, video};
 const LOOK: Ages = Ages {
     look: 0,
     expire: u64::MAX,
+    life: u64::MAX,
 };
 
 #[tokio::test]

@@ -407,10 +407,22 @@ pub(crate) async fn half_a_patch(
     declared: usize,
     sent: &[u8],
 ) -> TcpStream {
+    half_a_patch_with(replica, id, offset, declared, sent, "").await
+}
+
+/// The same with more header lines, each with its end.
+pub(crate) async fn half_a_patch_with(
+    replica: &Replica,
+    id: &str,
+    offset: usize,
+    declared: usize,
+    sent: &[u8],
+    more: &str,
+) -> TcpStream {
     let mut socket = TcpStream::connect(replica.address).await.unwrap();
     let head = format!(
         "PATCH /v1/uploads/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nTus-Resumable: 1.0.0\r\n\
-         Content-Type: {STREAM}\r\nUpload-Offset: {offset}\r\nContent-Length: {declared}\r\n\r\n"
+         Content-Type: {STREAM}\r\nUpload-Offset: {offset}\r\nContent-Length: {declared}\r\n{more}\r\n"
     );
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(sent).await.unwrap();

@@ -9,10 +9,14 @@
 
 mod batches;
 mod cancelling;
+mod checksums;
+mod drafts;
 mod erasing;
 mod finishing;
 mod harness;
+mod http2;
 mod keyed;
+mod lengths;
 mod listing;
 mod protocol;
 mod refusing;

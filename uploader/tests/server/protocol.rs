@@ -39,12 +39,70 @@ async fn every_wrong_request_gets_its_status_and_a_problem() {
             400,
         ),
         (
-            "a deferred length",
+            "a deferred length that is none",
             "POST",
             many,
-            &[tus, ("Upload-Defer-Length", "1")],
+            &[tus, ("Upload-Defer-Length", "2")],
             "",
             400,
+        ),
+        (
+            "a length that is deferred and told",
+            "POST",
+            many,
+            &[tus, ("Upload-Defer-Length", "1"), ("Upload-Length", "5")],
+            "",
+            400,
+        ),
+        (
+            "a length without a version",
+            "POST",
+            many,
+            &[("Upload-Length", "5")],
+            "",
+            412,
+        ),
+        (
+            "an unknown checksum",
+            "PATCH",
+            &one,
+            &[
+                tus,
+                kind,
+                ("Upload-Offset", "0"),
+                ("Upload-Checksum", "md5 eA=="),
+            ],
+            "x",
+            400,
+        ),
+        (
+            "a wrong checksum",
+            "PATCH",
+            &one,
+            &[
+                tus,
+                kind,
+                ("Upload-Offset", "0"),
+                ("Upload-Checksum", "crc32c AAAAAA=="),
+            ],
+            "x",
+            460,
+        ),
+        (
+            "a length that is another",
+            "PATCH",
+            &one,
+            &[tus, kind, ("Upload-Offset", "0"), ("Upload-Length", "999")],
+            "x",
+            400,
+        ),
+        (
+            "another method in the header",
+            "GET",
+            &one,
+            &[tus, ("X-HTTP-Method-Override", "PATCH")],
+            "",
+            415,
         ),
         (
             "a length above the limit",
@@ -195,8 +253,19 @@ async fn options_announce_what_is_done_and_browsers_may_read_it() {
     assert_eq!(headers["tus-version"], "1.0.0");
     assert_eq!(
         headers["tus-extension"],
-        "creation,creation-with-upload,termination"
+        "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"
     );
+    assert_eq!(
+        headers["tus-checksum-algorithm"],
+        "sha1,sha256,crc32c,crc64nvme"
+    );
+    let limits = headers["upload-limit"].to_str().unwrap();
+    assert!(
+        limits.starts_with("max-size=300000000, min-append-size=65536"),
+        "{limits}"
+    );
+    let patches = headers["accept-patch"].to_str().unwrap();
+    assert!(patches.contains("application/partial-upload"), "{patches}");
     assert_eq!(headers["tus-max-size"], "300000000");
     assert!(
         headers["access-control-expose-headers"]

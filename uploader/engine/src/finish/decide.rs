@@ -62,7 +62,11 @@ impl Finish {
 
     pub(super) fn rejected(&mut self, reason: String, answer: Answer) -> Next<Finished> {
         match answer {
-            Answer::Put(PutAnswer::Written(_) | PutAnswer::Lost) => self.drop_video(reason),
+            Answer::Put(PutAnswer::Written(_)) => self.drop_video(reason),
+            // There already, or a conflict that stored nothing: nothing goes before it is read.
+            Answer::Put(PutAnswer::Lost) => {
+                self.go(At::ReadRecord(Decision::Rejected(reason)), Call::GetRecord)
+            }
             other => self.give_up("record the rejection", &other),
         }
     }

@@ -22,6 +22,9 @@ impl Finish {
 
     /// Looks first where that was asked for; an object without multipart is at most one part.
     pub(super) fn decide(&mut self) -> Next<Finished> {
+        if let Some(next) = self.digest() {
+            return next;
+        }
         match (self.max_seconds.take(), &self.verdict) {
             (Some(max_seconds), Decision::Accepted) => {
                 let whole = self.facts.multipart.is_none();

@@ -4,6 +4,7 @@
 //! writer's, or done here for an upload that was found full.
 
 mod decide;
+mod digest;
 mod look;
 mod object;
 
@@ -39,6 +40,12 @@ pub struct Facts {
     pub crc: Option<u64>,
     /// The pin of the parts that the state counts, and how many those are.
     pub pin: Option<(u64, u32)>,
+    /// ETags that are known for certain of parts whose listing is doubted.
+    pub sure: BTreeMap<u32, String>,
+    /// CRC32C of the whole, when known.
+    pub crc32c: Option<u32>,
+    /// Digests that the whole must have, in hex by algorithm.
+    pub digests: BTreeMap<String, String>,
     /// Whether a state object exists.
     pub state: bool,
 }
@@ -56,6 +63,9 @@ impl Facts {
             spent: doc.spent.clone(),
             crc: doc.crc,
             pin: doc.pin.map(|pin| (pin, doc.counted_parts())),
+            sure: doc.sure.clone(),
+            crc32c: doc.crc32c,
+            digests: doc.digests.clone(),
             state: true,
         }
     }
@@ -67,6 +77,9 @@ impl Facts {
         }
     }
 }
+
+/// Why a whole upload is refused whose bytes are not those that its client meant.
+pub const DIGEST_MISMATCH: &str = "DigestMismatch";
 
 /// From where the sequence starts.
 #[derive(Clone, Debug)]
@@ -115,6 +128,7 @@ enum At {
     PutVideo,
     AfterVideo,
     Losing,
+    Digesting,
     Looking(Box<Walk>),
     Deciding,
     ReadDecision,
@@ -153,8 +167,9 @@ impl Finish {
         facts: Facts,
         start: Start,
         verdict: Decision,
-        known: BTreeMap<u32, String>,
+        mut known: BTreeMap<u32, String>,
     ) -> Self {
+        known.extend(facts.sure.clone());
         // Nothing can be processed of an empty file, whatever anybody says.
         let verdict = if facts.length == 0 {
             Decision::Rejected("Empty".into())
@@ -215,6 +230,7 @@ impl Finish {
             At::PutVideo => self.put_video(answer),
             At::AfterVideo => self.after_video(answer),
             At::Losing => self.lost(answer),
+            At::Digesting => self.digested(answer, ctx),
             At::Looking(walk) => self.looked(*walk, answer),
             At::Deciding => self.decided(answer),
             At::ReadDecision => self.read_decision(answer),
@@ -283,6 +299,7 @@ impl Finish {
             Swap::Won(..) => self.go(At::PutPending, Call::PutPending),
             Swap::Lost(Some((doc, _))) if doc.phase == Phase::Finishing => {
                 self.facts = Facts::of(&doc);
+                self.known.extend(self.facts.sure.clone());
                 self.go(At::FindDecision, Call::GetActive)
             }
             Swap::Lost(_) => Next::Done(Finished::GaveUp(format!(

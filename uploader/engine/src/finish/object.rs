@@ -27,6 +27,7 @@ impl Finish {
                     length: self.facts.length,
                     ..Facts::of(&doc)
                 };
+                self.known.extend(self.facts.sure.clone());
                 self.find_object()
             }
             Answer::State(None) => self.find_object(),
@@ -50,7 +51,9 @@ impl Finish {
     }
 
     pub(super) fn store_object(&mut self) -> Next<Finished> {
-        if self.facts.length == 0 {
+        let refused = self.verdict != Decision::Accepted;
+        if self.facts.length == 0 || refused || !self.settle_crcs() {
+            // What is refused already never becomes visible.
             return self.decide();
         }
         if self.facts.multipart.is_none() {
@@ -149,6 +152,8 @@ impl Finish {
         match answer {
             Answer::Complete(CompleteAnswer::Done(_)) => self.decide(),
             Answer::Complete(CompleteAnswer::InvalidPart) => {
+                // Somebody overwrote a part that was sure; checksum or pin say whether that counts.
+                self.facts.sure.clear();
                 self.known.clear();
                 self.retry(At::ListParts)
             }
@@ -165,7 +170,7 @@ impl Finish {
 
     /// Mixed bytes must never become a video; nothing becomes visible.
     fn mixed(&mut self) -> Next<Finished> {
-        self.verdict = Decision::Rejected("DigestMismatch".into());
+        self.verdict = Decision::Rejected(super::DIGEST_MISMATCH.into());
         self.decide()
     }
 
@@ -247,7 +252,9 @@ impl Finish {
 
     pub(super) fn lost(&mut self, answer: Answer) -> Next<Finished> {
         match answer {
-            Answer::Put(PutAnswer::Written(_) | PutAnswer::Lost) => self.index(Finished::StoreLost),
+            Answer::Put(PutAnswer::Written(_)) => self.index(Finished::StoreLost),
+            // Somebody else ended it, perhaps otherwise: an object that was refused is gone too.
+            Answer::Put(PutAnswer::Lost) => self.go(At::FindRecord, Call::GetRecord),
             other => self.give_up("record the loss", &other),
         }
     }

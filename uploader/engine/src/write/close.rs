@@ -3,15 +3,16 @@
 
 use crate::call::{Call, Context, Expect, PutAnswer};
 use crate::cas::Cas;
-use crate::crc;
-use crate::document::{MAX_SLICES, Phase, Slice, State};
+use crate::crc::{self, Sums};
+use crate::document::{MAX_SLICES, Phase, Slice, SmallPatches, State};
+use crate::open::SMALL_PATCH;
 use crate::parts::pin;
 
 use super::{At, Cause, Writer};
 
 impl Writer {
-    pub(super) fn close(&mut self, cause: Cause, crc: u64, ctx: Context<'_>) -> Vec<Call> {
-        self.request_crc = crc;
+    pub(super) fn close(&mut self, cause: Cause, sums: Sums, ctx: Context<'_>) -> Vec<Call> {
+        self.request = sums;
         if cause == Cause::Complete && self.doc.length.is_none() {
             self.doc.length = Some(self.pos);
         }
@@ -25,9 +26,12 @@ impl Writer {
                 Vec::new()
             }
             // It is closing already, or at its end.
-            At::Draining(_) | At::Slicing(..) | At::Closing(_) | At::Closed(_) | At::Ended(_) => {
-                Vec::new()
-            }
+            At::Draining(_)
+            | At::Slicing(..)
+            | At::Closing(_)
+            | At::Discarding
+            | At::Closed(_)
+            | At::Ended(_) => Vec::new(),
         }
     }
 
@@ -47,7 +51,7 @@ impl Writer {
             self.at = At::Closing(cas);
             return vec![call];
         }
-        if self.trouble.is_some() || self.pos == self.cut {
+        if self.trouble.is_some() || self.pos == self.cut || !self.counts(cause) {
             return self.swap_closed(cause, None, ctx);
         }
         let part = self.doc.grid().part_of(self.cut);
@@ -102,7 +106,7 @@ impl Writer {
         let mut next = if self.gone {
             self.doc.without_parts(ctx.nonce)
         } else {
-            self.closed_document(slice, ctx.nonce)
+            self.closed_document(cause, slice, ctx)
         };
         // Only a close that took everything it got may say that all is there.
         if next.is_full() && next.phase == Phase::Closed && cause != Cause::NotVideo {
@@ -113,14 +117,33 @@ impl Writer {
         vec![call]
     }
 
+    /// Of a body with a checksum all counts, or nothing.
+    fn counts(&self, cause: Cause) -> bool {
+        !self.doc.unverified || matches!(cause, Cause::End | Cause::Complete)
+    }
+
     /// The document with what is durable now: contiguous parts, then the slice.
-    fn closed_document(&self, slice: Option<Slice>, nonce: &str) -> State {
+    fn closed_document(&self, cause: Cause, slice: Option<Slice>, ctx: Context<'_>) -> State {
         let grid = self.doc.grid();
         let mut next = State {
             phase: Phase::Closed,
-            nonce: nonce.into(),
+            unverified: false,
+            nonce: ctx.nonce.into(),
             ..self.doc.clone()
         };
+        if cause == Cause::Overflow && next.complete.is_some() {
+            // Whatever is there: this body was not the end that it said it was.
+            next.complete = Some(false);
+        }
+        if !self.counts(cause) {
+            next.sniffed = self.base_sniffed;
+            // A part that was sent, stored or not, may come to be listed.
+            return if self.cut > self.doc.offset {
+                next.doubting()
+            } else {
+                next
+            };
+        }
         let first = grid.part_of(self.doc.offset);
         let run = (first..)
             .take_while(|part| self.stored.contains_key(part))
@@ -132,6 +155,13 @@ impl Writer {
             next.pin = pin(self.doc.pin, first, etags);
             next.offset = parts_to;
             next.spent.append(&mut next.tail);
+            if let Some(doubted) = next.doubted {
+                let counted = self
+                    .stored
+                    .range(first.max(doubted)..grid.part_of(parts_to));
+                next.sure
+                    .extend(counted.map(|(part, etag)| (*part, etag.clone())));
+            }
         }
         if let Some(slice) = slice {
             if next
@@ -144,16 +174,29 @@ impl Writer {
             next.offset = slice.to;
             next.tail.push(slice);
         }
-        next.crc = self.crc_at(next.offset);
+        (next.crc, next.crc32c) = self.sums_at(next.offset);
+        let small = next.offset - self.base_offset < SMALL_PATCH && cause != Cause::Idle;
+        if self.untold && small && !next.is_full() {
+            let small = next.small.at(ctx.now_ms);
+            next.small = SmallPatches {
+                count: small.count + 1,
+                ..small
+            };
+        }
         next
     }
 
-    fn crc_at(&self, offset: u64) -> Option<u64> {
+    fn sums_at(&self, offset: u64) -> (Option<u64>, Option<u32>) {
         if offset == self.doc.offset {
-            return self.doc.crc;
+            return (self.doc.crc, self.doc.crc32c);
         }
-        let all_that_came = offset == self.pos;
-        let base = self.base_crc.filter(|_| all_that_came)?;
-        Some(crc::join(base, self.request_crc, offset - self.base_offset))
+        if offset != self.pos {
+            return (None, None);
+        }
+        let (request, len) = (self.request, offset - self.base_offset);
+        let crc = self.base_crc.map(|base| crc::join(base, request.crc, len));
+        let both = self.base_crc32c.zip(request.crc32c);
+        let crc32c = both.map(|(base, crc)| crc::join_crc32c(base, crc, len));
+        (crc, crc32c)
     }
 }

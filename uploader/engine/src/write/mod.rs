@@ -3,12 +3,14 @@
 //! themselves stay with the caller, who keeps `[ram_from, pos)` in memory.
 
 mod close;
+mod swap;
 
 use std::collections::BTreeMap;
 
 use crate::call::{Answer, Call, Context, Expect};
-use crate::cas::{Cas, Swap};
-use crate::document::{Phase, Slice, State};
+use crate::cas::Cas;
+use crate::crc::Sums;
+use crate::document::{Slice, State};
 
 /// So many parts of one upload are on their way at once.
 pub const IN_FLIGHT: usize = 2;
@@ -28,6 +30,10 @@ pub enum Cause {
     Asked,
     /// The first bytes are no video.
     NotVideo,
+    /// The body is at its end, and its checksum is not what was said.
+    Mismatch,
+    /// The body goes on beyond the upload's length.
+    Overflow,
 }
 
 /// What the writer can hear.
@@ -37,8 +43,9 @@ pub enum Event {
     Bytes(u64),
     /// The answer of a call.
     Answer(Answer),
-    /// Close; `crc` is that of all bytes since this writer began.
-    Close(Cause, u64),
+    /// Close; the checksums are those of all bytes since this writer began. Of a request with a
+    /// checksum `End` and `Complete` say that it was compared, and is right.
+    Close(Cause, Sums),
     /// Bytes came back after an idle close.
     Resume,
     /// The first bytes were seen to be a video.
@@ -77,6 +84,8 @@ enum At {
     Slicing(Cause, Slice),
     Closing(Cas),
     Reopening(Cas),
+    /// Another request took the upload before the new multipart upload was named in it.
+    Discarding,
     Closed(Option<String>),
     Ended(Status),
 }
@@ -88,6 +97,11 @@ pub struct Writer {
     etag: String,
     base_offset: u64,
     base_crc: Option<u64>,
+    base_crc32c: Option<u32>,
+    /// Whether the bytes before this writer's were enough to judge the file by.
+    base_sniffed: bool,
+    /// The size of the body was not told: a small one is counted at the close.
+    untold: bool,
     /// Bytes received.
     pos: u64,
     /// Bytes handed to UploadPart calls.
@@ -99,7 +113,7 @@ pub struct Writer {
     trouble: Option<String>,
     /// The store no longer has the multipart upload.
     gone: bool,
-    request_crc: u64,
+    request: Sums,
     /// A close that came while a swap was under way.
     closing: Option<Cause>,
     at: At,
@@ -112,6 +126,9 @@ impl Writer {
         Self {
             base_offset: doc.offset,
             base_crc: doc.crc,
+            base_crc32c: doc.crc32c,
+            base_sniffed: doc.sniffed,
+            untold: false,
             pos: doc.offset,
             cut: doc.offset,
             doc,
@@ -121,9 +138,18 @@ impl Writer {
             stored: BTreeMap::new(),
             trouble: None,
             gone: false,
-            request_crc: 0,
+            request: Sums::default(),
             closing: None,
             at: At::Filling,
+        }
+    }
+
+    /// As `new`, for a body whose size was not told.
+    #[must_use]
+    pub fn of_untold_size(self) -> Self {
+        Self {
+            untold: true,
+            ..self
         }
     }
 
@@ -181,7 +207,8 @@ impl Writer {
             | At::Draining(_)
             | At::Slicing(..)
             | At::Closing(_)
-            | At::Reopening(_) => Status::Busy,
+            | At::Reopening(_)
+            | At::Discarding => Status::Busy,
         }
     }
 
@@ -200,12 +227,12 @@ impl Writer {
                 Vec::new()
             }
             Event::Resume => self.resume(ctx),
-            Event::Close(cause, crc) => self.close(cause, crc, ctx),
+            Event::Close(cause, sums) => self.close(cause, sums, ctx),
             Event::Answer(answer) => {
                 let calls = self.answer(answer, ctx);
                 match (&self.at, self.closing.take()) {
                     (At::Filling, Some(cause)) => {
-                        [calls, self.close(cause, self.request_crc, ctx)].concat()
+                        [calls, self.close(cause, self.request, ctx)].concat()
                     }
                     (_, closing) => {
                         self.closing = closing;
@@ -292,7 +319,11 @@ impl Writer {
                 self.ready.clear();
                 Vec::new()
             }
-            (At::SavingMultipart(cas), answer) => self.swap(cas, answer, At::SavingMultipart),
+            (At::SavingMultipart(cas), answer) => self.save_multipart(cas, answer),
+            (At::Discarding, _) => {
+                self.at = At::Ended(Status::Superseded);
+                Vec::new()
+            }
             (At::Closing(cas), answer) => self.swap(cas, answer, At::Closing),
             (At::Reopening(cas), answer) => self.swap(cas, answer, At::Reopening),
             (At::Slicing(cause, slice), Answer::Put(put)) => self.sliced(cause, slice, &put, ctx),
@@ -327,56 +358,5 @@ impl Writer {
             }
             _ => {}
         }
-    }
-
-    fn swap(&mut self, mut cas: Cas, answer: Answer, back: fn(Cas) -> At) -> Vec<Call> {
-        match cas.step(answer) {
-            Swap::Call(call) => {
-                self.at = back(cas);
-                vec![call]
-            }
-            Swap::Won(doc, etag) => {
-                self.doc = *doc;
-                self.etag = etag;
-                self.won()
-            }
-            Swap::Lost(_) => {
-                self.at = At::Ended(Status::Superseded);
-                Vec::new()
-            }
-            Swap::Fault(why) => {
-                self.at = At::Ended(Status::Fault(why));
-                Vec::new()
-            }
-        }
-    }
-
-    fn won(&mut self) -> Vec<Call> {
-        match self.doc.phase {
-            Phase::Open => {
-                self.at = At::Filling;
-                self.upload_ready()
-            }
-            Phase::Closed => {
-                self.pos = self.doc.offset;
-                self.cut = self.doc.offset;
-                self.at = At::Closed(self.trouble.take());
-                Vec::new()
-            }
-            Phase::Finishing => {
-                self.at = At::Ended(Status::Whole);
-                Vec::new()
-            }
-            Phase::Dead => {
-                self.at = At::Ended(Status::Dead);
-                Vec::new()
-            }
-        }
-    }
-
-    fn resume(&mut self, ctx: Context<'_>) -> Vec<Call> {
-        let (cas, call) = Cas::begin(self.doc.opened(ctx.nonce), Expect::Match(self.etag.clone()));
-        self.at = At::Reopening(cas);
-        vec![call]
     }
 }

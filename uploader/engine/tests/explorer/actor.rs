@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use kinora_upload_engine::create::{Create, Created};
 use kinora_upload_engine::end::{End, Ended};
 use kinora_upload_engine::finish::{Facts, Finish, Start};
-use kinora_upload_engine::open::{Goal, Open, Opened};
+use kinora_upload_engine::open::{Append, Goal, Open, Opened};
 use kinora_upload_engine::write::{Cause, Event, Writer};
 use kinora_upload_engine::{Answer, Call, Context, Decision, Next, Phase, State, crc};
 
@@ -22,7 +22,7 @@ use crate::world::{PART, Reply, World, fresh};
 pub(crate) enum Kind {
     /// A plain body of at most one part: no state object.
     Plain,
-    /// A tus create.
+    /// A create without bytes, as the world's `Wish` says.
     Create,
     /// A plain body of more than one part, its length told or not.
     Post {
@@ -47,6 +47,12 @@ pub(crate) struct Patch {
     pub(crate) cut: bool,
     /// Silence of a second after so many bytes.
     pub(crate) idle_after: Option<u64>,
+    /// A checksum of the body: right, or of other bytes than those that come.
+    pub(crate) checksum: Option<bool>,
+    /// The draft's word on the end.
+    pub(crate) end: Option<bool>,
+    /// It says the length of the whole.
+    pub(crate) tells: bool,
     /// A state that this replica remembers, and its ETag.
     pub(crate) hint: Option<Box<(State, String)>>,
 }
@@ -56,6 +62,8 @@ pub(crate) struct Patch {
 pub(crate) enum Said {
     Created,
     Offset(u64),
+    /// All bytes are there, and nobody said yet that nothing follows.
+    NotEnded,
     /// All bytes are there.
     Full,
     Gone,
@@ -111,6 +119,8 @@ pub(crate) struct Origin {
     pub(crate) sweep: bool,
     /// It began with a remembered state.
     pub(crate) hinted: bool,
+    /// What it sends is not what its checksum says.
+    pub(crate) damaged: bool,
 }
 
 pub(crate) struct Actor {
@@ -131,6 +141,16 @@ pub(crate) struct Actor {
     pub(super) fed: usize,
     pub(super) cause: Option<Cause>,
     pub(super) idled: bool,
+    /// The upload's CRC32C is kept.
+    pub(super) sums: bool,
+}
+
+/// What a closed document says to its client.
+pub(super) fn offset(doc: &State, length: u64) -> Said {
+    match doc.offset == length && !doc.is_full() {
+        true => Said::NotEnded,
+        false => Said::Offset(doc.offset),
+    }
 }
 
 impl Actor {
@@ -141,6 +161,13 @@ impl Actor {
             plain: matches!(kind, Kind::Plain),
             sweep: matches!(kind, Kind::SweepOutbox | Kind::SweepState { .. }),
             hinted: matches!(&kind, Kind::Patch(Patch { hint: Some(_), .. })),
+            damaged: matches!(
+                &kind,
+                Kind::Patch(Patch {
+                    checksum: Some(false),
+                    ..
+                })
+            ),
             ..Origin::default()
         };
         let body = match &kind {
@@ -151,6 +178,16 @@ impl Actor {
             }
             _ => Vec::new(),
         };
+        let body = match origin.damaged {
+            true => body.iter().map(|byte| byte ^ 0x2a).collect(),
+            false => body,
+        };
+        let ends = match &kind {
+            Kind::Patch(patch) => patch.end != Some(false),
+            Kind::Plain | Kind::Post { .. } => true,
+            _ => false,
+        };
+        w.oracle.end_said |= ends;
         Self {
             origin,
             replica,
@@ -168,6 +205,7 @@ impl Actor {
             fed: 0,
             cause: None,
             idled: false,
+            sums: false,
         }
     }
 
@@ -232,7 +270,8 @@ impl Actor {
         let goal = match &self.kind {
             Kind::Plain => return self.plain(w),
             Kind::Create => {
-                self.stage = Stage::Creating(Create::new(fresh(w, Some(w.length))));
+                let doc = crate::world::wished(w);
+                self.stage = Stage::Creating(Create::new(doc));
                 return self.deliver(Answer::Begin, w);
             }
             Kind::Post { told } => {
@@ -257,10 +296,13 @@ impl Actor {
             }
             Kind::Head => Goal::Read,
             Kind::Delete => Goal::Terminate,
-            Kind::Patch(patch) => Goal::Write {
+            Kind::Patch(patch) => Goal::Write(Append {
                 offset: patch.from,
-                body: None,
-            },
+                length: patch.tells.then_some(w.length),
+                complete: patch.end,
+                verify: patch.checksum.is_some(),
+                ..Append::default()
+            }),
         };
         let open = match &self.kind {
             Kind::Patch(Patch {
@@ -286,12 +328,23 @@ impl Actor {
             spent: Vec::new(),
             crc: Some(crc::of(&self.body)),
             pin: None,
+            sure: BTreeMap::new(),
+            crc32c: None,
+            digests: BTreeMap::new(),
             state: false,
         };
         self.finish(
             Finish::new(facts, Start::Fresh, Decision::Accepted, BTreeMap::new()),
             w,
         );
+    }
+
+    /// A run of the finish, with the look that the world wants.
+    pub(super) fn looking(machine: Finish, w: &World) -> Finish {
+        match w.wish.looks {
+            true => machine.looking(15),
+            false => machine,
+        }
     }
 
     pub(super) fn say(&mut self, w: &mut World, said: Said) {
@@ -382,7 +435,7 @@ impl Actor {
 
     fn opened(&mut self, opened: Opened, w: &mut World) {
         match opened {
-            Opened::Closed(doc) | Opened::WrongOffset(doc) => self.say(w, Said::Offset(doc.offset)),
+            Opened::Closed(doc) | Opened::WrongOffset(doc) => self.say(w, offset(&doc, w.length)),
             Opened::Writer(doc, etag) => self.write(*doc, etag, w),
             Opened::Whole(doc, etag) => {
                 self.finish(Finish::from_state(*doc, etag, Decision::Accepted), w);
@@ -408,7 +461,12 @@ impl Actor {
             Opened::TooManySmall(_) | Opened::Fault(_) | Opened::Stirred => {
                 self.say(w, Said::Nothing);
             }
-            Opened::Foreign | Opened::TooLong(_) => {
+            // A body after one that brought more, of an unknown length: the client asks again.
+            Opened::Inconsistent(_) if w.wish.draft => self.say(w, Said::Nothing),
+            Opened::Foreign
+            | Opened::TooLong(_)
+            | Opened::Inconsistent(_)
+            | Opened::OverLimit(_) => {
                 w.wrong(format!("{opened:?} to {:?}", self.kind));
             }
         }
@@ -431,7 +489,8 @@ impl Actor {
     /// The state is gone: the decision, then the record.
     fn known(&mut self, answer: &Answer, w: &mut World) {
         let said = match answer {
-            Answer::Active(Some(_)) => Said::Full,
+            Answer::Active(Some(Decision::Rejected(_))) => Said::Rejected,
+            Answer::Active(Some(Decision::Accepted)) => Said::Full,
             Answer::Active(None) => return self.acts.push_back(Act::KnownRecord),
             Answer::Record(Some(record)) => match record.state.as_str() {
                 "rejected" => Said::Rejected,

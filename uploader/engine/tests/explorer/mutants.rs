@@ -3,6 +3,7 @@
 //! has no switch for them, and nothing of them is compiled into it.
 
 use kinora_upload_engine::call::CompleteAnswer;
+use kinora_upload_engine::media::Piece;
 use kinora_upload_engine::parts::SeenPart;
 use kinora_upload_engine::{Answer, Call, Decision, Expect, Phase, PutAnswer, Slice, State};
 
@@ -50,9 +51,25 @@ pub(crate) enum Mutant {
     FinishWithoutSwap,
     /// A remembered state is answered from, or overwritten.
     HintWithoutCas,
+    /// Nobody compares checksums (in the actor).
+    ChecksumIgnored,
+    /// A take-over counts parts of a request whose checksum was never compared.
+    UnverifiedCounts,
+    /// After a wrong checksum a listing is believed again.
+    DoubtForgotten,
+    /// An upload whose end is to be said is whole with its last byte.
+    DraftEndsByItself,
+    /// The length that a later body tells is not stored.
+    LengthForgotten,
+    /// A look that the store does not serve is a verdict.
+    StoreErrorIsVerdict,
+    /// A digest is believed without reading.
+    DigestUnread,
+    /// A new multipart upload is let go although the state names it.
+    DiscardsWhatIsNamed,
 }
 
-pub(crate) const ALL: [Mutant; 19] = [
+pub(crate) const ALL: [Mutant; 27] = [
     Mutant::AckBeforePending,
     Mutant::PendingAfterObject,
     Mutant::CompleteWithoutHead,
@@ -72,6 +89,14 @@ pub(crate) const ALL: [Mutant; 19] = [
     Mutant::OutboxTimeIsNow,
     Mutant::FinishWithoutSwap,
     Mutant::HintWithoutCas,
+    Mutant::ChecksumIgnored,
+    Mutant::UnverifiedCounts,
+    Mutant::DoubtForgotten,
+    Mutant::DraftEndsByItself,
+    Mutant::LengthForgotten,
+    Mutant::StoreErrorIsVerdict,
+    Mutant::DigestUnread,
+    Mutant::DiscardsWhatIsNamed,
 ];
 
 /// Executes a call as this mistake would have it.
@@ -126,6 +151,46 @@ pub(crate) fn execute(
             Answer::State(Some((doc, etag))) => Answer::State(Some((any_tail(w, *doc), etag))),
             answer => answer,
         },
+        (M::UnverifiedCounts | M::DoubtForgotten | M::DraftEndsByItself, Call::GetState) => {
+            match run(Call::GetState, luck) {
+                Answer::State(Some((doc, etag))) => {
+                    Answer::State(Some((forgetful(mutant, doc), etag)))
+                }
+                answer => answer,
+            }
+        }
+        (M::LengthForgotten, Call::PutState { mut doc, expect }) if doc.phase == Phase::Open => {
+            let before = w.store.state.as_ref().map(|(doc, ..)| doc.length);
+            doc.length = before.unwrap_or(doc.length);
+            w.execute(
+                &Act::Engine(Call::PutState { doc, expect }),
+                origin,
+                bag,
+                luck,
+            )
+        }
+        (M::StoreErrorIsVerdict, call @ Call::ReadVideo { .. }) => match run(call, luck) {
+            Answer::Failed(_) => Answer::Bytes(Piece::new(Vec::new())),
+            answer => answer,
+        },
+        (M::DigestUnread, Call::DigestVideo { .. }) => {
+            let said = w.store.state.as_ref().map(|(doc, ..)| doc.digests.clone());
+            Answer::Digests(said.unwrap_or_default())
+        }
+        (M::DiscardsWhatIsNamed, Call::PutState { doc, expect }) => {
+            let put = Act::Engine(Call::PutState {
+                doc: doc.clone(),
+                expect,
+            });
+            let known = w.store.state.as_ref().map(|(old, ..)| &old.multipart);
+            let made = doc.multipart.filter(|_| known == Some(&None));
+            let answer = w.execute(&put, origin, bag, luck);
+            if let (Some(multipart), Answer::Put(PutAnswer::Unknown)) = (made, &answer) {
+                let abort = Act::Engine(Call::Abort { multipart });
+                w.execute(&abort, origin, bag, Luck::Fine);
+            }
+            answer
+        }
         (M::SliceWithoutEpoch, call) => run(without_epoch(call), luck),
         (M::ShortPartCounts, Call::PutSlice { slice, merge }) => {
             let multipart = w
@@ -228,6 +293,19 @@ pub(crate) fn execute(
         }
         (_, call) => run(call, luck),
     }
+}
+
+fn forgetful(mutant: Mutant, mut doc: Box<State>) -> Box<State> {
+    match mutant {
+        Mutant::UnverifiedCounts if doc.phase == Phase::Open => {
+            doc.unverified = false;
+            doc.doubted = None;
+        }
+        Mutant::DoubtForgotten => doc.doubted = None,
+        Mutant::DraftEndsByItself => doc.complete = None,
+        _ => {}
+    }
+    doc
 }
 
 fn overwrite(w: &mut World, doc: Box<State>, origin: &Origin, bag: &Bag, luck: Luck) -> Answer {

@@ -1,6 +1,8 @@
 //! What must hold, whatever happens: checked at every effect in the store, at every answer to a
 //! client, and at the end.
 
+use std::collections::BTreeSet;
+
 use kinora_upload_engine::{Call, Decision, Phase, State};
 
 use crate::actor::{Actor, Origin, Said};
@@ -39,6 +41,15 @@ pub(crate) struct Oracle {
     /// A take-over found other bytes than those that were told of: two clients, and a kill.
     pub(crate) mixed: u32,
     pub(crate) state_gone: bool,
+    /// A body came that says that nothing follows, or that need not say so.
+    pub(crate) end_said: bool,
+    /// A part of a damaged body came late, over one that was sent again: it is lost, as the store
+    /// keeps one of a number. The upload may be refused then, never mixed.
+    pub(crate) spoiled: bool,
+    /// Who last swapped the state to open.
+    pub(crate) opener: usize,
+    /// Multipart uploads that a state has named.
+    pub(crate) named: BTreeSet<String>,
 }
 
 /// What the store held before a call.
@@ -118,7 +129,12 @@ impl World {
             }
         }
         self.oracle.plain |= origin.plain;
-        if let Act::Engine(Call::Abort { .. }) = act {
+        if let Act::Engine(Call::UploadPart { .. }) = act {
+            self.oracle.spoiled |= origin.damaged && self.oracle.opener != origin.actor;
+        }
+        if let Act::Engine(Call::Abort { multipart }) = act
+            && self.oracle.named.contains(multipart)
+        {
             if self.store.video.is_some() || self.store.record.is_some() {
                 self.wrong("an abort after the object or the record was there");
             }
@@ -160,6 +176,13 @@ impl World {
                 new.phase, new.epoch, new.offset
             )
         });
+        self.oracle.named.extend(new.multipart.clone());
+        if new.phase == Phase::Open {
+            self.oracle.opener = origin.actor;
+        }
+        if new.phase == Phase::Finishing && self.wish.draft && !self.oracle.end_said {
+            self.wrong("finished, and nobody said that nothing follows");
+        }
         let Some(old) = old else {
             self.oracle.touched = now;
             if self.oracle.state_gone {
@@ -190,7 +213,12 @@ impl World {
         self.oracle.finishing |= new.phase == Phase::Finishing;
         let taken_over =
             old.phase == Phase::Open && new.phase == Phase::Closed && origin.body.is_none();
-        if taken_over && new.offset < listed(&origin.listing, self.length).len() as u64 {
+        if taken_over && old.unverified && new.offset > old.offset {
+            self.wrong("a take-over counts bytes whose checksum was never compared");
+        }
+        let believed = !old.unverified && old.doubted.is_none();
+        if taken_over && believed && new.offset < listed(&origin.listing, self.length).len() as u64
+        {
             self.wrong("a take-over that counts less than what is stored: it would be sent again");
         }
         self.count(new.offset, origin);
@@ -201,6 +229,9 @@ impl World {
         let have = self.oracle.truth.len() as u64;
         if offset <= have {
             return;
+        }
+        if origin.damaged && origin.body.is_some() {
+            self.wrong("bytes count that are not what their checksum says");
         }
         let bytes = match &origin.body {
             Some((base, body)) if *base <= have => body
@@ -234,6 +265,10 @@ impl World {
         self.note(|| format!("    actor {} is told {said:?}", actor.origin.actor));
         let kept = self.oracle.dead || self.oracle.cancelled;
         match said {
+            Said::NotEnded => {
+                self.check_durable(self.length);
+                self.oracle.told = self.length;
+            }
             Said::Offset(offset) if *offset == self.length => self.told_full(),
             Said::Full => self.told_full(),
             Said::Offset(offset) => {
@@ -260,7 +295,8 @@ impl World {
                 }
             }
             Said::Rejected | Said::Conflict => {
-                if self.oracle.same || actor.full_before {
+                let good = self.oracle.same && !self.oracle.spoiled;
+                if !self.wish.refused() && (good || actor.full_before) {
                     self.wrong(format!("{said:?} of good bytes"));
                 }
             }
@@ -276,6 +312,9 @@ impl World {
     }
 
     fn told_full(&mut self) {
+        if self.wish.refused() {
+            self.wrong("accepted, and it is to be refused");
+        }
         if !self.oracle.full {
             self.oracle.calls_to_full = self.calls;
         }
@@ -314,6 +353,9 @@ impl World {
     /// The operator claims the job.
     pub(crate) fn claimed(&mut self) {
         self.oracle.runs += 1;
+        if self.wish.refused() {
+            self.wrong("what is to be refused is processed");
+        }
         if self.oracle.runs > 1 {
             self.wrong("the video is processed twice");
         }

@@ -43,6 +43,9 @@ pub(crate) fn run(seed: u64, same: bool, mutant: Option<Mutant>, trace: bool) ->
     };
     let mut w = World::new(length, same, manners);
     w.mutant = mutant;
+    w.wish.draft = dice.one_in(4);
+    w.wish.deferred = dice.one_in(4);
+    w.wish.digests = dice.one_in(4).then_some(None);
     w.trace = trace.then(Vec::new);
     w.store.kubernetes_away = dice.one_in(5);
     for skew in &mut w.skews {
@@ -194,16 +197,22 @@ impl Schedule {
         let replica = self.dice.below(u64::from(self.sim.replicas)) as u8;
         let from = self.heard[client];
         let left = self.sim.w.length - from;
-        if left == 0 {
+        let wish = self.sim.w.wish;
+        if left == 0 && !wish.draft {
             return self.start_on(Kind::Head, client, replica);
         }
         let send = match self.dice.below(4) {
             0 | 1 => left,
             2 => left.min(4),
-            _ => 1 + self.dice.below(left),
+            _ => left.min(1 + self.dice.below(left)),
         };
+        let checksum = self.dice.one_in(3).then(|| !self.dice.one_in(3));
+        let checksum = checksum.filter(|right| *right || send > 0);
+        let end = wish.draft.then(|| send == left && !self.dice.one_in(4));
         let cut = send < left && self.dice.one_in(2);
-        let idle_after = self.dice.one_in(4).then(|| 1 + self.dice.below(send));
+        let tells = wish.deferred && (send == left || self.dice.one_in(3));
+        let idles = send > 0 && checksum.is_none() && self.dice.one_in(4);
+        let idle_after = idles.then(|| 1 + self.dice.below(send));
         let hint = self
             .sim
             .w
@@ -217,6 +226,9 @@ impl Schedule {
                 send,
                 cut,
                 idle_after,
+                checksum,
+                end,
+                tells,
                 hint,
             }),
             client,
@@ -270,6 +282,7 @@ impl Schedule {
         match actor.said {
             Some(Said::Created) => self.created = true,
             Some(Said::Offset(offset)) => self.heard[client] = self.heard[client].max(offset),
+            Some(Said::NotEnded) => self.heard[client] = self.sim.w.length,
             Some(Said::Full) => self.heard[client] = self.sim.w.length,
             _ => {}
         }

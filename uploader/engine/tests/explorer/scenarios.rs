@@ -4,7 +4,7 @@ use crate::actor::{Kind, Patch, Said};
 use crate::mutants::Mutant;
 use crate::sim::Sim;
 use crate::store::{Luck, Manners};
-use crate::world::{Class, Fault, World};
+use crate::world::{Class, Fault, Wish, World};
 
 /// How a story begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +25,81 @@ pub(crate) enum Then {
     Delete,
 }
 
+/// A body of a story.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Body {
+    send: u64,
+    /// The connection is cut after it.
+    cut: bool,
+    checksum: Option<bool>,
+    end: Option<bool>,
+    tells: bool,
+}
+
+const fn body(send: u64) -> Body {
+    Body {
+        send,
+        cut: false,
+        checksum: None,
+        end: None,
+        tells: false,
+    }
+}
+
+const fn cut(send: u64) -> Body {
+    Body {
+        cut: true,
+        ..body(send)
+    }
+}
+
+const fn checked(send: u64, right: bool) -> Body {
+    Body {
+        checksum: Some(right),
+        ..body(send)
+    }
+}
+
+const fn ends(send: u64, end: bool) -> Body {
+    Body {
+        end: Some(end),
+        ..body(send)
+    }
+}
+
 /// One story.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) length: u64,
     pub(crate) start: Start,
-    /// Bodies: how many bytes, and whether the connection is cut after them.
-    pub(crate) bodies: &'static [(u64, bool)],
+    pub(crate) bodies: &'static [Body],
     pub(crate) then: Then,
     pub(crate) pairs: bool,
+    pub(crate) wish: Wish,
 }
+
+impl Scenario {
+    /// Whether the upload is of a special kind, or its bodies have checksums.
+    pub(crate) fn wished(&self) -> bool {
+        let checked = self.bodies.iter().any(|body| body.checksum.is_some());
+        checked || self.wish.special()
+    }
+}
+
+const WISH: Wish = Wish {
+    draft: false,
+    deferred: false,
+    looks: false,
+    no_video: false,
+    digests: None,
+};
 
 const fn story(
     name: &'static str,
     length: u64,
     start: Start,
-    bodies: &'static [(u64, bool)],
+    bodies: &'static [Body],
     then: Then,
     pairs: bool,
 ) -> Scenario {
@@ -52,10 +110,19 @@ const fn story(
         bodies,
         then,
         pairs,
+        wish: WISH,
     }
 }
 
-pub(crate) const ALL: [Scenario; 12] = [
+/// A story that begins with a create of this kind, and whose client goes on to the end.
+const fn wishing(name: &'static str, length: u64, bodies: &'static [Body], wish: Wish) -> Scenario {
+    Scenario {
+        wish,
+        ..story(name, length, Start::Create, bodies, Then::Retry, false)
+    }
+}
+
+pub(crate) const ALL: [Scenario; 26] = [
     story(
         "one plain POST of a part",
         6,
@@ -84,7 +151,7 @@ pub(crate) const ALL: [Scenario; 12] = [
         "create and PATCH of a small file",
         6,
         Start::Create,
-        &[(6, false)],
+        &[body(6)],
         Then::Retry,
         true,
     ),
@@ -92,7 +159,7 @@ pub(crate) const ALL: [Scenario; 12] = [
         "a small file in two PATCHes",
         7,
         Start::Create,
-        &[(3, false), (4, false)],
+        &[body(3), body(4)],
         Then::Retry,
         true,
     ),
@@ -100,7 +167,7 @@ pub(crate) const ALL: [Scenario; 12] = [
         "a small file that nobody asks for again",
         6,
         Start::Create,
-        &[(6, false)],
+        &[body(6)],
         Then::Vanish,
         true,
     ),
@@ -108,7 +175,7 @@ pub(crate) const ALL: [Scenario; 12] = [
         "three parts with a cut inside the second",
         19,
         Start::Create,
-        &[(12, true), (7, false)],
+        &[cut(12), body(7)],
         Then::Retry,
         true,
     ),
@@ -116,7 +183,7 @@ pub(crate) const ALL: [Scenario; 12] = [
         "two whole parts",
         16,
         Start::Create,
-        &[(16, false)],
+        &[body(16)],
         Then::Retry,
         true,
     ),
@@ -124,7 +191,7 @@ pub(crate) const ALL: [Scenario; 12] = [
         "two parts that nobody asks for again",
         16,
         Start::Create,
-        &[(5, false), (11, false)],
+        &[body(5), body(11)],
         Then::Vanish,
         true,
     ),
@@ -132,7 +199,7 @@ pub(crate) const ALL: [Scenario; 12] = [
         "termination in the second part",
         19,
         Start::Create,
-        &[(12, true)],
+        &[cut(12)],
         Then::Delete,
         true,
     ),
@@ -140,7 +207,7 @@ pub(crate) const ALL: [Scenario; 12] = [
         "termination at the end",
         16,
         Start::Create,
-        &[(16, true)],
+        &[cut(16)],
         Then::Delete,
         false,
     ),
@@ -148,11 +215,163 @@ pub(crate) const ALL: [Scenario; 12] = [
         "expiry in the second part",
         19,
         Start::Create,
-        &[(12, true)],
+        &[cut(12)],
         Then::Vanish,
         true,
     ),
+    wishing(
+        "a checksum that is right",
+        19,
+        &[checked(12, true), checked(7, true)],
+        WISH,
+    ),
+    wishing(
+        "a checksum that is wrong, and the body again",
+        19,
+        &[checked(19, false), checked(19, true)],
+        WISH,
+    ),
+    wishing(
+        "a wrong checksum, and a cut without one",
+        27,
+        &[checked(26, false), cut(10), body(17)],
+        WISH,
+    ),
+    wishing(
+        "a cut before the checksum",
+        19,
+        &[
+            Body {
+                cut: true,
+                ..checked(18, true)
+            },
+            body(19),
+        ],
+        WISH,
+    ),
+    wishing(
+        "a small file with a wrong checksum",
+        7,
+        &[body(3), checked(4, false), checked(4, true)],
+        WISH,
+    ),
+    wishing(
+        "a length that is told with the last body",
+        19,
+        &[
+            body(12),
+            Body {
+                tells: true,
+                ..body(7)
+            },
+        ],
+        Wish {
+            deferred: true,
+            ..WISH
+        },
+    ),
+    wishing(
+        "a length that is told after the last byte",
+        16,
+        &[
+            body(16),
+            Body {
+                tells: true,
+                ..body(0)
+            },
+        ],
+        Wish {
+            deferred: true,
+            ..WISH
+        },
+    ),
+    wishing(
+        "an end that is said with the last body",
+        19,
+        &[ends(12, false), ends(7, true)],
+        Wish {
+            draft: true,
+            ..WISH
+        },
+    ),
+    wishing(
+        "an end that is said after the last byte",
+        16,
+        &[ends(16, false), ends(0, true)],
+        Wish {
+            draft: true,
+            ..WISH
+        },
+    ),
+    wishing(
+        "an end of unknown length, cut and said again",
+        19,
+        &[
+            ends(5, false),
+            Body {
+                cut: true,
+                ..ends(9, true)
+            },
+            ends(5, true),
+        ],
+        Wish {
+            draft: true,
+            deferred: true,
+            ..WISH
+        },
+    ),
+    Scenario {
+        then: Then::Vanish,
+        ..wishing(
+            "all bytes, and nobody says that nothing follows",
+            16,
+            &[ends(16, false)],
+            Wish {
+                draft: true,
+                ..WISH
+            },
+        )
+    },
+    wishing(
+        "digests of the whole that are right",
+        19,
+        &[body(12), body(7)],
+        Wish {
+            digests: Some(None),
+            ..WISH
+        },
+    ),
+    wishing(
+        "a digest of the whole that is wrong",
+        19,
+        &[body(12), body(7)],
+        Wish {
+            digests: Some(Some("sha-256")),
+            ..WISH
+        },
+    ),
+    wishing(
+        "a file that is no video",
+        6,
+        &[body(6)],
+        Wish {
+            looks: true,
+            no_video: true,
+            ..WISH
+        },
+    ),
 ];
+
+/// A video that the finish looks into: long beside the others, so it is run in fewer settings.
+pub(crate) const FILM: Scenario = wishing(
+    "a video that is looked into",
+    0,
+    &[body(1_000)],
+    Wish {
+        looks: true,
+        ..WISH
+    },
+);
 
 /// In what else runs differ.
 #[derive(Clone, Copy, Debug, Default)]
@@ -185,6 +404,10 @@ pub(crate) fn run(
     w.mutant = setting.mutant;
     w.trace = trace.then(Vec::new);
     w.store.kubernetes_away = setting.kubernetes_away;
+    w.wish = scenario.wish;
+    if scenario.wish.looks && !scenario.wish.no_video {
+        w.show(setting.two_files);
+    }
     let mut sim = Sim::new(w, setting.replicas, setting.hints);
     sim.two_files = setting.two_files;
     tell(scenario, &mut sim);
@@ -208,16 +431,22 @@ fn tell(scenario: &Scenario, sim: &mut Sim) {
         return;
     }
     let mut at = Some(0);
-    for (send, cut) in scenario.bodies {
+    for body in scenario.bodies {
         let Some(from) = at else { break };
-        let send = (*send).min(scenario.length - from);
+        let send = body.send.min(sim.w.length - from);
+        // Whoever says that nothing follows has sent all: faults may have left more to do.
+        let all = from + send == sim.w.length || body.cut;
         let said = sim.run(Kind::Patch(Patch {
             from,
             send,
-            cut: *cut,
+            cut: body.cut,
+            checksum: body.checksum,
+            end: body.end.map(|end| end && all),
+            tells: body.tells,
             ..Patch::default()
         }));
         at = match said {
+            Said::NotEnded => Some(sim.w.length),
             Said::Offset(offset) => Some(offset),
             Said::Nothing => None,
             _ => return,

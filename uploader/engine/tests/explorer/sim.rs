@@ -96,17 +96,21 @@ impl Sim {
     pub(crate) fn client_goes_on(&mut self, mut offset: Option<u64>) {
         for _ in 0..25 {
             let said = match offset.take() {
-                Some(from) if from < self.w.length => {
+                Some(from) => {
                     let send = self.w.length - from;
+                    let wish = self.w.wish;
                     self.run(Kind::Patch(Patch {
                         from,
                         send,
+                        end: wish.draft.then_some(true),
+                        tells: wish.deferred,
                         ..Patch::default()
                     }))
                 }
-                _ => self.run(Kind::Head),
+                None => self.run(Kind::Head),
             };
             match said {
+                Said::NotEnded => offset = Some(self.w.length),
                 Said::Offset(from) if from < self.w.length => offset = Some(from),
                 Said::Nothing | Said::Created => {}
                 _ => return,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kinora_upload_engine::call::{CompleteAnswer, FinalRecord, JobAnswer, SeenVideo};
+use kinora_upload_engine::media::Piece;
 use kinora_upload_engine::parts::SeenPart;
 use kinora_upload_engine::{Answer, Call, Decision, Expect, PutAnswer, Slice, State, crc};
 
@@ -117,6 +118,15 @@ pub(crate) fn name(slice: &Slice) -> String {
     format!("{}/{}/{}-{}", slice.part, slice.epoch, slice.from, slice.to)
 }
 
+/// A digest as the explorer has it: CRCs as they are, any other a value of the same bytes.
+pub(crate) fn digest(name: &str, bytes: &[u8]) -> String {
+    match name {
+        "crc32c" => format!("{:08x}", crc::crc32c(bytes)),
+        "crc64nvme" => format!("{:016x}", crc::of(bytes)),
+        _ => format!("{:016x}", crc::of(bytes).rotate_left(7)),
+    }
+}
+
 fn put(luck: Luck, written: bool, etag: &str) -> Answer {
     Answer::Put(match (luck, written) {
         (Luck::AnswerLost | Luck::NotDone, _) => PutAnswer::Unknown,
@@ -172,9 +182,13 @@ impl Store {
             .as_ref()
             .and_then(|id| self.multiparts.get(id));
         let mut bytes = Vec::new();
-        for part in 0u32.. {
-            let whole =
-                |row: &&Row| row.part == part && doc.grid().is_whole(part, row.bytes.len() as u64);
+        for part in 0..doc.counted_parts() {
+            let sure = doc.sure.get(&part);
+            let whole = |row: &&Row| {
+                row.part == part
+                    && doc.grid().is_whole(part, row.bytes.len() as u64)
+                    && sure.is_none_or(|etag| *etag == row.etag)
+            };
             match rows.and_then(|rows| rows.iter().rev().find(whole)) {
                 Some(row) => bytes.extend(&row.bytes),
                 None => break,
@@ -294,6 +308,19 @@ impl Store {
                 crc: Some(crc::of(bytes)),
                 upload_id: Some(ID.into()),
             })),
+            Call::ReadVideo { from, to } => match &self.video {
+                Some(bytes) => {
+                    Answer::Bytes(Piece::new(bytes[*from as usize..*to as usize].to_vec()))
+                }
+                None => Answer::Failed("it is not there".into()),
+            },
+            Call::DigestVideo { algorithms } => match &self.video {
+                Some(bytes) => {
+                    let digest = |name: &String| (name.clone(), digest(name, bytes));
+                    Answer::Digests(algorithms.iter().map(digest).collect())
+                }
+                None => Answer::Failed("it is not there".into()),
+            },
             Call::GetActive => Answer::Active(self.active.as_ref().map(|a| a.decision.clone())),
             Call::GetRecord => Answer::Record(self.record.clone()),
             _ => return None,

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kinora_upload_engine::call::FinalRecord;
 use kinora_upload_engine::document::{SmallPatches, VERSION};
-use kinora_upload_engine::{Answer, Call, Owner, Phase, PutAnswer, State};
+use kinora_upload_engine::{Answer, Call, Decision, Owner, Phase, PutAnswer, State};
 
 use crate::actor::Origin;
 use crate::dice::Dice;
+use crate::film::film;
 use crate::mutants::{self, Mutant};
 use crate::oracle::Oracle;
-use crate::store::{Act, Bag, Job, Luck, Manners, Store};
+use crate::store::{Act, Bag, Job, Luck, Manners, Store, digest};
 
 /// Bytes of a part.
 pub(crate) const PART: u64 = 8;
@@ -55,7 +56,35 @@ struct Late {
     bag: Bag,
 }
 
+/// What kind of upload the story is of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish {
+    /// The end is said, as in the IETF draft.
+    pub(crate) draft: bool,
+    /// The length is told later.
+    pub(crate) deferred: bool,
+    /// The file is a video, and the finish looks into it.
+    pub(crate) looks: bool,
+    /// The file is none.
+    pub(crate) no_video: bool,
+    /// Digests of the whole: right ones, or wrong in this algorithm.
+    pub(crate) digests: Option<Option<&'static str>>,
+}
+
+impl Wish {
+    /// Whether it is more than an upload of known length.
+    pub(crate) fn special(self) -> bool {
+        self.draft || self.deferred || self.looks || self.digests.is_some()
+    }
+
+    /// Whether the upload is refused at its end.
+    pub(crate) fn refused(self) -> bool {
+        self.no_video || matches!(self.digests, Some(Some(_)))
+    }
+}
+
 pub(crate) struct World {
+    pub(crate) wish: Wish,
     pub(crate) store: Store,
     pub(crate) length: u64,
     /// What the two clients send.
@@ -109,6 +138,13 @@ pub(crate) fn fresh(w: &mut World, length: Option<u64>) -> State {
         spent: vec![],
         crc: Some(0),
         pin: None,
+        unverified: false,
+        doubted: None,
+        sure: BTreeMap::new(),
+        complete: None,
+        limit: None,
+        digests: BTreeMap::new(),
+        crc32c: None,
         sniffed: true,
         reason: None,
         small: SmallPatches::default(),
@@ -116,6 +152,23 @@ pub(crate) fn fresh(w: &mut World, length: Option<u64>) -> State {
         nonce: w.nonce(),
         extra: serde_json::Map::new(),
     }
+}
+
+/// The new state object of a create without bytes.
+pub(crate) fn wished(w: &mut World) -> State {
+    let known = !w.wish.deferred;
+    let mut doc = fresh(w, known.then_some(w.length));
+    doc.complete = w.wish.draft.then_some(false);
+    let names = ["crc64nvme", "crc32c", "sha-256"];
+    for name in names.iter().filter(|_| w.wish.digests.is_some()) {
+        let mut bytes = w.files[0].clone();
+        if w.wish.digests == Some(Some(name)) {
+            bytes.push(1);
+        }
+        doc.digests.insert((*name).into(), digest(name, &bytes));
+        doc.crc32c = Some(0);
+    }
+    doc
 }
 
 impl World {
@@ -127,6 +180,7 @@ impl World {
         };
         Self {
             store,
+            wish: Wish::default(),
             length,
             files: [file(length, 0), file(length, u8::from(!same))],
             oracle: Oracle {
@@ -148,6 +202,12 @@ impl World {
             nonces: 0,
             actors: 0,
         }
+    }
+
+    /// The clients send videos.
+    pub(crate) fn show(&mut self, two: bool) {
+        self.files = [film(0), film(u8::from(two))];
+        self.length = self.files[0].len() as u64;
     }
 
     pub(crate) fn nonce(&mut self) -> String {
@@ -317,11 +377,28 @@ impl World {
         Some(fault)
     }
 
+    /// The operator's audit: a decision whose job was lost gets it again.
+    fn audit(&mut self) {
+        let Some(active) = &self.store.active else {
+            return;
+        };
+        let old = self.store.now.saturating_sub(active.outbox_time) >= 10 * MINUTE;
+        let lost = active.decision == Decision::Accepted && self.store.record.is_none();
+        if old && lost && self.store.pending.is_none() {
+            self.store.job = Some(Job {
+                created: self.store.now,
+                outbox_time: active.outbox_time,
+                claimed: false,
+            });
+            self.note(|| "    the audit makes the job again".into());
+        }
+    }
+
     /// One step of the operator: claim, record, delete the decision, and after the TTL the job.
     pub(crate) fn operate(&mut self) {
         let now = self.store.now;
         let Some(job) = self.store.job.clone() else {
-            return;
+            return self.audit();
         };
         self.note(|| format!("{now} operator: {job:?}"));
         if !job.claimed {

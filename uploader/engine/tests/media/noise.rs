@@ -46,6 +46,22 @@ fn look_in_every_way(file: &[u8], window: u64) {
     look(file, Some(file.len() as u64 / 4 + 1), 15);
 }
 
+/// The parsers as a fuzz target: `cargo bolero test -p kinora-upload-engine noise::any_bytes_end_in_a_verdict`.
+#[test]
+fn any_bytes_end_in_a_verdict() {
+    let heads = [Vec::new(), ftyp(), plain(), plain_webm()];
+    bolero::check!()
+        .with_type::<(u8, u16, Vec<u8>)>()
+        .for_each(|(head, window, bytes)| {
+            let head = &heads[usize::from(*head) % heads.len()];
+            let keep = head.len() - usize::from(*window) % (head.len() + 1);
+            let file = [&head[..keep], bytes].concat();
+            if !file.is_empty() {
+                look_in_every_way(&file, 4096 + u64::from(*window));
+            }
+        });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 

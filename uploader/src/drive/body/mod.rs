@@ -3,6 +3,7 @@
 //! this file holds the bytes and keeps the time.
 
 mod receive;
+mod sums;
 
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use kinora_upload_engine::crc::Running;
 use kinora_upload_engine::sniff::{LOOK, Sniff, sniff};
 use kinora_upload_engine::write::{Cause, Event, Status, Writer};
 use kinora_upload_engine::{Answer, Call, Context, State};
@@ -19,7 +19,9 @@ use super::bytes::gather;
 pub use super::ends::{Incoming, Written};
 use super::{Driver, Ram, nonce};
 use crate::budget::Held;
+use crate::digest::Check;
 use crate::writers::Registration;
+use sums::Running;
 
 /// A body that brings nothing for so long is closed; it may go on later.
 pub(in crate::drive) const IDLE: Duration = Duration::from_secs(1);
@@ -47,12 +49,14 @@ struct Pipe {
     buffer_from: u64,
     held: Held,
     kept: Ram,
-    crc: Running,
+    sums: Running,
     head: Option<Vec<u8>>,
     calls: FuturesUnordered<BoxFuture<'static, Answer>>,
     cause: Option<Cause>,
     not_video: &'static str,
     too_long: bool,
+    /// No memory was free for a body that cannot be closed in the middle.
+    no_memory: bool,
     waited: Duration,
     window_bytes: u64,
 }
@@ -73,7 +77,12 @@ pub async fn write(driver: &Driver, doc: State, etag: String, mut incoming: Inco
     let pipe = Pipe {
         driver: driver.clone(),
         buffer_from: doc.offset,
-        writer: Writer::new(doc, etag),
+        sums: Running::of(&doc),
+        writer: if incoming.untold {
+            Writer::new(doc, etag).of_untold_size()
+        } else {
+            Writer::new(doc, etag)
+        },
         held: incoming.held.take(),
         incoming,
         place,
@@ -81,12 +90,12 @@ pub async fn write(driver: &Driver, doc: State, etag: String, mut incoming: Inco
         chunk,
         buffer: BytesMut::new(),
         kept: Ram::default(),
-        crc: Running::default(),
         head,
         calls: FuturesUnordered::new(),
         cause: None,
         not_video: "",
         too_long: false,
+        no_memory: false,
         waited: Duration::ZERO,
         window_bytes: 0,
     };
@@ -142,6 +151,7 @@ impl Pipe {
                         doc,
                         known: self.writer.stored().clone(),
                         ram: self.kept,
+                        too_long: self.too_long,
                     };
                 }
                 Status::Dead if self.cause != Some(Cause::NotVideo) => {
@@ -165,15 +175,20 @@ impl Pipe {
         let doc = Box::new(self.writer.document().0.clone());
         match (trouble, self.cause) {
             (Some(why), _) => Written::Trouble(doc, why),
+            (None, _) if self.no_memory => {
+                Written::Trouble(doc, "no memory for a body within 5 s".into())
+            }
             (None, _) if self.too_long => Written::TooLong(doc),
+            (None, Some(Cause::Mismatch)) => Written::Mismatch(doc),
             (None, Some(Cause::Asked)) => Written::Asked(doc),
             (None, Some(Cause::Client)) => Written::ClientGone(doc),
             (None, Some(Cause::Idle)) if matches!(self.ended, Ended::Well) => Written::Closed(doc),
             (None, Some(Cause::Idle)) if self.stops() => Written::Asked(doc),
             (None, Some(Cause::Idle)) => Written::ClientGone(doc),
-            (None, Some(Cause::End | Cause::Complete | Cause::NotVideo) | None) => {
-                Written::Closed(doc)
-            }
+            (
+                None,
+                Some(Cause::End | Cause::Complete | Cause::NotVideo | Cause::Overflow) | None,
+            ) => Written::Closed(doc),
         }
     }
 
@@ -185,16 +200,25 @@ impl Pipe {
     async fn fill(&mut self) {
         let room = usize::try_from(self.writer.room()).unwrap_or(usize::MAX);
         let full = self.writer.document().0.length == Some(self.writer.pos());
+        if !self.chunk.is_empty() && !self.not_video.is_empty() {
+            return self.skip();
+        }
         if !self.chunk.is_empty() {
-            let unknown = self.writer.document().0.length.is_none();
-            if unknown && self.writer.pos() + self.chunk.len() as u64 > self.incoming.max {
+            let doc = self.writer.document().0;
+            let limit = doc.limit.filter(|_| doc.length.is_none());
+            if limit.is_some_and(|max| self.writer.pos() + self.chunk.len() as u64 > max) {
                 self.too_long = true;
                 return self.close(Cause::Client);
             }
             match (room, full) {
                 (0, true) => {
                     self.too_long = true;
-                    self.close(Cause::End);
+                    let whole_or_nothing = self.incoming.check.is_some() || doc.complete.is_some();
+                    self.close(if whole_or_nothing {
+                        Cause::Overflow
+                    } else {
+                        Cause::End
+                    });
                 }
                 (0, false) => {
                     self.next_answer().await;
@@ -204,8 +228,7 @@ impl Pipe {
             return;
         }
         match self.ended {
-            Ended::Well if self.incoming.carries_all => self.close(Cause::Complete),
-            Ended::Well => self.close(Cause::End),
+            Ended::Well => self.ended_well(),
             Ended::Broken => self.close(Cause::Client),
             Ended::Not => self.receive().await,
         }
@@ -214,12 +237,33 @@ impl Pipe {
     fn feed(&mut self, room: usize) {
         let n = room.min(self.chunk.len());
         let bytes = self.chunk.split_to(n);
-        self.crc.update(&bytes);
+        self.sums.update(&bytes);
+        if let Some(check) = &mut self.incoming.check {
+            check.update(&bytes);
+        }
         self.buffer.extend_from_slice(&bytes);
         self.step(Event::Bytes(n as u64));
         let Some(head) = &mut self.head else { return };
         head.extend_from_slice(&bytes[..n.min(LOOK.saturating_sub(head.len()))]);
         self.judge(false);
+    }
+
+    /// Bytes of a body that is condemned: they only matter to its checksum.
+    fn skip(&mut self) {
+        let bytes = std::mem::take(&mut self.chunk);
+        if let Some(check) = &mut self.incoming.check {
+            check.update(&bytes);
+        }
+    }
+
+    fn ended_well(&mut self) {
+        let holds = self.incoming.check.as_ref().is_none_or(Check::holds);
+        self.close(match (holds, self.incoming.carries_all) {
+            (false, _) => Cause::Mismatch,
+            (true, _) if !self.not_video.is_empty() => Cause::NotVideo,
+            (true, true) => Cause::Complete,
+            (true, false) => Cause::End,
+        });
     }
 
     /// Looks at the first bytes before any of them is stored.
@@ -233,7 +277,10 @@ impl Pipe {
             Sniff::NotVideo(why) => {
                 self.head = None;
                 self.not_video = why;
-                self.close(Cause::NotVideo);
+                if self.incoming.check.is_none() || ended {
+                    self.close(Cause::NotVideo);
+                }
+                // Else its checksum has the first word: what was damaged on the way comes again.
                 return false;
             }
             Sniff::More => {}
@@ -257,11 +304,12 @@ impl Pipe {
         }
         let (doc, pos) = (self.writer.document().0, self.writer.pos());
         let all = cause == Cause::Complete || doc.length == Some(pos);
-        if all && cause != Cause::NotVideo && !self.judge(true) {
+        let refused = matches!(cause, Cause::NotVideo | Cause::Mismatch);
+        if all && !refused && !self.judge(true) {
             return;
         }
         self.cause = Some(cause);
-        self.step(Event::Close(cause, self.crc.value()));
+        self.step(Event::Close(cause, self.sums.values()));
     }
 
     fn step(&mut self, event: Event) {

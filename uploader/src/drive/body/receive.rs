@@ -33,7 +33,10 @@ impl Pipe {
         self.waited += begun.elapsed();
         match received {
             Ok(item) => self.received(item).await,
-            Err(_) => self.close(Cause::Idle),
+            // What has a checksum cannot be closed in the middle: nothing of it would count.
+            Err(_) if self.incoming.check.is_none() => self.close(Cause::Idle),
+            Err(_) if self.too_slow() => self.close(Cause::Client),
+            Err(_) => {}
         }
     }
 
@@ -56,8 +59,13 @@ impl Pipe {
                     .take(&mut self.held, self.chunk.len())
                     .await
                 {
+                    self.no_memory = self.incoming.check.is_some();
                     // Give back what is held; the chunk goes on when there is room.
-                    self.close(Cause::Idle);
+                    self.close(if self.no_memory {
+                        Cause::Client
+                    } else {
+                        Cause::Idle
+                    });
                 }
             }
             Some(Err(error)) => {

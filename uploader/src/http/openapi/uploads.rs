@@ -26,6 +26,8 @@ const CREATE: &[Kind] = &[
     Kind::Superseded,
     Kind::NotFound,
     Kind::IdempotencyMismatch,
+    Kind::ChecksumMismatch,
+    Kind::InconsistentUploadLength,
 ];
 const VIDEO: &[&str] = &[
     "video/mp4",
@@ -58,14 +60,45 @@ pub(super) fn idempotency_key() -> Parameter {
     )
 }
 
-fn tus_resumable(required: bool) -> Parameter {
-    let about = "Speaks tus of this version.";
-    let schema = words(["1.0.0"]);
-    if required {
-        must_send("Tus-Resumable", about, schema)
-    } else {
-        may_send("Tus-Resumable", about, schema)
-    }
+/// The words of the two protocols; a request on an upload has those of one.
+fn protocols() -> [Parameter; 2] {
+    [
+        may_send(
+            "Tus-Resumable",
+            "Speaks tus of this version.",
+            words(["1.0.0"]),
+        ),
+        may_send(
+            "Upload-Draft-Interop-Version",
+            "Speaks the IETF draft of this version; `Tus-Resumable` goes before it.",
+            words(["3", "5", "6", "8"]),
+        ),
+    ]
+}
+
+fn end_of_draft() -> Parameter {
+    may_send(
+        "Upload-Complete",
+        "In the IETF draft: whether the body brings the end of the file.",
+        words(["?0", "?1"]),
+    )
+}
+
+/// What is said of a body, and of the whole file.
+fn digests() -> [Parameter; 3] {
+    [
+        may_send(
+            "Upload-Checksum",
+            "Of the body: sha1, sha256, crc32c or crc64nvme, a space, and Base64.",
+            text(),
+        ),
+        may_send("Content-Digest", "Of the body (RFC 9530).", text()),
+        may_send("Repr-Digest", "Of the whole file (RFC 9530).", text()),
+    ]
+}
+
+fn with(parameters: Vec<Parameter>, more: impl IntoIterator<Item = Parameter>) -> Vec<Parameter> {
+    parameters.into_iter().chain(more).collect()
 }
 
 fn profile() -> Parameter {
@@ -102,22 +135,30 @@ fn post() -> Op {
         id: "createUpload",
         tag: TAG,
         about: "A new upload over tus, with or without its first bytes. Without Tus-Resumable it is as PUT.",
-        parameters: vec![
-            tus_resumable(false),
-            may_send(
-                "Upload-Length",
-                "Bytes of the file; needed over tus.",
-                integer(0, i64::MAX),
-            ),
-            may_send(
-                "Upload-Metadata",
-                "`key base64`, by commas: 4 KiB, 32 keys.",
-                text(),
-            ),
-            profile(),
-            idempotency_key(),
-            upload_token(),
-        ],
+        parameters: with(
+            vec![
+                end_of_draft(),
+                may_send(
+                    "Upload-Length",
+                    "Bytes of the file; needed over tus, where they are not deferred.",
+                    integer(0, i64::MAX),
+                ),
+                may_send(
+                    "Upload-Defer-Length",
+                    "Over tus: a later PATCH tells Upload-Length.",
+                    words(["1"]),
+                ),
+                may_send(
+                    "Upload-Metadata",
+                    "`key base64`, by commas: 4 KiB, 32 keys.",
+                    text(),
+                ),
+                profile(),
+                idempotency_key(),
+                upload_token(),
+            ],
+            protocols().into_iter().chain(digests()),
+        ),
         body: Some(bytes(
             "Bytes of the file, from its first.",
             &[tus::OFFSET_STREAM],
@@ -128,7 +169,13 @@ fn post() -> Op {
                 "The upload is there; without Tus-Resumable the body is that of PUT.",
             )
             .header("Location", "URL of the upload.")
-            .header("Upload-Offset", "Bytes that are safe, if some were sent."),
+            .header("Upload-Offset", "Bytes that are safe, if some were sent.")
+            .header("Upload-Expires", "When it may be expired.")
+            .header(
+                "Upload-Complete",
+                "In the draft: whether it is a video now.",
+            )
+            .header("Upload-Limit", "In the draft: what may be sent."),
         ],
         problems: vec![ALWAYS, CREATE, END],
         open: false,
@@ -171,7 +218,10 @@ fn options(path: &'static str, id: &'static str) -> Op {
             Answer::new(200, "In the headers.")
                 .header("Tus-Version", "Versions of tus.")
                 .header("Tus-Extension", "Its extensions.")
-                .header("Tus-Max-Size", "Most bytes of a file."),
+                .header("Tus-Max-Size", "Most bytes of a file.")
+                .header("Tus-Checksum-Algorithm", "Algorithms of Upload-Checksum.")
+                .header("Upload-Limit", "The same limits in the draft's words.")
+                .header("Accept-Patch", "Types of appends."),
         ],
         problems: vec![&[Kind::Internal]],
         open: true,
@@ -185,12 +235,18 @@ fn head() -> Op {
         id: "headUpload",
         tag: TAG,
         about: "How much of an upload is safe.",
-        parameters: vec![id(), tus_resumable(true)],
+        parameters: with(vec![id()], protocols()),
         body: None,
         answers: vec![
+            Answer::new(204, "The same in the IETF draft.")
+                .header("Upload-Offset", "Bytes that are safe.")
+                .header("Upload-Complete", "Whether it is a video now.")
+                .header("Upload-Limit", "What may be sent."),
             Answer::new(200, "In the headers.")
                 .header("Upload-Offset", "Bytes that are safe.")
                 .header("Upload-Length", "Bytes of the file, once known.")
+                .header("Upload-Defer-Length", "1 while they are not known.")
+                .header("Upload-Expires", "When it may be expired.")
                 .header("Upload-Metadata", "As it was sent."),
         ],
         problems: vec![
@@ -214,18 +270,37 @@ fn patch() -> Op {
         id: "appendUpload",
         tag: TAG,
         about: "More bytes of an upload, from its offset.",
-        parameters: vec![
-            id(),
-            tus_resumable(true),
-            must_send(
-                "Upload-Offset",
-                "Where the bytes belong.",
-                integer(0, i64::MAX),
-            ),
-        ],
-        body: Some(bytes("The bytes.", &[tus::OFFSET_STREAM])),
+        parameters: with(
+            vec![
+                id(),
+                must_send(
+                    "Upload-Offset",
+                    "Where the bytes belong.",
+                    integer(0, i64::MAX),
+                ),
+                end_of_draft(),
+                may_send(
+                    "Upload-Length",
+                    "Bytes of the file, where they were not known.",
+                    integer(0, i64::MAX),
+                ),
+            ],
+            protocols().into_iter().chain(digests()),
+        ),
+        body: Some(bytes(
+            "The bytes.",
+            &[tus::OFFSET_STREAM, "application/partial-upload"],
+        )),
         answers: vec![
-            Answer::new(204, "They are safe.").header("Upload-Offset", "Where to go on."),
+            Answer::new(
+                201,
+                "The same in the IETF draft; with the body of PUT at the end.",
+            )
+            .header("Upload-Offset", "Where to go on.")
+            .header("Upload-Complete", "Whether it is a video now."),
+            Answer::new(204, "They are safe.")
+                .header("Upload-Offset", "Where to go on.")
+                .header("Upload-Expires", "When it may be expired."),
         ],
         problems: vec![
             ALWAYS,
@@ -236,6 +311,10 @@ fn patch() -> Op {
                 Kind::Gone,
                 Kind::TusVersion,
                 Kind::ContentType,
+                Kind::ChecksumMismatch,
+                Kind::MismatchingUploadOffset,
+                Kind::CompletedUpload,
+                Kind::InconsistentUploadLength,
                 Kind::WrongOffset,
                 Kind::Superseded,
                 Kind::TooLarge,
@@ -253,7 +332,7 @@ fn delete() -> Op {
         id: "deleteUpload",
         tag: TAG,
         about: "Ends an upload; of a finished one it cancels the video.",
-        parameters: vec![id(), tus_resumable(true)],
+        parameters: with(vec![id()], protocols()),
         body: None,
         answers: vec![Answer::new(204, "It is over.")],
         problems: vec![

@@ -4,6 +4,30 @@
 use http::StatusCode;
 
 const BASE: &str = "https://kinora.dev/problems/";
+/// Of kinds that the IETF draft of resumable uploads registers.
+const IANA: &str = "https://iana.org/assignments/http-problem-types#";
+
+/// The statuses by name: those of HTTP, and one of tus's own.
+struct Status;
+
+impl Status {
+    const BAD_REQUEST: u16 = 400;
+    const UNAUTHORIZED: u16 = 401;
+    const FORBIDDEN: u16 = 403;
+    const NOT_FOUND: u16 = 404;
+    const METHOD_NOT_ALLOWED: u16 = 405;
+    const REQUEST_TIMEOUT: u16 = 408;
+    const CONFLICT: u16 = 409;
+    const GONE: u16 = 410;
+    const PRECONDITION_FAILED: u16 = 412;
+    const PAYLOAD_TOO_LARGE: u16 = 413;
+    const UNSUPPORTED_MEDIA_TYPE: u16 = 415;
+    const UNPROCESSABLE_ENTITY: u16 = 422;
+    const TOO_MANY_REQUESTS: u16 = 429;
+    const CHECKSUM_MISMATCH: u16 = 460;
+    const INTERNAL_SERVER_ERROR: u16 = 500;
+    const SERVICE_UNAVAILABLE: u16 = 503;
+}
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $name:ident, $status:ident, $word:literal, $title:literal;)+) => {
@@ -25,8 +49,9 @@ macro_rules! kinds {
 
             /// The status of every answer of this kind.
             #[must_use]
-            pub const fn status(self) -> StatusCode {
-                match self { $(Self::$name => StatusCode::$status,)+ }
+            pub fn status(self) -> StatusCode {
+                let status = match self { $(Self::$name => Status::$status,)+ };
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
 
             /// One line for people, the same in every answer of this kind.
@@ -61,6 +86,12 @@ kinds! {
     TooSlow, REQUEST_TIMEOUT, "too-slow", "The body came too slowly";
     /// Go on at the `Upload-Offset` of the answer.
     WrongOffset, CONFLICT, "wrong-offset", "The offset is not where the upload stands";
+    /// As `wrong-offset`, to clients of the IETF draft; `expected-offset` is where to go on.
+    MismatchingUploadOffset, CONFLICT, "mismatching-upload-offset", "The offset does not match that of the upload";
+    /// To clients of the IETF draft: the upload is complete already.
+    CompletedUpload, BAD_REQUEST, "completed-upload", "The upload is already completed";
+    /// To clients of the IETF draft: lengths were said that differ, or more bytes came.
+    InconsistentUploadLength, BAD_REQUEST, "inconsistent-upload-length", "The upload length is inconsistent";
     /// Another request writes this upload; HEAD tells the offset.
     Superseded, CONFLICT, "superseded", "Another request took the upload over";
     /// The same upload was sent with two contents.
@@ -85,6 +116,8 @@ kinds! {
     Rejected, UNPROCESSABLE_ENTITY, "rejected", "The file was refused";
     /// The `Idempotency-Key` was used for another create: use a new one.
     IdempotencyMismatch, UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The key names another create";
+    /// The body is not what `Upload-Checksum` or `Content-Digest` says: nothing of it counts, send it again.
+    ChecksumMismatch, CHECKSUM_MISMATCH, "checksum-mismatch", "The body was damaged on its way";
     /// More than ten PATCHes under 64 KiB within a minute: send larger ones.
     SmallPatches, TOO_MANY_REQUESTS, "small-patches", "Too many small requests on one upload";
     /// So many requests wait for news already: ask without `wait`, or later.
@@ -103,7 +136,13 @@ impl Kind {
     /// The `type` of the answer.
     #[must_use]
     pub fn uri(self) -> String {
-        format!("{BASE}{}", self.word())
+        let base = match self {
+            Self::MismatchingUploadOffset
+            | Self::CompletedUpload
+            | Self::InconsistentUploadLength => IANA,
+            _ => BASE,
+        };
+        format!("{base}{}", self.word())
     }
 }
 

@@ -22,6 +22,7 @@ struct Parts {
     kind: Kind,
     detail: String,
     field: Option<Cow<'static, str>>,
+    members: Vec<(&'static str, u64)>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -33,6 +34,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             field: None,
+            members: Vec::new(),
             headers: Vec::new(),
         }))
     }
@@ -47,6 +49,13 @@ impl Problem {
     #[must_use]
     pub fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.0.field = Some(field.into());
+        self
+    }
+
+    /// Adds a number beside the detail.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: u64) -> Self {
+        self.0.members.push((name, value));
         self
     }
 
@@ -182,6 +191,7 @@ impl IntoResponse for Problem {
             kind,
             detail,
             field,
+            members,
             headers,
         } = *self.0;
         let mut body = json!({
@@ -192,6 +202,9 @@ impl IntoResponse for Problem {
         });
         if let Some(field) = field {
             body["field"] = field.as_ref().into();
+        }
+        for (name, value) in members {
+            body[name] = value.into();
         }
         let mut answer = (kind.status(), body.to_string()).into_response();
         // For those who count refusals.

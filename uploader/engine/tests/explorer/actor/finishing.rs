@@ -11,6 +11,7 @@ use crate::world::{PART, World};
 
 impl Actor {
     pub(super) fn finish(&mut self, machine: Finish, w: &mut World) {
+        let machine = Self::looking(machine, w);
         let facts = machine.facts();
         if self.bag.outbox.is_none() {
             self.bag.outbox = Some(Outbox {
@@ -66,6 +67,9 @@ impl Actor {
                     spent: Vec::new(),
                     crc: entry.crc,
                     pin: None,
+                    sure: BTreeMap::new(),
+                    crc32c: None,
+                    digests: BTreeMap::new(),
                     state: entry.state,
                 };
                 self.bag.outbox_time = entry.at;

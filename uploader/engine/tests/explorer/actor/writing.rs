@@ -1,11 +1,12 @@
 //! The body of an actor: fed to the engine's writer, closed as the server closes it.
 
+use kinora_upload_engine::crc::Sums;
 use kinora_upload_engine::finish::{Facts, Finish, Start};
 use kinora_upload_engine::open::{Goal, Open};
 use kinora_upload_engine::write::{Cause, Event, Status, Writer};
 use kinora_upload_engine::{Answer, Context, Decision, State, crc};
 
-use super::{Actor, Kind, Said, Stage};
+use super::{Actor, Kind, Said, Stage, offset};
 use crate::mutants::Mutant;
 use crate::store::Ram;
 use crate::world::World;
@@ -17,6 +18,7 @@ impl Actor {
             from: doc.offset,
             bytes: Vec::new(),
         };
+        self.sums = doc.crc32c.is_some();
         self.stage = Stage::Writing(Box::new(Writer::new(doc, etag)));
         if let Some(older) = w.writers.insert(self.replica, self.origin.actor) {
             w.asked.insert(older);
@@ -81,7 +83,12 @@ impl Actor {
 
     fn close(&mut self, cause: Cause, w: &mut World) {
         self.cause = Some(cause);
-        self.event(Event::Close(cause, crc::of(&self.body[..self.fed])), w);
+        let came = &self.body[..self.fed];
+        let sums = Sums {
+            crc: crc::of(came),
+            crc32c: self.sums.then(|| crc::crc32c(came)),
+        };
+        self.event(Event::Close(cause, sums), w);
     }
 
     /// Nothing is under way: close, go on after silence, answer, or finish.
@@ -91,10 +98,14 @@ impl Actor {
         };
         let asked = w.asked.contains(&self.origin.actor);
         let (status, trouble, pos) = (writer.status(), writer.in_trouble(), writer.pos());
-        let offset = writer.document().0.offset;
+        let closed = offset(writer.document().0, w.length);
         let end = match &self.kind {
             Kind::Post { .. } => Cause::Complete,
             Kind::Patch(patch) if patch.cut => Cause::Client,
+            Kind::Patch(_) if self.origin.damaged && w.mutant != Some(Mutant::ChecksumIgnored) => {
+                Cause::Mismatch
+            }
+            Kind::Patch(patch) if patch.end == Some(true) => Cause::Complete,
             _ => Cause::End,
         };
         match (status, self.cause) {
@@ -115,7 +126,7 @@ impl Actor {
             }
             (Status::Closed { .. }, _) => {
                 self.leave(w);
-                self.not_whole(Said::Offset(offset), w);
+                self.not_whole(closed, w);
             }
             (Status::Whole, _) => {
                 self.leave(w);

@@ -1,0 +1,282 @@
+//! `POST` and `PUT /v1/uploads`: a create over tus or the IETF draft, with or without bytes, or the
+//! whole file as a plain body. A file of at most one part in one request needs no state object,
+//! unless an informational answer gives out its URL.
+
+mod asked;
+
+use std::sync::Arc;
+
+use axum::body::BodyDataStream;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use kinora_storage::keys;
+use kinora_upload_engine::create::Created;
+use kinora_upload_engine::{Phase, State, crc};
+
+use super::answers::{
+    Stored, crashed, damaged, finish_direct, finish_fresh, not_whole, stored_answer,
+};
+use super::problem::{Kind, Problem};
+use super::protocol::{Protocol, body_size};
+use super::{keyed, set, standing, tus};
+use crate::app::App;
+use crate::budget::Held;
+use crate::drive::begin::{self, Gathered, NotGathered};
+use crate::drive::body::{self, Incoming, Written};
+use crate::drive::{Driver, Ram};
+use crate::wire::Interim;
+use asked::{Asked, longer_than_told, no_body};
+
+/// Ids that are tried for one create.
+const CREATES: usize = 3;
+
+pub(super) async fn create(app: &Arc<App>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let size = body_size(&parts.headers, &body)?;
+    let asked = Asked::of(app, &parts, size).await?;
+    let driver = keyed::driver(app, &parts.extensions);
+    let stream = body.into_data_stream();
+    let work = async move { begin(driver, asked, stream).await };
+    app.to_the_end(work)
+        .await
+        .map_err(|error| crashed(&error))?
+}
+
+async fn begin(driver: Driver, asked: Asked, stream: BodyDataStream) -> Result<Response, Problem> {
+    let without_body = !asked.has_body() || asked.length == Some(0);
+    if asked.protocol != Protocol::Plain && without_body {
+        return empty(&driver, asked).await;
+    }
+    if let Some(interim) = asked.interim.clone() {
+        return announced(&driver, asked, stream, &interim).await;
+    }
+    with_body(&driver, asked, stream).await
+}
+
+/// A create without bytes; one of length 0 is at its end already.
+async fn empty(driver: &Driver, asked: Asked) -> Result<Response, Problem> {
+    if asked.check.as_ref().is_some_and(|check| !check.holds()) {
+        return Err(damaged());
+    }
+    let state = asked.state(driver);
+    if asked.length == Some(0) && state.is_full() {
+        let stored = finish_fresh(driver, &state, Default::default(), Ram::default()).await?;
+        return Ok(created(driver, &asked, Some(stored), Some(0)));
+    }
+    let (driver, ..) = store_new(driver, state).await?;
+    let offset = asked.protocol.draft().map(|_| 0);
+    Ok(created(&driver, &asked, None, offset))
+}
+
+/// Stores a new state object. After an unclear answer another id is taken: the first state may
+/// still come to be, and expires like any that nobody goes on with.
+async fn store_new(
+    driver: &Driver,
+    mut state: State,
+) -> Result<(Driver, Box<State>, String), Problem> {
+    let mut driver = driver.clone();
+    let tries = if driver.promised { 1 } else { CREATES };
+    for _ in 1..tries {
+        match driver.create(state.clone()).await {
+            Created::There(doc, etag) => return Ok((driver, doc, etag)),
+            Created::Fault(why) => tracing::warn!(upload = %driver.id, why, "another id is taken"),
+        }
+        let id = driver.app.mint();
+        (state.id, state.key, state.created_ms) = (id.to_string(), keys::video(&id), id.unix_ms());
+        state.nonce = crate::drive::nonce();
+        driver = Driver::new(&driver.app, &id);
+    }
+    match driver.create(state).await {
+        Created::There(doc, etag) => Ok((driver, doc, etag)),
+        Created::Fault(why) => Err(Problem::try_again(&why)),
+    }
+}
+
+/// A create that brings bytes: from memory alone when they are the whole file and fit one part.
+async fn with_body(
+    driver: &Driver,
+    mut asked: Asked,
+    mut stream: BodyDataStream,
+) -> Result<Response, Problem> {
+    let mut state = asked.state(driver);
+    let memory = state.part_size;
+    let in_memory = asked.may_be_whole() && asked.length.is_none_or(|length| length <= memory);
+    let start = if in_memory {
+        memory
+    } else {
+        kinora_upload_engine::sniff::LOOK as u64
+    };
+    let got = begin::begin(driver, &mut stream, start, asked.any)
+        .await
+        .map_err(|why| not_gathered(&why))?;
+    let Gathered { bytes, held, ended } = got;
+    let bytes = bytes.freeze();
+    let size = bytes.len() as u64;
+    if asked.length.is_some_and(|length| size > length) {
+        return Err(longer_than_told());
+    }
+    if ended && size == 0 && asked.protocol == Protocol::Plain {
+        return Err(no_body());
+    }
+    if size > asked.max {
+        return Err(asked.too_large());
+    }
+    let all = ended && asked.length.is_none_or(|length| length == size);
+    if all && size <= memory && asked.may_be_whole() {
+        state.length = Some(size);
+        return direct(driver, asked, state, bytes, held).await;
+    }
+    let incoming = Incoming {
+        first: bytes,
+        held,
+        ended,
+        ..asked.incoming(stream)
+    };
+    let (driver, doc, etag) = store_new(driver, opened(state, &incoming)).await?;
+    resumable(&driver, &asked, (*doc, etag), incoming, false).await
+}
+
+fn not_gathered(why: &NotGathered) -> Problem {
+    match why {
+        NotGathered::NotVideo(why) => Problem::not_video(why),
+        NotGathered::NoMemory => Problem::try_again("no memory for a body within 5 s"),
+        NotGathered::Closing => Problem::try_again("shutting down"),
+        NotGathered::ClientGone => Problem::new(
+            Kind::TooSlow,
+            "Less than 16 KiB/s came over 30 s. Nothing was stored; send it again.",
+        ),
+    }
+}
+
+async fn direct(
+    driver: &Driver,
+    mut asked: Asked,
+    mut state: State,
+    bytes: Bytes,
+    held: Held,
+) -> Result<Response, Problem> {
+    if let Some(check) = &mut asked.check {
+        check.update(&bytes);
+        if !check.holds() {
+            return Err(damaged());
+        }
+    }
+    state.offset = bytes.len() as u64;
+    state.crc = Some(crc::of(&bytes));
+    state.crc32c = state.crc32c.map(|_| crc::crc32c(&bytes));
+    let offset = state.offset;
+    let ram = Ram {
+        from: 0,
+        bytes,
+        held,
+    };
+    let stored = finish_direct(driver, &state, ram).await?;
+    Ok(created(driver, &asked, Some(stored), Some(offset)))
+}
+
+/// A create whose URL the client learns before its body is read, and goes on by itself after a cut.
+async fn announced(
+    driver: &Driver,
+    mut asked: Asked,
+    stream: BodyDataStream,
+    interim: &Interim,
+) -> Result<Response, Problem> {
+    let incoming = asked.incoming(stream);
+    let state = opened(asked.state(driver), &incoming);
+    let (driver, doc, etag) = store_new(driver, state).await?;
+    let draft = asked.protocol.draft();
+    let message = draft.and_then(|draft| standing::announcement(&driver, draft, asked.max));
+    let told = message.is_some_and(|message| interim.send(message));
+    resumable(&driver, &asked, (*doc, etag), incoming, told).await
+}
+
+/// The state of a new upload that its first body is about to be written to.
+fn opened(mut state: State, incoming: &Incoming) -> State {
+    state.epoch = 1;
+    state.phase = Phase::Open;
+    state.unverified = incoming.check.is_some();
+    state
+}
+
+/// Through a state object, which is made open by its first write. `told`: the client knows the URL.
+async fn resumable(
+    driver: &Driver,
+    asked: &Asked,
+    (doc, etag): (State, String),
+    incoming: Incoming,
+    told: bool,
+) -> Result<Response, Problem> {
+    match body::write(driver, doc, etag, incoming).await {
+        Written::Whole {
+            doc, known, ram, ..
+        } => {
+            let stored = finish_fresh(driver, &doc, known, ram).await;
+            let stored = stored.map_err(|problem| asked.protocol.at_its_end(problem))?;
+            Ok(created(driver, asked, Some(stored), Some(doc.offset)))
+        }
+        Written::Closed(doc) if !asked.carries_all() => {
+            Ok(created(driver, asked, None, Some(doc.offset)))
+        }
+        Written::NotVideo(why, doc) => {
+            driver.end(&doc).await;
+            Err(Problem::not_video(why))
+        }
+        other => {
+            // Whoever was told no URL has none to go on with.
+            let answer = not_whole(&driver.app, other);
+            if !told {
+                driver.kill().await;
+            }
+            answer.and(Err(Problem::try_again("a body ended early")))
+        }
+    }
+}
+
+fn created(
+    driver: &Driver,
+    asked: &Asked,
+    stored: Option<Stored>,
+    offset: Option<u64>,
+) -> Response {
+    let (app, id) = (&driver.app, &driver.id);
+    let status = format!("/v1/videos/{id}");
+    let path = match asked.protocol {
+        Protocol::Plain => status.clone(),
+        Protocol::Tus | Protocol::Draft(_) => format!("/v1/uploads/{id}"),
+    };
+    let mut answer = match (asked.protocol, stored) {
+        (Protocol::Plain | Protocol::Draft(_), Some(stored)) => {
+            stored_answer(driver, stored, &status)
+        }
+        _ => StatusCode::CREATED.into_response(),
+    };
+    if let Ok(location) = HeaderValue::from_str(&app.location(&path)) {
+        set(&mut answer, header::LOCATION, location);
+    }
+    match asked.protocol {
+        Protocol::Plain => {}
+        Protocol::Tus => {
+            if let Some(offset) = offset {
+                set(&mut answer, tus::UPLOAD_OFFSET, offset);
+            }
+        }
+        Protocol::Draft(draft) => {
+            standing::of_draft(
+                &mut answer,
+                driver,
+                draft,
+                offset.unwrap_or(0),
+                stored.is_some(),
+            );
+            if stored.is_none() {
+                standing::limit(&mut answer, driver, asked.max);
+            }
+        }
+    }
+    if stored.is_none() {
+        standing::expiry(&mut answer, driver, asked.protocol);
+    }
+    answer
+}

@@ -1,0 +1,166 @@
+//! What a request says of its body (`Upload-Checksum`, `Content-Digest`) and of the whole file
+//! (`Repr-Digest`). Pure.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName};
+
+use super::fields;
+use super::problem::Problem;
+use crate::digest::{Algorithm, Check, Said};
+
+/// `Upload-Checksum`, of tus.
+pub(super) const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
+/// `Content-Digest`, RFC 9530.
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// `Repr-Digest`, RFC 9530.
+pub(super) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// The algorithms of `Upload-Checksum`, as they are announced.
+#[must_use]
+pub(super) fn announced() -> String {
+    Algorithm::ALL.map(Algorithm::tus).join(",")
+}
+
+/// What the body has to be.
+///
+/// # Errors
+/// 400 for an unknown algorithm of `Upload-Checksum` and for what cannot be read.
+pub(super) fn of_body(headers: &HeaderMap) -> Result<Option<Check>, Problem> {
+    let mut said = listed(headers, &CONTENT_DIGEST, "Content-Digest")?;
+    said.extend(upload_checksum(headers)?);
+    Ok(Check::of(said))
+}
+
+/// What the whole file has to be: digests in hex by the names that HTTP gives the algorithms.
+///
+/// # Errors
+/// 400 for what cannot be read.
+pub(super) fn of_whole(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Problem> {
+    let said = listed(headers, &REPR_DIGEST, "Repr-Digest")?;
+    let named = said.into_iter().filter_map(|said| {
+        let name = said.algorithm.http()?;
+        Some((name.to_owned(), hex::encode(said.digest)))
+    });
+    Ok(named.collect())
+}
+
+fn upload_checksum(headers: &HeaderMap) -> Result<Option<Said>, Problem> {
+    let Some(value) = headers.get(&UPLOAD_CHECKSUM) else {
+        return Ok(None);
+    };
+    let bad = |detail: String| Problem::bad_request("Upload-Checksum", detail);
+    let text = value.to_str().unwrap_or_default().trim();
+    let (name, encoded) = text.split_once(' ').unwrap_or((text, ""));
+    let Some(algorithm) = Algorithm::of_tus(name) else {
+        return Err(bad(format!(
+            "Upload-Checksum must name one of {}.",
+            announced()
+        )));
+    };
+    let digest = STANDARD.decode(encoded.trim()).ok();
+    let digest = digest.filter(|digest| digest.len() == algorithm.size());
+    let Some(digest) = digest else {
+        let bytes = algorithm.size();
+        return Err(bad(format!(
+            "Upload-Checksum must be `{name} ` and {bytes} bytes in Base64."
+        )));
+    };
+    Ok(Some(Said { algorithm, digest }))
+}
+
+/// Digests of a field of RFC 9530. Algorithms that are not offered are ignored, as it says.
+fn listed(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    field: &'static str,
+) -> Result<Vec<Said>, Problem> {
+    let bad = || {
+        let detail = format!("{field} must be like `sha-256=:<Base64>:`, with all of the digest.");
+        Problem::bad_request(field, detail)
+    };
+    let mut said = Vec::new();
+    for value in headers.get_all(name) {
+        let text = value.to_str().map_err(|_| bad())?;
+        for (key, digest) in fields::byte_sequences(text).ok_or_else(bad)? {
+            let Some(algorithm) = Algorithm::of_http(&key) else {
+                continue;
+            };
+            if digest.len() != algorithm.size() {
+                return Err(bad());
+            }
+            said.push(Said { algorithm, digest });
+        }
+    }
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn with(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn checksums_name_an_algorithm_that_is_offered_and_a_whole_digest() {
+        let cases = [
+            ("sha1 98O8HYCOBHMq32eZZczDTKeuNEE=", Some(true)),
+            ("crc32c 4waSgw==", Some(true)),
+            ("crc64nvme rosUhgp5mIg=", Some(true)),
+            ("crc32c AAAAAA==", Some(false)),
+            ("md5 JfnnlDI7RTiF9RgfG2JNCw==", None),
+            ("sha1 4waSgw==", None),
+            ("sha1", None),
+            ("sha1 ???", None),
+            ("", None),
+        ];
+        for (text, want) in cases {
+            let got = of_body(&with(UPLOAD_CHECKSUM, text)).ok().flatten();
+            let got = got.map(|mut check| {
+                check.update(b"123456789");
+                check.holds()
+            });
+            assert_eq!(got, want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_digests_pass_over_algorithms_that_are_not_offered() {
+        let cases = [
+            ("crc32c=:4waSgw==:", Some(1)),
+            ("md5=:JfnnlDI7RTiF9RgfG2JNCw==:", Some(0)),
+            (
+                "md5=:JfnnlDI7RTiF9RgfG2JNCw==:, crc64nvme=:rosUhgp5mIg=:",
+                Some(1),
+            ),
+            ("sha-256=:4waSgw==:", None),
+            ("crc32c=4waSgw==", None),
+        ];
+        for (text, want) in cases {
+            let got = of_whole(&with(REPR_DIGEST, text)).ok().map(|all| all.len());
+            assert_eq!(got, want, "{text:?}");
+        }
+        let whole = of_whole(&with(REPR_DIGEST, "crc32c=:4waSgw==:")).unwrap();
+        assert_eq!(whole["crc32c"], "e3069283");
+    }
+
+    #[test]
+    fn no_digest_breaks_the_reader() {
+        bolero::check!().with_type::<Vec<u8>>().for_each(|bytes| {
+            let Ok(value) = HeaderValue::from_bytes(bytes) else {
+                return;
+            };
+            for name in [UPLOAD_CHECKSUM, CONTENT_DIGEST, REPR_DIGEST] {
+                let headers = HeaderMap::from_iter([(name, value.clone())]);
+                let _ = of_body(&headers);
+                let _ = of_whole(&headers);
+            }
+        });
+    }
+}
