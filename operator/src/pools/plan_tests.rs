@@ -281,6 +281,35 @@ fn external_mode_follows_spec_replicas_and_not_the_backlog() {
 }
 
 #[test]
+fn external_mode_asks_for_what_the_scale_subresource_says_whatever_the_jobs_do() {
+    let external = json!({"mode": "External", "minReplicas": 0, "maxReplicas": 3});
+    let table = [
+        ("nothing said", json!({"scaling": external}), 1),
+        ("none", json!({"scaling": external, "replicas": 0}), 0),
+        (
+            "more than maxReplicas",
+            json!({"scaling": external, "replicas": 5}),
+            5,
+        ),
+        (
+            "a suspended pool",
+            json!({"scaling": external, "replicas": 2, "suspend": true}),
+            2,
+        ),
+    ];
+    for (name, spec, want) in table {
+        for jobs in [0, 50] {
+            let mut world = World::new(&spec);
+            world.backlog(jobs);
+            world.pass();
+            assert_eq!(world.replicas(), Some(want), "{name}, {jobs} jobs");
+            let status = world.observed.pool.status.clone().unwrap();
+            assert_eq!(status.desired_replicas, Some(want), "{name}, {jobs} jobs");
+        }
+    }
+}
+
+#[test]
 fn a_pool_that_cannot_be_served_is_stalled_and_left_alone() {
     let mut world = World::new(&json!({"execution": "Moonshot"}));
     world.backlog(5);
