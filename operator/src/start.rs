@@ -23,10 +23,10 @@ use crate::http::{self, Readiness, Surface};
 use crate::leader::{self, Candidate, Election, End, decide::Timing};
 use crate::metrics::{Metrics, Sources};
 use crate::pods::{
-    self,
+    self, Pods,
     attempt::{Maker, PodMaker},
 };
-use crate::pools::{self, Links, PoolsConfig, plan::Settings, template::WorkerDefaults};
+use crate::pools::{self, Caches, Links, PoolsConfig, plan::Settings, template::WorkerDefaults};
 use crate::tls::{accept, keeper::Keeper};
 
 /// Events that may wait between two parts; a full channel slows the watch that fills it, nothing is dropped.
@@ -164,18 +164,7 @@ impl Parts {
             self.args.reserved_secrets.clone(),
             pool_events_in,
         );
-        let authenticate = TokenAuth::new(
-            self.client.clone(),
-            pods.clone(),
-            caches.pools.clone(),
-            maker.clone(),
-        );
-        let attempt_pods = PodMaker::new(
-            self.client.clone(),
-            caches.pools.clone(),
-            self.worker_defaults(),
-            maker,
-        );
+        let (authenticate, attempt_pods) = self.workers_of(&pods, &caches, maker);
         let handle = core::spawn(CoreConfig {
             client: self.client.clone(),
             namespace: None,
@@ -244,6 +233,15 @@ impl Parts {
             ready,
             counted,
         ));
+    }
+
+    /// Who is a worker, and who makes the pods of attempts.
+    fn workers_of(&self, pods: &Pods, caches: &Caches, maker: Maker) -> (TokenAuth, PodMaker) {
+        let client = || self.client.clone();
+        let pools = || caches.pools.clone();
+        let authenticate = TokenAuth::new(client(), pods.clone(), pools(), maker.clone());
+        let attempt_pods = PodMaker::new(client(), pools(), self.worker_defaults(), maker);
+        (authenticate, attempt_pods)
     }
 
     fn worker_defaults(&self) -> WorkerDefaults {

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use kinora_crds::{WorkerRef, names};
 use kinora_engine::action::PodAction;
-use kinora_engine::{AttemptId, Event, Uid};
+use kinora_engine::{AttemptId, Event, Phase, Status, Uid};
 
 use super::act::Outcome;
 use super::run::Core;
@@ -49,6 +50,18 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// The holder of a claim whose pod is still to report: its name is known already.
+    pub(super) fn pod_to_come(&self, job: Uid, after: &Status) -> Option<WorkerRef> {
+        let address = self
+            .memory
+            .address(job)
+            .filter(|_| after.phase == Phase::Running)?;
+        Some(WorkerRef {
+            pod_name: names::attempt_pod_name(&address.name, after.attempt),
+            ..WorkerRef::default()
+        })
     }
 
     fn attempt_pod(&self, attempt: AttemptId) -> Option<AttemptPod> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kinora_crds::{VideoJob, WorkerRef, names};
+use kinora_crds::VideoJob;
 use kinora_engine::action::{Cause, CloseReason, ToWorker};
 use kinora_engine::event::Answer;
 use kinora_engine::ids::SessionId;
@@ -91,18 +91,6 @@ impl Core {
             failure,
             step: self.memory.step(attempt),
         }
-    }
-
-    /// The holder of a claim whose pod is still to report: its name is known already.
-    fn pod_to_come(&self, job: Uid, after: &Status) -> Option<WorkerRef> {
-        let address = self
-            .memory
-            .address(job)
-            .filter(|_| after.phase == Phase::Running)?;
-        Some(WorkerRef {
-            pod_name: names::attempt_pod_name(&address.name, after.attempt),
-            ..WorkerRef::default()
-        })
     }
 
     pub(super) fn act_on_store(&mut self, action: &Action) {
