@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kinora_storage::{Cell, Store, UploadId};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,14 +85,12 @@ impl App {
         }
     }
 
-    /// Runs work to its end even when the client's connection goes.
-    ///
-    /// # Errors
-    /// When the work panicked.
-    pub async fn to_the_end<T: Send + 'static>(
+    /// Runs work to its end even when the client's connection goes; an error when it panicked.
+    pub fn to_the_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, tokio::task::JoinError> {
-        self.tasks.spawn(work).await
+    ) -> JoinHandle<T> {
+        // Begun here, so that whoever waits does not have room for all of the work too.
+        self.tasks.spawn(work)
     }
 }

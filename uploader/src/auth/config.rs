@@ -325,4 +325,24 @@ mod tests {
             "nothing is configured"
         );
     }
+
+    /// What the chart's schema takes, and what it writes when nothing is set, is what is read here.
+    #[test]
+    fn the_chart_s_values_are_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let read = |path: &str| -> serde_yaml::Value {
+            let text = std::fs::read_to_string(root.join(path)).unwrap();
+            serde_yaml::from_str(&text).unwrap()
+        };
+        let full = &read("charts/kinora/ci/access-values.yaml")["access"];
+        let full = AccessConfig::parse(&serde_yaml::to_string(full).unwrap(), false).unwrap();
+        assert_eq!(full.issuers.len(), 1);
+        assert_eq!(full.token_review.unwrap().accounts.len(), 2);
+        assert_eq!(full.limits.owner.bytes_per_day, 5_000_000_000);
+        let rendered = read("manifests/base/uploader-config.yaml");
+        let text = rendered["data"]["access.yaml"].as_str().unwrap();
+        let none = AccessConfig::parse(text, false).unwrap();
+        assert!(none.issuers.is_empty() && none.token_review.is_none());
+        assert_eq!(none.limits.connections, LimitsConfig::default().connections);
+    }
 }

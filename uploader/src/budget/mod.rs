@@ -232,4 +232,51 @@ mod tests {
         drop((second, third, fourth));
         assert_eq!(budget.free(), 10);
     }
+
+    /// A client's life with the budget: bytes come in chunks up to `length`; a whole part is stored, and so is what a
+    /// client holds when it gets no room, or stops.
+    async fn send(budget: &Budget, length: usize) -> usize {
+        const PART: usize = 8 << 20;
+        const CHUNK: usize = 64 << 10;
+        let mut held = Held::default();
+        let (mut sent, mut part) = (0, 0);
+        while sent < length {
+            let chunk = CHUNK.min(length - sent).min(PART - part);
+            if !budget.take(&mut held, chunk).await {
+                // Flushed and freed; the chunk goes on later.
+                drop(held.take());
+                tokio::task::yield_now().await;
+                continue;
+            }
+            (sent, part) = (sent + chunk, part + chunk);
+            if part == PART {
+                let stored = held.take();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                drop(stored);
+                part = 0;
+            }
+        }
+        // It stops here, and is flushed when that is noticed.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        sent
+    }
+
+    /// Eight times the memory there is, in clients that stop just before the end of a part: each is flushed or goes on,
+    /// and one that is well is done among them.
+    /// covers: F6, F7
+    #[tokio::test]
+    async fn two_hundred_clients_parked_just_before_a_full_part_stop_nobody() {
+        const MEMORY: u64 = 192 << 20;
+        let mut budget = Budget::new(MEMORY, 8 << 20);
+        budget.patience = Duration::from_millis(50);
+        let parked = 79 * (1 << 20) / 10;
+        let all = futures::future::join_all((0..200).map(|_| send(&budget, parked)));
+        let healthy = send(&budget, 21 << 20);
+        let both = async { tokio::join!(all, healthy) };
+        let done = tokio::time::timeout(Duration::from_secs(120), both).await;
+        let (all, healthy) = done.expect("somebody starves");
+        assert!(all.iter().all(|sent| *sent == parked));
+        assert_eq!(healthy, 21 << 20);
+        assert_eq!(budget.free(), MEMORY, "all memory came back");
+    }
 }

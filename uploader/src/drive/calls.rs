@@ -39,7 +39,8 @@ pub(crate) fn failed(error: &impl std::fmt::Display) -> Answer {
 impl Driver {
     /// Executes a call that concerns the bytes or the state of an unfinished upload.
     pub(crate) async fn call(&self, call: Call, ram: &Ram) -> Answer {
-        self.call_for(call, ram, &keys::video(&self.id)).await
+        // The store's client needs 16 KiB for a call: not in every future that may make one.
+        Box::pin(self.call_for(call, ram, &keys::video(&self.id))).await
     }
 
     /// As `call`, with the final key.

@@ -87,7 +87,7 @@ impl Finisher {
             match machine.step(answer, ctx) {
                 Next::Call(call) => {
                     self.duration_ms = machine.duration_ms();
-                    answer = self.call(call, machine.facts()).await;
+                    answer = Box::pin(self.call(call, machine.facts())).await;
                 }
                 Next::Done(finished) => break finished,
             }

@@ -123,7 +123,10 @@ impl Driver {
         let mut answer = Answer::Begin;
         let ended = loop {
             match machine.step(answer) {
-                Next::Call(call) => answer = self.call_for(call, &Ram::default(), &dead.key).await,
+                Next::Call(call) => {
+                    let none = Ram::default();
+                    answer = Box::pin(self.call_for(call, &none, &dead.key)).await;
+                }
                 Next::Done(ended) => break ended,
             }
         };

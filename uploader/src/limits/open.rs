@@ -6,7 +6,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kinora_storage::{Store, StoreError, UploadId, keys};
+use kinora_storage::{Object, Store, StoreError, UploadId, keys};
+use kinora_upload_engine::{Phase, State};
 use lru::LruCache;
 
 use super::buckets::Key;
@@ -52,10 +53,13 @@ impl OpenUploads {
             return Ok(true);
         }
         let looks = stream::iter(ids.iter().cloned()).map(|id| async move {
-            let state = store.head(&keys::state(&id)).await?;
-            Ok(state.map(|_| id))
+            let state = store.get(&keys::state(&id)).await?;
+            let dead = |object: Object| {
+                State::parse(&object.bytes).is_ok_and(|doc| doc.phase == Phase::Dead)
+            };
+            Ok(state.is_some_and(|object| !dead(object)).then_some(id))
         });
-        let open: Vec<_> = looks.buffered(LOOKS).try_collect().await?;
+        let open: Vec<Option<UploadId>> = looks.buffered(LOOKS).try_collect().await?;
         *ids = open.into_iter().flatten().collect();
         Ok(ids.len() < most)
     }

@@ -1,0 +1,214 @@
+//! Limits: which is reached, when to come back, and who is not touched by it.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use kinora_fake_s3::{Fault, Op, Rule};
+use reqwest::Response;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::stage::{STREAM, Stage, id_of, problem, secret, video};
+
+async fn reached(answer: Response, limit: &str) {
+    let after: u64 = answer.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=86_400).contains(&after));
+    let (status, kind, body) = problem(answer).await;
+    assert_eq!(
+        (status, kind.as_str(), &body["field"]),
+        (429, "limit-reached", &limit.into())
+    );
+    assert!(body["detail"].as_str().unwrap().contains(limit), "{body}");
+}
+
+/// covers: S10, S18
+#[tokio::test]
+async fn owasp_api4_a_client_that_asks_too_often_waits_and_its_neighbour_does_not() {
+    let stage = Stage::new();
+    stage.access("limits: {owner: {requestsPerSecond: 1}}");
+    let replica = stage.replica(&[]).await;
+    let mut last = stage.create(&replica, "phone", 9).await;
+    for _ in 0..100 {
+        if last.status() != 201 {
+            break;
+        }
+        last = stage.create(&replica, "phone", 9).await;
+    }
+    reached(last, "owner.requestsPerSecond").await;
+    assert_eq!(stage.create(&replica, "stranger", 9).await.status(), 201);
+}
+
+/// covers: S10
+#[tokio::test]
+async fn open_uploads_are_bounded_and_what_has_ended_counts_no_more() {
+    let stage = Stage::new();
+    stage.access("limits: {owner: {openUploads: 2}}");
+    let replica = stage.replica(&[]).await;
+    let first = id_of(&stage.create(&replica, "phone", 9).await);
+    id_of(&stage.create(&replica, "phone", 9).await);
+    reached(
+        stage.create(&replica, "phone", 9).await,
+        "owner.openUploads",
+    )
+    .await;
+    // Ended at another replica.
+    let other = stage.replica(&[]).await;
+    let path = format!("/v1/uploads/{first}");
+    let gone = stage
+        .ask(&other, Some(&secret("phone")), "DELETE", &path)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(gone.status(), 204);
+    assert_eq!(stage.create(&replica, "phone", 9).await.status(), 201);
+}
+
+/// covers: S10, S18
+#[tokio::test]
+async fn owasp_api6_a_day_s_quota_holds_over_all_replicas() {
+    let stage = Stage::new();
+    stage.access("limits: {owner: {bytesPerDay: 30000, uploadsPerDay: 3}}");
+    let (one, two) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    let id = id_of(&stage.create(&one, "phone", 20_000).await);
+    let path = format!("/v1/uploads/{id}");
+    let patch = stage
+        .ask(&one, Some(&secret("phone")), "PATCH", &path)
+        .header("Upload-Offset", "0")
+        .header("Content-Type", STREAM)
+        .body(video(20_000));
+    assert_eq!(patch.send().await.unwrap().status(), 204);
+    one.app.limits.quotas().share(&one.app.store).await;
+
+    let direct = |bytes: usize| {
+        let request = stage.ask(&two, Some(&secret("phone")), "POST", "/v1/uploads");
+        request
+            .header("Upload-Length", bytes)
+            .header("Content-Type", STREAM)
+            .body(video(bytes))
+    };
+    reached(direct(15_000).send().await.unwrap(), "owner.bytesPerDay").await;
+    assert_eq!(
+        direct(5_000).send().await.unwrap().status(),
+        201,
+        "what is left"
+    );
+    assert_eq!(stage.create(&two, "phone", 9).await.status(), 201);
+    reached(stage.create(&two, "phone", 9).await, "owner.uploadsPerDay").await;
+    let head = stage
+        .ask(&two, Some(&secret("phone")), "HEAD", &path)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(head.status(), 200, "questions are answered");
+    assert_eq!(stage.create(&two, "stranger", 9).await.status(), 201);
+
+    // Whoever cannot be counted writes nothing.
+    stage
+        .s3
+        .faults()
+        .add(Rule::on(Op::List, Fault::InternalError).times(100));
+    let (status, kind, _) = problem(stage.create(&two, "backend", 9).await).await;
+    assert_eq!((status, kind.as_str()), (503, "try-again"));
+}
+
+/// covers: F9
+#[tokio::test]
+async fn new_uploads_wait_while_the_operator_is_full_and_the_outbox_is_old() {
+    let stage = Stage::new();
+    let replica = stage.replica(&[]).await;
+    let begun = id_of(&stage.create(&replica, "phone", 5000).await);
+    let full = r#"{"v":1,"admit":false,"live":100000,"watermark":100000}"#;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/admission", listener.local_addr().unwrap());
+    let operator = Router::new().route("/admission", get(move || async move { full }));
+    let (away, end) = (CancellationToken::new(), CancellationToken::new());
+    let gone = away.clone();
+    let serving = tokio::spawn(async move {
+        axum::serve(listener, operator)
+            .with_graceful_shutdown(gone.cancelled_owned())
+            .await
+    });
+    let admission = replica.app.admission.clone();
+    tokio::spawn(admission.clone().watch(url, end.clone()));
+    until(|| !admission.is_open()).await;
+    assert_eq!(
+        stage.create(&replica, "phone", 9).await.status(),
+        201,
+        "the outbox takes it"
+    );
+    admission.set_oldest_pending(7 * 3600);
+    let refused = stage.create(&replica, "phone", 9).await;
+    assert_eq!(refused.headers()["retry-after"], "300");
+    let (status, kind, _) = problem(refused).await;
+    assert_eq!((status, kind.as_str()), (429, "overloaded"));
+    let patch = stage
+        .ask(
+            &replica,
+            Some(&secret("phone")),
+            "PATCH",
+            &format!("/v1/uploads/{begun}"),
+        )
+        .header("Upload-Offset", "0")
+        .header("Content-Type", STREAM)
+        .body(video(5000));
+    assert_eq!(
+        patch.send().await.unwrap().status(),
+        204,
+        "what was begun goes on"
+    );
+    away.cancel();
+    until(|| admission.is_open()).await;
+    assert_eq!(
+        stage.create(&replica, "phone", 9).await.status(),
+        201,
+        "no answer means open"
+    );
+    end.cancel();
+    let _ = serving.await;
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// covers: F7, S7
+#[tokio::test]
+async fn heads_that_are_too_large_are_refused_and_addresses_have_so_many_connections() {
+    let stage = Stage::new();
+    stage.access("limits: {address: {connections: 2}}");
+    let replica = stage.replica(&[]).await;
+    let mut large = TcpStream::connect(replica.address).await.unwrap();
+    let head = format!(
+        "GET /v1/videos HTTP/1.1\r\nHost: x\r\nX-Pad: {}\r\n\r\n",
+        "p".repeat(17 << 10)
+    );
+    large.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    large.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut socket = TcpStream::connect(replica.address).await.unwrap();
+        socket
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut byte = [0; 1];
+        socket.read_exact(&mut byte).await.unwrap();
+        held.push(socket);
+    }
+    let mut third = TcpStream::connect(replica.address).await.unwrap();
+    let closed = third.read(&mut [0; 1]).await;
+    assert!(matches!(closed, Ok(0) | Err(_)), "it is turned away");
+}

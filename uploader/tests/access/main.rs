@@ -1,0 +1,15 @@
+//! Who may do what, and how much: over real sockets, against a store in this process.
+
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a failed expectation is the test's finding"
+)]
+
+mod crowds;
+mod limits;
+mod logs;
+mod matrix;
+mod stage;
+mod tokens;
