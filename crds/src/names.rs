@@ -23,6 +23,8 @@ pub const ANNOTATION_ATTEMPT_PROOF: &str = "kinora.dev/attempt-proof";
 pub const ANNOTATION_OUTBOX_TIME: &str = "kinora.dev/outbox-time";
 /// Redrives a re-created job starts from; the first claim copies it into status.
 pub const ANNOTATION_REDRIVES: &str = "kinora.dev/redrives";
+/// The VideoJobRedrive that a job was re-created for.
+pub const ANNOTATION_REDRIVEN_BY: &str = "kinora.dev/redriven-by";
 /// W3C trace context of the upload.
 pub const ANNOTATION_TRACEPARENT: &str = "kinora.dev/traceparent";
 /// The upload a job was made for; AlreadyExists with the same value is success.

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use kinora_engine::watermark::Gate;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,34 +19,6 @@ use crate::metrics::Metrics;
 
 /// What this replica waits for; `None`: it is ready.
 pub type Readiness = Option<String>;
-
-/// Opens and closes admission over a watermark, with hysteresis.
-#[derive(Clone, Copy, Debug)]
-pub struct Gate {
-    open: bool,
-    watermark: u64,
-}
-
-impl Gate {
-    /// Open, with this watermark.
-    pub fn new(watermark: u64) -> Self {
-        Self {
-            open: true,
-            watermark,
-        }
-    }
-
-    /// Whether new jobs are admitted at `live` non-final ones: closes at the watermark, reopens at 90 % of it.
-    pub fn admit(&mut self, live: u64) -> bool {
-        let reopens_at = self.watermark.saturating_mul(9) / 10;
-        self.open = if self.open {
-            live < self.watermark
-        } else {
-            live <= reopens_at
-        };
-        self.open
-    }
-}
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -143,7 +116,7 @@ async fn admission(State(surface): State<Surface>) -> Response {
     };
     let mut gate = surface.gate.lock().unwrap_or_else(PoisonError::into_inner);
     let admit = gate.admit(live);
-    let watermark = gate.watermark;
+    let watermark = gate.watermark();
     drop(gate);
     Json(AdmissionAnswer {
         v: 1,

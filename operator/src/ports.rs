@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use kinora_engine::action::Redrive;
+use tokio::sync::oneshot;
+
 /// `namespace/name` of a VideoWorkerPool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolKey {
@@ -118,6 +121,49 @@ pub struct PoolFacts {
     pub report_progress: bool,
     /// A pod for each attempt, which must report within this time; `None`: long-lived workers.
     pub pod_start_ms: Option<u64>,
+    /// Fewer calls at once while the service throttles.
+    pub adaptive: bool,
+    /// Calls at once that are allowed all the same.
+    pub min_in_flight: u32,
+    /// Share of unanswered calls that opens the breaker.
+    pub breaker_ratio: f64,
+    /// Calls the breaker must have seen.
+    pub breaker_min_calls: u32,
+    /// How long it stays open at first.
+    pub breaker_open_ms: u64,
+    /// Calls it lets through as probes.
+    pub breaker_probes: u32,
+    /// Weight of a tenant that is not listed.
+    pub default_weight: u32,
+    /// After this wait a job joins the aged lane.
+    pub aging_ms: u64,
+    /// Tenants with a share of their own.
+    pub tenants: Vec<TenantFacts>,
+}
+
+/// One tenant's share of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantFacts {
+    /// The tenant.
+    pub name: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Calls at once at most.
+    pub max_in_flight: Option<u32>,
+}
+
+/// Where a pool's circuit breaker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Calls go through.
+    #[default]
+    Closed,
+    /// The service is away: none goes through.
+    Open,
+    /// The service does not know us: none goes through.
+    Refused,
+    /// A few calls probe.
+    HalfOpen,
 }
 
 /// Pools as the pools controller sees them.
@@ -162,6 +208,8 @@ pub struct PoolBacklog {
     pub call_seconds: Option<f64>,
     /// What the limiter allows in flight now.
     pub effective_limit: Option<u32>,
+    /// The circuit breaker.
+    pub breaker: BreakerState,
     /// Connected workers by pod uid.
     pub workers: BTreeMap<String, WorkerLoad>,
 }
@@ -195,4 +243,26 @@ pub enum CoreCommand {
         /// Uid of the pod.
         pod_uid: String,
     },
+}
+
+/// A dead letter that a VideoJobRedrive wants back.
+#[derive(Debug)]
+pub struct RedriveRequest {
+    /// Uid of the VideoJob.
+    pub job_uid: String,
+    /// Uid of the VideoJobRedrive.
+    pub by: String,
+    /// What became of it; dropped when this replica stops leading.
+    pub reply: oneshot::Sender<Redrive>,
+}
+
+/// A VideoJob of an upload that somebody else deleted before it had ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignDeletion {
+    /// Namespace of the job.
+    pub namespace: String,
+    /// Name of the job.
+    pub name: String,
+    /// Its redrives.
+    pub redrives: u32,
 }

@@ -7,6 +7,7 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kinora_engine::event::History;
 use kinora_storage::Store;
 use kube::Client;
 use tokio::net::TcpListener;
@@ -157,6 +158,9 @@ impl Parts {
         let (pod_events_in, pod_events) = mpsc::channel(QUEUE);
         let (pool_events_in, pool_events) = mpsc::channel(QUEUE);
         let (commands_in, commands) = mpsc::channel(QUEUE);
+        let (_redrives_in, redrives) = mpsc::channel(QUEUE);
+        let (_history_in, history) = watch::channel(History::Unbroken);
+        let (deletions_in, _deletions) = mpsc::channel(QUEUE);
         let maker = Maker::new(&keeper.attempt_key());
         let (pods, pod_watch) = pods::new(self.client.clone(), maker.clone(), pod_events_in);
         let (caches, watches) = pools::watches(
@@ -176,6 +180,9 @@ impl Parts {
             leadership: election.leadership.clone(),
             renewed: election.renewed.clone(),
             commands,
+            redrives,
+            history,
+            deletions: deletions_in,
             upload_ttl_floor_seconds: self.args.upload_ttl_floor_seconds,
             stop: core_stop.clone(),
         });
@@ -301,6 +308,9 @@ impl Parts {
                 Ok(End::Deposed) => Err(StartError::Runtime("another replica leads now: starting afresh as its standby".to_owned())),
                 Err(error) => Err(StartError::Runtime(format!("leader election: {error}"))),
             },
+            () = handle.went_back.cancelled() => Err(StartError::Runtime(
+                "the control plane went back in time: starting afresh with what it has now".to_owned(),
+            )),
             served = server => Err(StartError::Runtime(format!("serve dispatch: {served:?}"))),
         }
     }

@@ -33,6 +33,20 @@ pub const MAX_REPLICAS: i32 = 10;
 pub const SCALE_DOWN_STABILIZATION_SECONDS: i64 = 300;
 /// `retention.deadLetterSeconds`: 14 days
 pub const DEAD_LETTER_SECONDS: i64 = 1_209_600;
+/// `service.adaptive.minInFlight`
+pub const MIN_IN_FLIGHT: i32 = 1;
+/// `service.breaker.failureRatio`
+pub const BREAKER_FAILURE_RATIO: f64 = 0.5;
+/// `service.breaker.minCalls`
+pub const BREAKER_MIN_CALLS: i32 = 20;
+/// `service.breaker.openSeconds`
+pub const BREAKER_OPEN_SECONDS: i64 = 30;
+/// `service.breaker.probes`
+pub const BREAKER_PROBES: i32 = 3;
+/// `fairness.defaultWeight`
+pub const DEFAULT_WEIGHT: i32 = 1;
+/// `fairness.agingSeconds`
+pub const AGING_SECONDS: i64 = 900;
 /// Schema default of `replicas`, the only one a pool has.
 pub const REPLICAS: i32 = 1;
 /// `service.tokenSecretRef.key`
@@ -199,6 +213,70 @@ impl VideoWorkerPoolSpec {
             self.retention.as_ref().and_then(|r| r.dead_letter_seconds),
             DEAD_LETTER_SECONDS,
         )
+    }
+
+    /// Whether the limit of calls follows a service that throttles.
+    #[must_use]
+    pub fn is_adaptive(&self) -> bool {
+        let adaptive = self.service.adaptive.as_ref();
+        adaptive.and_then(|a| a.enabled).unwrap_or(true)
+    }
+
+    /// Calls at once that are allowed while it throttles.
+    #[must_use]
+    pub fn min_in_flight(&self) -> i32 {
+        let adaptive = self.service.adaptive.as_ref();
+        adaptive
+            .and_then(|a| a.min_in_flight)
+            .unwrap_or(MIN_IN_FLIGHT)
+    }
+
+    /// Share of failed calls that opens the breaker.
+    #[must_use]
+    pub fn breaker_failure_ratio(&self) -> f64 {
+        let breaker = self.service.breaker.as_ref();
+        breaker
+            .and_then(|b| b.failure_ratio)
+            .unwrap_or(BREAKER_FAILURE_RATIO)
+    }
+
+    /// Calls the breaker must have seen before it opens.
+    #[must_use]
+    pub fn breaker_min_calls(&self) -> i32 {
+        let breaker = self.service.breaker.as_ref();
+        breaker
+            .and_then(|b| b.min_calls)
+            .unwrap_or(BREAKER_MIN_CALLS)
+    }
+
+    /// How long the breaker stays open before it probes.
+    #[must_use]
+    pub fn breaker_open(&self) -> Duration {
+        let breaker = self.service.breaker.as_ref();
+        seconds(breaker.and_then(|b| b.open_seconds), BREAKER_OPEN_SECONDS)
+    }
+
+    /// Calls the breaker lets through as probes.
+    #[must_use]
+    pub fn breaker_probes(&self) -> i32 {
+        let breaker = self.service.breaker.as_ref();
+        breaker.and_then(|b| b.probes).unwrap_or(BREAKER_PROBES)
+    }
+
+    /// Weight of a tenant that is not listed.
+    #[must_use]
+    pub fn default_weight(&self) -> i32 {
+        let fairness = self.fairness.as_ref();
+        fairness
+            .and_then(|f| f.default_weight)
+            .unwrap_or(DEFAULT_WEIGHT)
+    }
+
+    /// After how long a waiting job joins the aged lane.
+    #[must_use]
+    pub fn aging(&self) -> Duration {
+        let fairness = self.fairness.as_ref();
+        seconds(fairness.and_then(|f| f.aging_seconds), AGING_SECONDS)
     }
 
     /// Whether no attempt may start.

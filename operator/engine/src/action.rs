@@ -29,6 +29,23 @@ pub enum Cause {
     Progress(u32),
     /// The attempt ended.
     Ended(Class),
+    /// Brought back from the dead letters.
+    Redriven,
+}
+
+/// What became of a request to bring a dead letter back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Redrive {
+    /// It waits for its next attempt.
+    Done,
+    /// It is no dead letter (any more), or this request brought it back before.
+    Skipped,
+    /// It is not there (any more).
+    Gone,
+    /// It cannot be brought back.
+    Refused,
+    /// This replica decides nothing now.
+    NotLeader,
 }
 
 /// What is to be done about the pod of one attempt. Its name follows from the job's and the attempt.
@@ -155,6 +172,24 @@ pub enum Action {
         token: Token,
         /// The job.
         job: Uid,
+    },
+    /// Write the `active/` entry of the job's next life.
+    Reactivate {
+        /// For the answer.
+        token: Token,
+        /// The job.
+        job: Uid,
+        /// Number of redrives of the next life.
+        redrives: u32,
+    },
+    /// Answers an [`Event::Redrive`](crate::Event::Redrive).
+    Redriven {
+        /// The job.
+        job: Uid,
+        /// The VideoJobRedrive.
+        by: Uid,
+        /// What became of it.
+        outcome: Redrive,
     },
     /// Delete the VideoJob, with uid and resourceVersion as preconditions.
     Delete {

@@ -8,6 +8,9 @@ use crate::job::{Phase, Spec, Status};
 use crate::policy::PoolPolicy;
 use crate::time::Wall;
 
+/// Dead letters of a cell that stay as VideoJobs; beyond, the oldest live in their records only.
+pub const MAX_DEAD_LETTERS: usize = 20_000;
+
 /// How far the archive of a final job is known to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Archive {

@@ -22,6 +22,18 @@ pub enum Lead {
     Doubtful,
 }
 
+/// What is known of the control plane's past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum History {
+    /// It has only moved forward.
+    #[default]
+    Unbroken,
+    /// Not compared yet with what a leader saw last: no upload job is touched.
+    Unknown,
+    /// It was lost or restored from a backup; found out then. Jobs made before may have ended already.
+    Rewound(Wall),
+}
+
 /// Answer to a status write or a delete.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
@@ -137,6 +149,17 @@ pub enum Event {
         /// 0 to 100.
         percent: u32,
     },
+    /// Somebody wants a dead letter back.
+    Redrive {
+        /// The job.
+        job: Uid,
+        /// The VideoJobRedrive.
+        by: Uid,
+    },
+    /// What is known of the control plane's past.
+    History(History),
+    /// Whether this clock agrees with the store's: signed URLs depend on it.
+    ClockTrusted(bool),
     /// The worker takes no more leases.
     Draining(SessionId),
     /// The stream is over.

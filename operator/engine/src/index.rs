@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::archive::Archive;
-use crate::ids::{PoolName, Uid};
+use crate::ids::{PoolName, Symbol, Uid};
 use crate::job::{Job, Phase};
-use crate::schedule::ReadyKey;
+use crate::schedule::queue::Queue;
 use crate::time::{Mono, Wall};
 
 /// One job and where it stands.
@@ -48,11 +48,14 @@ pub struct Tally {
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Index {
     jobs: BTreeMap<Uid, Entry>,
-    ready: BTreeMap<PoolName, BTreeSet<ReadyKey>>,
-    ages: BTreeMap<PoolName, BTreeSet<(Wall, Uid)>>,
+    ready: BTreeMap<PoolName, Queue>,
     tallies: BTreeMap<PoolName, Tally>,
+    /// Running jobs of each tenant.
+    tenants: BTreeMap<(PoolName, Symbol), u32>,
     alarms: BTreeSet<(Wall, Uid)>,
     bells: BTreeSet<(Mono, Uid)>,
+    /// Dead letters of uploads, oldest first.
+    dead: BTreeSet<(Wall, Uid)>,
     live: u64,
 }
 
@@ -102,6 +105,11 @@ impl Index {
         self.unqueue(job.uid);
         let known = self.jobs.contains_key(&job.uid);
         let entry = self.jobs.entry(job.uid).or_default();
+        let (old, new) = (dead_letter(&entry.job), dead_letter(&job));
+        if old != new {
+            old.map(|key| self.dead.remove(&key));
+            self.dead.extend(new);
+        }
         let was_live = known && !entry.job.status.phase.is_final();
         let is_live = !job.status.phase.is_final();
         self.live = (self.live + u64::from(is_live)).saturating_sub(u64::from(was_live));
@@ -119,6 +127,7 @@ impl Index {
         self.set_alarm(uid, None);
         self.set_bell(uid, None);
         let entry = self.jobs.remove(&uid)?;
+        dead_letter(&entry.job).map(|key| self.dead.remove(&key));
         if !entry.job.status.phase.is_final() {
             self.live = self.live.saturating_sub(1);
         }
@@ -130,6 +139,30 @@ impl Index {
         if let Some(entry) = self.jobs.get_mut(&uid) {
             entry.archive = archive;
         }
+    }
+
+    /// Nothing that was found out about archives counts any more.
+    pub fn doubt_archives(&mut self) {
+        for entry in self.jobs.values_mut() {
+            entry.archive = Archive::Unknown;
+        }
+    }
+
+    /// The oldest of the dead letters beyond `max`, at most `count`.
+    #[must_use]
+    pub fn crowded_dead_letters(&self, max: usize, count: usize) -> Vec<Uid> {
+        let surplus = self.dead.len().saturating_sub(max).min(count);
+        self.dead
+            .iter()
+            .take(surplus)
+            .map(|(_, uid)| *uid)
+            .collect()
+    }
+
+    /// Whether its record was looked for.
+    #[must_use]
+    pub fn is_cleared(&self, uid: Uid) -> bool {
+        self.jobs.get(&uid).is_some_and(|entry| entry.cleared)
     }
 
     /// Its record was looked for before the first claim.
@@ -155,6 +188,17 @@ impl Index {
         if before == next {
             return;
         }
+        let tenant = entry.job.spec.tenant;
+        if let Some((pool, Count::Running)) = before {
+            let left = self.tenants.remove(&(pool, tenant)).unwrap_or(0);
+            if left > 1 {
+                self.tenants.insert((pool, tenant), left - 1);
+            }
+        }
+        if let Some((pool, Count::Running)) = next {
+            let running = self.tenants.entry((pool, tenant)).or_default();
+            *running = running.saturating_add(1);
+        }
         if let Some((pool, what)) = before {
             let tally = self.tallies.entry(pool).or_default();
             let counter = tally.counter(what);
@@ -176,18 +220,25 @@ impl Index {
         self.tallies.get(&pool).copied().unwrap_or_default()
     }
 
-    /// Puts a job into its pool's ready queue.
-    pub fn queue(&mut self, uid: Uid, pool: PoolName) {
+    /// Running jobs of a tenant in a pool.
+    #[must_use]
+    pub fn running_of(&self, pool: PoolName, tenant: Symbol) -> u32 {
+        self.tenants.get(&(pool, tenant)).copied().unwrap_or(0)
+    }
+
+    /// Puts a job into its pool's ready queue. `alone`: it gets a worker for itself.
+    pub fn queue(&mut self, uid: Uid, pool: PoolName, alone: bool) {
         let Some(entry) = self.jobs.get_mut(&uid) else {
             return;
         };
         if entry.ready == Some(pool) {
             return;
         }
-        let (key, age) = (ReadyKey::of(&entry.job), (entry.job.spec.created, uid));
         entry.ready = Some(pool);
-        self.ready.entry(pool).or_default().insert(key);
-        self.ages.entry(pool).or_default().insert(age);
+        self.ready
+            .entry(pool)
+            .or_default()
+            .insert(&entry.job, alone);
     }
 
     /// Takes it out again.
@@ -198,52 +249,48 @@ impl Index {
         let Some(pool) = entry.ready.take() else {
             return;
         };
-        let (key, age) = (ReadyKey::of(&entry.job), (entry.job.spec.created, uid));
-        remove_from(&mut self.ready, pool, &key);
-        remove_from(&mut self.ages, pool, &age);
+        if let Some(queue) = self.ready.get_mut(&pool) {
+            queue.remove(&entry.job);
+        }
     }
 
-    /// The job of a pool that is next.
+    /// The ready queue of a pool.
     #[must_use]
-    pub fn first(&self, pool: PoolName) -> Option<Uid> {
-        self.ready
-            .get(&pool)
-            .and_then(|set| set.first())
-            .map(|k| k.uid)
+    pub fn ready(&self, pool: PoolName) -> Option<&Queue> {
+        self.ready.get(&pool).filter(|queue| !queue.is_empty())
+    }
+
+    /// The same, to note a grant.
+    pub fn ready_mut(&mut self, pool: PoolName) -> Option<&mut Queue> {
+        self.ready.get_mut(&pool)
     }
 
     /// Jobs that could be claimed now.
     #[must_use]
     pub fn ready_len(&self, pool: PoolName) -> u32 {
-        let len = self.ready.get(&pool).map_or(0, BTreeSet::len);
+        let len = self.ready.get(&pool).map_or(0, Queue::len);
         u32::try_from(len).unwrap_or(u32::MAX)
     }
 
-    /// Creation of the oldest of them.
+    /// Since when the oldest of them waits.
     #[must_use]
     pub fn oldest(&self, pool: PoolName) -> Option<Wall> {
-        self.ages
-            .get(&pool)
-            .and_then(|set| set.first())
-            .map(|(at, _)| *at)
+        self.ready.get(&pool).and_then(Queue::oldest)
     }
 
     /// Pools with ready jobs.
-    #[must_use]
-    pub fn ready_pools(&self) -> Vec<PoolName> {
-        self.ready.keys().copied().collect()
+    pub fn ready_pools(&self) -> impl Iterator<Item = PoolName> {
+        let waiting = self.ready.iter().filter(|(_, queue)| !queue.is_empty());
+        waiting.map(|(pool, _)| *pool)
     }
 
     /// Every ready job with its pool.
-    #[must_use]
-    pub fn ready_jobs(&self) -> Vec<(PoolName, Uid)> {
-        let each = |(pool, keys): (&PoolName, &BTreeSet<ReadyKey>)| {
-            let pool = *pool;
-            keys.iter()
-                .map(move |key| (pool, key.uid))
-                .collect::<Vec<_>>()
+    pub fn ready_jobs(&self) -> impl Iterator<Item = (PoolName, Uid)> {
+        let each = |(pool, queue)| {
+            let (pool, queue): (&PoolName, &Queue) = (pool, queue);
+            queue.uids().map(|uid| (*pool, uid))
         };
-        self.ready.iter().flat_map(each).collect()
+        self.ready.iter().flat_map(each)
     }
 
     /// Pools with any live job.
@@ -332,11 +379,9 @@ impl Tally {
     }
 }
 
-fn remove_from<T: Ord>(sets: &mut BTreeMap<PoolName, BTreeSet<T>>, pool: PoolName, value: &T) {
-    if let Some(set) = sets.get_mut(&pool) {
-        set.remove(value);
-        if set.is_empty() {
-            sets.remove(&pool);
-        }
-    }
+/// Place among the dead letters of uploads.
+fn dead_letter(job: &Job) -> Option<(Wall, Uid)> {
+    let counts = job.status.phase == Phase::DeadLettered && !job.spec.declared;
+    let at = job.status.finished.filter(|_| counts)?;
+    Some((at, job.uid))
 }

@@ -5,11 +5,15 @@
 //!
 //! - [`job`] is the machine of one job: its facts, its transitions, its fence. It knows no other job.
 //! - [`schedule`] and [`limits`] decide which ready job is claimed next, for which worker.
+//! - [`audit`], [`control`], [`deletions`], [`redrive`], [`retention`], [`watermark`] decide what is done beside the queue.
 //! - [`engine`] wires them: one outstanding write a job, every decision made again from what was read.
 
 pub mod action;
 pub mod archive;
+pub mod audit;
 pub mod backoff;
+pub mod control;
+pub mod deletions;
 pub mod engine;
 pub mod event;
 pub mod health;
@@ -18,9 +22,13 @@ pub mod index;
 pub mod job;
 pub mod limits;
 pub mod outcome;
+pub mod pace;
 pub mod policy;
+pub mod redrive;
+pub mod retention;
 pub mod schedule;
 pub mod time;
+pub mod watermark;
 pub mod workers;
 
 pub use action::Action;

@@ -4,6 +4,7 @@
 
 pub mod keys;
 pub mod record;
+pub mod revive;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -273,6 +274,43 @@ impl Archive {
         }
     }
 
+    async fn revive(&self, job: Arc<VideoJob>, redrives: u32) -> Result<()> {
+        let filed = filed(&job)?;
+        let (Some(upload), Some(key)) = (filed.upload.clone(), filed.active()) else {
+            return Ok(());
+        };
+        let manifest = revive::manifest(&job);
+        let (entry, condition) = match self.document::<Active>(&key).await? {
+            Some((known, _)) if known.redrives >= i64::from(redrives) => return Ok(()),
+            Some((known, etag)) => {
+                let redrives = redrives.into();
+                (Active { redrives, ..known }, Condition::IfMatch(etag))
+            }
+            None => {
+                let record = self.document::<Record>(&filed.record()).await?;
+                let Some((record, _)) = record else {
+                    return Err(StoreWorkError::Unavailable(format!(
+                        "bring {} back: it has no record yet",
+                        filed.id
+                    )));
+                };
+                let entry = revive::decision(upload, &record, manifest, redrives);
+                (entry, Condition::IfAbsent)
+            }
+        };
+        let body = encode(&entry).map_err(|error| unusable(&key, &error))?;
+        let put = self
+            .store
+            .cas(&key, body.into(), PutOptions::json(condition));
+        match put.await.map_err(unavailable)? {
+            CasOutcome::Won { .. } => Ok(()),
+            CasOutcome::Lost(_) | CasOutcome::Gone => Err(StoreWorkError::Unavailable(format!(
+                "bring {} back: its decision changed meanwhile",
+                filed.id
+            ))),
+        }
+    }
+
     async fn recorded(&self, job: Arc<VideoJob>) -> Result<Option<RecordFacts>> {
         let stored = self.document::<Record>(&filed(&job)?.record()).await?;
         Ok(stored.map(|(record, _)| {
@@ -318,6 +356,14 @@ impl StoreWork for Archive {
 
     fn finish_cleanup(&self, job: Arc<VideoJob>) -> BoxFuture<'_, Result<()>> {
         self.clean(job).boxed()
+    }
+
+    fn reactivate(&self, job: Arc<VideoJob>, redrives: u32) -> BoxFuture<'_, Result<()>> {
+        self.revive(job, redrives).boxed()
+    }
+
+    fn clock_skew_seconds(&self) -> Option<i64> {
+        self.store.store_time()
     }
 }
 

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use serde_json::{Map, Value};
 
 use super::keys::Filed;
+use super::revive;
 
 /// What is known beside the job.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,7 @@ pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
         _ => return None,
     };
     let namespace = job.namespace().unwrap_or_default();
+    let profile = known.active.as_ref().map(|active| active.profile.clone());
     let upload = inherited(known.active, known.stored);
     let declared_size = job
         .spec
@@ -49,13 +51,14 @@ pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
         .outputs
         .iter()
         .map(|output| recorded(output, &known.bucket));
-    Some(Record {
+    let dead_lettered = job.state() == state::DEAD_LETTERED;
+    let mut record = Record {
         v: VERSION,
         id: filed.id.clone(),
         owner: upload.owner,
         tenant: tenant.unwrap_or_else(|| namespace.clone()),
         state,
-        dead_lettered: job.state() == state::DEAD_LETTERED,
+        dead_lettered,
         job: Some(JobRef {
             namespace,
             name: job.name_any(),
@@ -76,7 +79,11 @@ pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
         index_key: upload.index_key,
         times: times(job, &upload.times),
         extra: upload.extra,
-    })
+    };
+    if dead_lettered {
+        revive::keep_for_redrive(&mut record, job, profile.as_deref());
+    }
+    Some(record)
 }
 
 /// What only the uploader knows.

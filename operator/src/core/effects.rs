@@ -44,6 +44,7 @@ impl Core {
                     | Cause::SourceGone
                     | Cause::Placed
                     | Cause::Progress(_)
+                    | Cause::Redriven
                     | Cause::Ended(_) => Kind::Plain,
                 };
                 self.writing
@@ -66,6 +67,8 @@ impl Core {
             | Action::WriteRecord { .. }
             | Action::Clean { .. }
             | Action::Pod(_)
+            | Action::Reactivate { .. }
+            | Action::Redriven { .. }
             | Action::Send { .. }
             | Action::Close { .. } => {}
         }
@@ -131,7 +134,13 @@ impl Core {
                 (job, token, task)
             }
             Action::Clean { token, job } => (job, token, StoreTask::Clean),
+            Action::Reactivate {
+                token,
+                job,
+                redrives,
+            } => (job, token, StoreTask::Reactivate(redrives)),
             Action::Write { .. }
+            | Action::Redriven { .. }
             | Action::Read { .. }
             | Action::Delete { .. }
             | Action::Pod(_)
@@ -319,6 +328,7 @@ impl Core {
             | Cause::Placed
             | Cause::Progress(_)
             | Cause::SourceGone => {}
+            Cause::Redriven => count(&counters.redriven),
         }
         match phase {
             Phase::Succeeded => count(&counters.succeeded),
@@ -388,6 +398,7 @@ fn log_end(name: &str, uid: &str, before: &Status, after: &Status, cause: Cause)
         | Cause::Cancelled
         | Cause::Expired
         | Cause::Placed
+        | Cause::Redriven
         | Cause::SourceGone => {
             tracing::info!(job = name, uid, ?cause, state = ?after.phase, "status changes");
         }

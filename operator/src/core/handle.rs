@@ -11,7 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::DispatchService;
 use super::seams::{AttemptPods, Authenticate, StoreWork};
-use crate::ports::{Backlog, CoreCommand, Leadership, PodEvent, PoolEvent};
+use crate::ports::{
+    Backlog, CoreCommand, ForeignDeletion, Leadership, PodEvent, PoolEvent, RedriveRequest,
+};
+use kinora_engine::event::History;
 
 /// What the core is made of.
 pub struct CoreConfig {
@@ -35,6 +38,12 @@ pub struct CoreConfig {
     pub renewed: watch::Receiver<Instant>,
     /// Requests of the pools controller.
     pub commands: mpsc::Receiver<CoreCommand>,
+    /// Dead letters to bring back.
+    pub redrives: mpsc::Receiver<RedriveRequest>,
+    /// What is known of the control plane's past.
+    pub history: watch::Receiver<History>,
+    /// Deletions that may be somebody's cancel.
+    pub deletions: mpsc::Sender<ForeignDeletion>,
     /// No upload job is deleted earlier after its end.
     pub upload_ttl_floor_seconds: u32,
     /// Ends the core: streams are closed, nothing more is decided.
@@ -83,6 +92,8 @@ pub struct CoreCounters {
     pub unknown_writes: AtomicU64,
     /// Status writes refused for good (4xx).
     pub refused_writes: AtomicU64,
+    /// Dead letters that were brought back.
+    pub redriven: AtomicU64,
     /// VideoJobs deleted after their TTL.
     pub deletes: AtomicU64,
     /// Stale outcomes.
@@ -105,6 +116,8 @@ pub struct CoreHandle {
     pub counters: Arc<CoreCounters>,
     /// Serves `kinora.dispatch.v1.Dispatch`; to be mounted on a TLS listener with HTTP/2.
     pub dispatch: DispatchServer<DispatchService>,
+    /// Cancelled when a read proved that the control plane went back in time: this process must start afresh.
+    pub went_back: CancellationToken,
     /// Ends when the core has ended: only after `CoreConfig::stop`.
     pub task: JoinHandle<()>,
 }

@@ -10,12 +10,14 @@ use kinora_engine::ids::SessionId;
 use kinora_engine::{AttemptId, Job, PoolName, Uid};
 use kinora_protocol::dispatch as wire;
 
+use tokio::sync::oneshot;
+
 use super::act::Address;
 use super::attempt_pods::PodBook;
 use super::dispatch::Line;
 use super::seams::{FoundOutput, LeaseUrls};
 use super::translate::{FailureText, Names, Terms, facts, uid_of, uid_text};
-use crate::ports::{PoolFacts, WorkerIdentity};
+use crate::ports::{PoolFacts, Redrive, WorkerIdentity};
 
 /// Reports whose texts are kept at once; beyond, a report counts without its texts.
 const MAX_REPORTS: usize = 20_000;
@@ -54,6 +56,8 @@ pub(crate) struct Memory {
     results: HashMap<Uid, String>,
     urls: HashMap<AttemptId, LeaseUrls>,
     steps: HashMap<Uid, (u32, String)>,
+    /// Who waits for a redrive, by job and request.
+    pub(crate) redrives: HashMap<(Uid, Uid), oneshot::Sender<Redrive>>,
 }
 
 impl Memory {
@@ -72,6 +76,7 @@ impl Memory {
             results: HashMap::new(),
             urls: HashMap::new(),
             steps: HashMap::new(),
+            redrives: HashMap::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kinora_crds::VideoJob;
 use kinora_engine::action::Cause;
-use kinora_engine::event::Lead;
+use kinora_engine::event::{History, Lead};
 use kinora_engine::{Action, Engine, Event, Mono, Now, Phase, Reason, Token, Uid, Wall};
 use kinora_protocol::dispatch::dispatch_server::DispatchServer;
 use tokio::sync::{mpsc, watch};
@@ -21,12 +21,16 @@ use super::memory::Memory;
 use super::observe::{Seen, watch_jobs};
 use super::translate::{Terms, policy, uid_of};
 use super::view;
-use crate::ports::{Backlog, CoreCommand, Leadership, PodEvent, PoolEvent};
+use crate::ports::{
+    Backlog, CoreCommand, ForeignDeletion, Leadership, PodEvent, PoolEvent, RedriveRequest,
+};
 
 /// How often time passes for the engine.
 const TICK: Duration = Duration::from_millis(100);
 /// How often counts are published at most.
 const PUBLISH: Duration = Duration::from_millis(250);
+/// Further apart than this, our clock and the store's must not sign together.
+const MAX_SKEW_SECONDS: u64 = 60;
 /// Longest message of a worker, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
 /// Longest wait of the watch and of streams for the core.
@@ -46,6 +50,9 @@ pub(super) struct Core {
     admission: watch::Sender<Admission>,
     synced: watch::Sender<bool>,
     published: Instant,
+    clock_trusted: bool,
+    deletions: mpsc::Sender<ForeignDeletion>,
+    went_back: CancellationToken,
 }
 
 type Published = (
@@ -61,6 +68,8 @@ struct Inputs {
     pods: mpsc::Receiver<PodEvent>,
     pools: mpsc::Receiver<PoolEvent>,
     commands: mpsc::Receiver<CoreCommand>,
+    redrives: mpsc::Receiver<RedriveRequest>,
+    history: watch::Receiver<History>,
     leadership: watch::Receiver<Leadership>,
     renewed: watch::Receiver<Instant>,
     stop: CancellationToken,
@@ -81,8 +90,10 @@ pub fn spawn(config: CoreConfig) -> CoreHandle {
         said_in,
         counters.clone(),
     );
+    let went_back = CancellationToken::new();
     let core = Core::new(
         &config,
+        went_back.clone(),
         counters.clone(),
         done_in,
         (backlog, admission, synced),
@@ -93,6 +104,7 @@ pub fn spawn(config: CoreConfig) -> CoreHandle {
         admission: admission_out,
         synced: synced_out,
         counters,
+        went_back,
         dispatch: DispatchServer::new(service).max_decoding_message_size(MAX_MESSAGE),
         task: tokio::spawn(core.run(inputs)),
     }
@@ -119,6 +131,8 @@ impl Inputs {
             pods: config.pods,
             pools: config.pools,
             commands: config.commands,
+            redrives: config.redrives,
+            history: config.history,
             leadership: config.leadership,
             renewed: config.renewed,
             stop: config.stop,
@@ -129,6 +143,7 @@ impl Inputs {
 impl Core {
     fn new(
         config: &CoreConfig,
+        went_back: CancellationToken,
         counters: Arc<CoreCounters>,
         done: mpsc::UnboundedSender<Done>,
         (backlog, admission, synced): Published,
@@ -157,6 +172,9 @@ impl Core {
             admission,
             synced,
             published: Instant::now(),
+            clock_trusted: true,
+            deletions: config.deletions.clone(),
+            went_back,
         }
     }
 }
@@ -165,6 +183,9 @@ impl Core {
     async fn run(mut self, mut inputs: Inputs) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // Before leadership: whoever leads must know what it may touch.
+        let history = *inputs.history.borrow_and_update();
+        self.step(Event::History(history));
         inputs.leadership.mark_changed();
         loop {
             tokio::select! {
@@ -176,6 +197,11 @@ impl Core {
                 Some(event) = inputs.pods.recv() => self.on_pod(event),
                 Some(event) = inputs.pools.recv() => self.on_pool(event),
                 Some(command) = inputs.commands.recv() => self.on_command(&command),
+                Some(request) = inputs.redrives.recv() => self.on_redrive(request),
+                Ok(()) = inputs.history.changed() => {
+                    let history = *inputs.history.borrow_and_update();
+                    self.step(Event::History(history));
+                }
                 Ok(()) = inputs.leadership.changed() => {
                     let leadership = inputs.leadership.borrow_and_update().clone();
                     self.on_leadership(leadership);
@@ -212,10 +238,60 @@ impl Core {
         for action in actions {
             self.act(action, now);
         }
+        if self.engine.history_went_back() && !self.went_back.is_cancelled() {
+            tracing::error!(
+                "the API server answers with a past that was already left: starting afresh"
+            );
+            self.went_back.cancel();
+        }
+    }
+
+    /// URLs signed by a clock that is off are refused by the store, or valid for too long.
+    fn check_clock(&mut self) {
+        let skew = self.actor.clock_skew_seconds();
+        let trusted = skew.is_none_or(|skew| skew.unsigned_abs() <= MAX_SKEW_SECONDS);
+        if trusted != self.clock_trusted {
+            self.clock_trusted = trusted;
+            tracing::error!(
+                skew,
+                trusted,
+                "clock against the store's; without trust nothing is leased"
+            );
+            self.step(Event::ClockTrusted(trusted));
+        }
+    }
+
+    fn on_redrive(&mut self, request: RedriveRequest) {
+        let (job, by) = (uid_of(&request.job_uid), uid_of(&request.by));
+        self.memory.redrives.insert((job, by), request.reply);
+        self.step(Event::Redrive { job, by });
+    }
+
+    /// Tells who may have to call it a cancel, before it is forgotten.
+    fn note_deletion(&self, uid: Uid) {
+        let Some(job) = self.engine.job(uid) else {
+            return;
+        };
+        if job.spec.declared || !self.engine.is_foreign_deletion(uid) {
+            return;
+        }
+        let Some(address) = self.memory.address(uid) else {
+            return;
+        };
+        let deletion = ForeignDeletion {
+            namespace: address.namespace.to_string(),
+            name: address.name.to_string(),
+            redrives: job.status.redrives,
+        };
+        if self.deletions.try_send(deletion).is_err() {
+            // No cancel then: the audit brings it back.
+            tracing::warn!(job = %address.name, "too many deletions to judge");
+        }
     }
 
     fn on_tick(&mut self) {
         self.step(Event::Tick);
+        self.check_clock();
         if self.published.elapsed() >= PUBLISH {
             self.published = Instant::now();
             self.publish();
@@ -247,7 +323,10 @@ impl Core {
     fn on_seen(&mut self, seen: Seen) {
         match seen {
             Seen::Job(job) => self.on_job(&job),
-            Seen::Deleted(uid) => self.on_gone(uid_of(&uid)),
+            Seen::Deleted(uid) => {
+                self.note_deletion(uid_of(&uid));
+                self.on_gone(uid_of(&uid));
+            }
             Seen::Listed(uids) => {
                 let gone: Vec<Uid> = self
                     .memory
@@ -285,6 +364,9 @@ impl Core {
             Leadership::Leader => Lead::Leader,
             Leadership::Doubtful => Lead::Doubtful,
         };
+        if lead == Lead::Standby {
+            self.memory.redrives.clear();
+        }
         self.leadership = leadership;
         self.step(Event::Lead(lead));
     }
@@ -293,7 +375,7 @@ impl Core {
         match event {
             PoolEvent::Changed(key, facts) => {
                 let name = self.memory.names.pool(&key);
-                let policy = Box::new(policy(&facts));
+                let policy = Box::new(policy(&facts, &mut self.memory.names));
                 self.memory.pools.insert(name, *facts);
                 self.step(Event::Pool(name, policy));
             }
@@ -348,8 +430,14 @@ impl Core {
             | Action::CheckSource { .. }
             | Action::ReadRecord { .. }
             | Action::WriteRecord { .. }
+            | Action::Reactivate { .. }
             | Action::Clean { .. } => self.act_on_store(&action),
             Action::Pod(action) => self.act_on_pod(action),
+            Action::Redriven { job, by, outcome } => {
+                if let Some(reply) = self.memory.redrives.remove(&(job, by)) {
+                    let _ = reply.send(outcome);
+                }
+            }
             Action::Send {
                 session,
                 seq,

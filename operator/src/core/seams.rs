@@ -198,4 +198,15 @@ pub trait StoreWork: Send + Sync + 'static {
 
     /// After the record: removes the job's `active/` entry and the output prefixes of attempts that lost. Idempotent.
     fn finish_cleanup(&self, job: Arc<VideoJob>) -> BoxFuture<'_, Result<(), StoreWorkError>>;
+
+    /// Before a dead letter is brought back: its `active/` entry says so, so that a lost control plane cannot forget it.
+    /// Idempotent; an entry of the same or a later life stays.
+    fn reactivate(
+        &self,
+        job: Arc<VideoJob>,
+        redrives: u32,
+    ) -> BoxFuture<'_, Result<(), StoreWorkError>>;
+
+    /// The store's clock minus ours in seconds, by its last answer.
+    fn clock_skew_seconds(&self) -> Option<i64>;
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use kinora_engine::schedule::breaker::State;
 use kinora_engine::{Engine, Wall};
 
 use super::memory::Memory;
 use super::translate::uid_text;
-use crate::ports::{PoolBacklog, PoolKey, WorkerLoad};
+use crate::ports::{BreakerState, PoolBacklog, PoolKey, WorkerLoad};
 
 /// Counts of every pool, with its workers.
 pub(super) fn backlog(
@@ -26,6 +27,12 @@ pub(super) fn backlog(
                 oldest_queued_ms: view.oldest.map(|at| at.0),
                 call_seconds: view.call_seconds,
                 effective_limit: view.effective_limit,
+                breaker: match view.breaker {
+                    State::Closed => BreakerState::Closed,
+                    State::Open if view.refused => BreakerState::Refused,
+                    State::Open => BreakerState::Open,
+                    State::HalfOpen => BreakerState::HalfOpen,
+                },
                 workers: BTreeMap::new(),
             };
             (memory.names.pool_key(name), backlog)

@@ -16,6 +16,8 @@ pub struct Demand {
     pub unfinished: u32,
     /// No new claims in this pool.
     pub suspended: bool,
+    /// The service is away: what waits is nobody's work now. The scale-down window holds the number, then it falls.
+    pub breaker_open: bool,
     /// Length of a call, measured or expected.
     pub call: Duration,
     /// Calls a second that the service takes; `None`: any.
@@ -50,7 +52,7 @@ pub struct Desired {
 
 /// `ceil(min(running + claimable, what the service takes) / slots)`, at least one while a job is unfinished, clamped.
 pub fn desired(demand: &Demand) -> Desired {
-    let waiting = if demand.suspended {
+    let waiting = if demand.suspended || demand.breaker_open {
         0
     } else {
         demand.claimable
@@ -100,6 +102,7 @@ mod tests {
             claimable: 0,
             unfinished: 0,
             suspended: false,
+            breaker_open: false,
             call: Duration::from_secs(60),
             rate_per_second: None,
             limit: 100,
@@ -191,6 +194,15 @@ mod tests {
                 None,
             ),
             (
+                "while the service is away what waits needs nobody, and one worker stays",
+                Demand {
+                    breaker_open: true,
+                    ..backlog(0, 50)
+                },
+                1,
+                None,
+            ),
+            (
                 "a maximum of zero is obeyed",
                 Demand {
                     max: 0,
@@ -220,7 +232,7 @@ mod tests {
         ) -> Demand {
             let call = Duration::from_millis(call_ms);
             let unfinished = running + claimable + idle;
-            Demand { running, claimable, unfinished, suspended, call, rate_per_second: rate, limit, slots, min, max: min + extra }
+            Demand { running, claimable, unfinished, suspended, breaker_open: false, call, rate_per_second: rate, limit, slots, min, max: min + extra }
         }
     }
 

@@ -6,7 +6,7 @@ use kinora_crds::conditions::reason;
 use kinora_crds::{Execution, Protocol, VideoWorkerPool, VideoWorkerPoolSpec};
 use kube::ResourceExt;
 
-use crate::ports::{PoolFacts, PoolKey};
+use crate::ports::{PoolFacts, PoolKey, TenantFacts};
 
 /// Why a pool is not served: reason and message of its Stalled condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,26 @@ pub fn facts(pool: &VideoWorkerPool, reserved_secrets: &[String]) -> PoolFacts {
         dead_letter_ttl_ms: millis(spec.dead_letter_retention()),
         report_progress: spec.report_progress.unwrap_or(false),
         pod_start_ms: makes_pods(spec).then(|| millis(spec.pod_start_deadline())),
+        adaptive: spec.is_adaptive(),
+        min_in_flight: count(spec.min_in_flight()),
+        breaker_ratio: spec.breaker_failure_ratio(),
+        breaker_min_calls: count(spec.breaker_min_calls()),
+        breaker_open_ms: millis(spec.breaker_open()),
+        breaker_probes: count(spec.breaker_probes()),
+        default_weight: count(spec.default_weight()),
+        aging_ms: millis(spec.aging()),
+        tenants: tenants(spec),
     }
+}
+
+fn tenants(spec: &VideoWorkerPoolSpec) -> Vec<TenantFacts> {
+    let listed = spec.fairness.iter().flat_map(|f| &f.tenants);
+    let share = |tenant: &kinora_crds::TenantShare| TenantFacts {
+        name: tenant.name.clone(),
+        weight: count(tenant.weight.unwrap_or_else(|| spec.default_weight())),
+        max_in_flight: tenant.max_in_flight.map(count),
+    };
+    listed.map(share).collect()
 }
 
 /// Why this spec cannot be served, if it cannot.
@@ -284,6 +303,15 @@ mod tests {
             dead_letter_ttl_ms: 1_209_600_000,
             report_progress: false,
             pod_start_ms: None,
+            adaptive: true,
+            min_in_flight: 1,
+            breaker_ratio: 0.5,
+            breaker_min_calls: 20,
+            breaker_open_ms: 30_000,
+            breaker_probes: 3,
+            default_weight: 1,
+            aging_ms: 900_000,
+            tenants: Vec::new(),
         };
         assert_eq!(facts, want);
     }

@@ -15,7 +15,7 @@ use super::scaler::{Moves, Scaler, View, Worker};
 use super::status::{self, Due, Report};
 use super::template::{self, WorkerDefaults};
 use crate::pods::{PodFacts, index};
-use crate::ports::PoolBacklog;
+use crate::ports::{BreakerState, PoolBacklog};
 
 /// The deletion cost of a worker that is to go.
 pub const MARK: &str = "-1000";
@@ -207,6 +207,7 @@ fn wanted(observed: &Observed, current: Option<i32>) -> Desired {
         claimable: backlog.claimable,
         unfinished: backlog.unfinished,
         suspended: spec.is_suspended(),
+        breaker_open: backlog.breaker != BreakerState::Closed,
         call: backlog
             .call_seconds
             .and_then(|s| Duration::try_from_secs_f64(s).ok())

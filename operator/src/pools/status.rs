@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::desired::Cap;
 use super::facts::Problem;
-use crate::ports::PoolBacklog;
+use crate::ports::{BreakerState, PoolBacklog};
 
+/// What to do about a service that does not know us.
+const REFUSED: &str = "the service refuses its callers: check service.endpoint, service.tokenSecretRef and service.tlsSecretRef";
 /// Counts that only drift are written at most this often.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -66,17 +68,56 @@ pub fn build(report: &Report<'_>, old: &VideoWorkerPoolStatus, now: Time) -> Vid
         oldest_queued_time: oldest.map(Time),
         desired_replicas: Some(report.desired),
         effective_limit: count(report.limit),
-        breaker: old.breaker.clone(),
+        breaker: breaker_word(backlog.breaker, old),
         selector: Some(report.selector.clone()),
         last_scale_time: report
             .last_scale
             .clone()
             .or_else(|| old.last_scale_time.clone()),
-        conditions: conditions_of(report, now).carry(&old.conditions),
+        conditions: conditions_of(report, old, now).carry(&old.conditions),
     }
 }
 
-fn conditions_of(report: &Report<'_>, now: Time) -> Conditions {
+/// A pool whose breaker never opened says nothing about it.
+fn breaker_word(breaker: BreakerState, old: &VideoWorkerPoolStatus) -> Option<String> {
+    let word = match breaker {
+        BreakerState::Closed => {
+            old.breaker.as_ref()?;
+            "Closed"
+        }
+        BreakerState::Open | BreakerState::Refused => "Open",
+        BreakerState::HalfOpen => "HalfOpen",
+    };
+    Some(word.to_owned())
+}
+
+/// Whether the service answers; absent until it once did not.
+fn service(all: Conditions, breaker: BreakerState, old: &VideoWorkerPoolStatus) -> Conditions {
+    let known = conditions::find(&old.conditions, conditions::SERVICE_HEALTHY);
+    let (healthy, why, message) = match breaker {
+        BreakerState::Closed if known.is_none() => return all,
+        BreakerState::Closed => (true, reason::SERVICE_ANSWERS, ""),
+        BreakerState::Open => (
+            false,
+            reason::SERVICE_UNAVAILABLE,
+            "too many calls got no answer; it is probed from time to time",
+        ),
+        BreakerState::Refused => (false, reason::SERVICE_MISCONFIGURED, REFUSED),
+        BreakerState::HalfOpen => {
+            let why = known.map_or(reason::SERVICE_UNAVAILABLE, |c| {
+                if c.reason == reason::SERVICE_MISCONFIGURED {
+                    reason::SERVICE_MISCONFIGURED
+                } else {
+                    reason::SERVICE_UNAVAILABLE
+                }
+            });
+            (false, why, "it is probed with a few calls")
+        }
+    };
+    all.with(conditions::SERVICE_HEALTHY, healthy, why, message)
+}
+
+fn conditions_of(report: &Report<'_>, old: &VideoWorkerPoolStatus, now: Time) -> Conditions {
     let (ready, ready_reason, message) = readiness(report);
     let mut all = Conditions::new(report.generation, now).with(
         conditions::READY,
@@ -96,6 +137,7 @@ fn conditions_of(report: &Report<'_>, now: Time) -> Conditions {
             message,
         );
     }
+    all = service(all, report.backlog.breaker, old);
     if report.suspended {
         all = all.with(
             conditions::SUSPENDED,
@@ -137,6 +179,9 @@ fn readiness(report: &Report<'_>) -> (bool, &'static str, String) {
             reason::SUSPENDED,
             "suspend is set: no attempt starts".to_owned(),
         );
+    }
+    if report.backlog.breaker == BreakerState::Refused {
+        return (false, reason::SERVICE_MISCONFIGURED, REFUSED.to_owned());
     }
     if report.desired == 0 && report.replicas == 0 {
         return (

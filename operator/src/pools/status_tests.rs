@@ -280,3 +280,47 @@ fn the_kubelet_s_two_words_for_a_failed_pull_are_one_status_and_name_the_image()
         assert!(stalled.message.contains(word), "{}", stalled.message);
     }
 }
+
+#[test]
+fn a_service_that_is_away_shows_until_it_answers_again_and_a_healthy_one_never_did() {
+    let backlog = |breaker| PoolBacklog {
+        breaker,
+        ..PoolBacklog::default()
+    };
+    let steps = [
+        (BreakerState::Closed, "Ready=True/ScaledToZero", None),
+        (
+            BreakerState::Open,
+            "Ready=True/ScaledToZero ServiceHealthy=False/ServiceUnavailable",
+            Some("Open"),
+        ),
+        (
+            BreakerState::HalfOpen,
+            "Ready=True/ScaledToZero ServiceHealthy=False/ServiceUnavailable",
+            Some("HalfOpen"),
+        ),
+        (
+            BreakerState::Refused,
+            "Ready=False/ServiceMisconfigured ServiceHealthy=False/ServiceMisconfigured",
+            Some("Open"),
+        ),
+        (
+            BreakerState::Closed,
+            "Ready=True/ScaledToZero ServiceHealthy=True/ServiceAnswers",
+            Some("Closed"),
+        ),
+    ];
+    let mut old = VideoWorkerPoolStatus::default();
+    for (breaker, want, word) in steps {
+        let backlog = backlog(breaker);
+        let new = build(&report(&backlog), &old, at(1));
+        let told: Vec<String> = told(&new)
+            .split(' ')
+            .filter(|c| !c.starts_with("Reconciling"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(told.join(" "), want, "{breaker:?}");
+        assert_eq!(new.breaker.as_deref(), word, "{breaker:?}");
+        old = new;
+    }
+}

@@ -7,14 +7,14 @@ use rand::RngCore;
 use super::Engine;
 use super::live::{Op, Pending, Placement, What};
 use super::review::STORE_HOLD;
-use crate::action::{Action, Cause, ToWorker};
+use crate::action::{Action, Cause, Redrive, ToWorker};
 use crate::archive::Archive;
 use crate::backoff;
 use crate::event::Answer;
 use crate::ids::{AttemptId, Token, Uid};
-use crate::job::Job;
 use crate::job::decide::{Look, Loss};
 use crate::job::fence::{self, Fence};
+use crate::job::{Job, Phase};
 use crate::outcome::{Class, classify};
 use crate::time::Now;
 
@@ -43,7 +43,10 @@ impl Engine {
             .get_mut(&uid)
             .and_then(|live| live.op.take_if(|op| op.token == token));
         let Some(op) = awaited else {
-            if let Answer::Written(job) | Answer::Found(job) = answer {
+            // It was under way while the job was deleted: what it tells is older than that.
+            if let Answer::Written(job) | Answer::Found(job) = answer
+                && !self.late.is_buried(uid)
+            {
                 self.on_job(*job, now, rng);
             }
             return;
@@ -78,6 +81,7 @@ impl Engine {
             What::WriteRecord => self.on_archive(uid, answer.look(), Archive::ToClean, now),
             What::Clean => self.on_archive(uid, answer.look(), Archive::Done, now),
             What::Delete => self.on_delete(uid, &answer, now),
+            What::Reactivate => self.on_reactivated(uid, &answer, now),
         }
         if was_look {
             self.ask_for_questions(uid);
@@ -108,6 +112,8 @@ impl Engine {
                 live.placement = Placement::ToFind;
             }
             Answer::Found(job) => {
+                // Decided from newer facts than etcd has now.
+                self.went_back |= job.rv < pending.rv;
                 self.on_not_stored(&pending, attempt);
                 self.absorb(*job, now);
                 self.answer_questions(uid);
@@ -122,6 +128,7 @@ impl Engine {
             }
             Answer::Refused => {
                 self.on_not_stored(&pending, attempt);
+                self.end_redrive(uid, Redrive::Refused);
                 let live = self.live(uid);
                 live.refused = live.refused.saturating_add(1);
                 let nth = live.refused;
@@ -146,7 +153,15 @@ impl Engine {
             .and_then(|live| live.pushed)
             .map(|pushed| now.mono.since(pushed));
         let pool = self.index.job(uid).and_then(Job::claimed_pool);
+        let before = self.index.job(uid).map(|job| &job.status);
+        let was_running = before.is_some_and(|status| status.phase == Phase::Running);
+        let still_runs = before.is_some_and(|status| {
+            pending.after.phase == Phase::Running && status.attempt == pending.after.attempt
+        });
+        self.late.paid(uid, pending.owed);
+        self.note_lost(uid, pending.cause, now);
         self.absorb(job, now);
+        self.answer_redrive(uid);
         let live = self.live(uid);
         live.refused = 0;
         live.source = Look::Unasked;
@@ -160,10 +175,14 @@ impl Engine {
                 self.live(uid).placement = Placement::ToMake;
             }
         }
-        if let (Cause::Ended(class), Some(pool)) = (pending.cause, pool) {
-            let judged = matches!(class, Class::Succeeded | Class::Rejected | Class::Failed);
-            if let (true, Some(pool)) = (judged, self.pools.get_mut(&pool)) {
-                pool.note(uid, class == Class::Succeeded, call, now.mono);
+        let class = match pending.cause {
+            Cause::Ended(class) | Cause::Reclaimed(class) => Some(class),
+            _ => None,
+        };
+        if let (true, Some(name)) = (was_running && !still_runs, pool) {
+            let running = self.index.tally(name).running;
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.ended(uid, class, call, running, now.mono);
             }
         }
         if pending.after.phase.is_final()
@@ -175,6 +194,31 @@ impl Engine {
         }
         self.dirty.extend(pool);
         self.answer_questions(uid);
+    }
+
+    /// The verdict Lost is stored: proof that comes soon may still make it an interruption.
+    fn note_lost(&mut self, uid: Uid, cause: Cause, now: Now) {
+        let (Cause::Ended(Class::Lost) | Cause::Reclaimed(Class::Lost), Some(before)) =
+            (cause, self.index.job(uid))
+        else {
+            return;
+        };
+        let attempt = AttemptId {
+            job: uid,
+            attempt: before.status.attempt,
+        };
+        let started = before.status.started;
+        let Some(worker) = before.status.worker else {
+            return;
+        };
+        // A heartbeat without it, or a stream that only fell silent, say nothing of the process's death.
+        let lease = self
+            .workers
+            .get(worker)
+            .and_then(|w| w.leases.get(&attempt));
+        if lease.is_some_and(|lease| lease.proven || lease.cut) {
+            self.late.lost(worker, attempt, started, now.mono);
+        }
     }
 
     fn on_not_stored(&mut self, pending: &Pending, attempt: AttemptId) {
@@ -257,11 +301,7 @@ impl Engine {
             Look::Away | Look::Unasked => None,
         };
         if let Some(seq) = sent {
-            self.workers.update(worker, |w| {
-                if let Some(lease) = w.leases.get_mut(&attempt) {
-                    lease.since_seq = Some(seq);
-                }
-            });
+            self.workers.pushed(worker, attempt, seq, now.mono);
             self.live(attempt.job).pushed = Some(now.mono);
             return;
         }

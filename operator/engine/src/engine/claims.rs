@@ -4,8 +4,9 @@ use super::Engine;
 use super::live::Claim;
 use crate::action::Cause;
 use crate::event::Lead;
-use crate::ids::{AttemptId, PoolName, Uid};
-use crate::schedule::CLAIM_CONCURRENCY;
+use crate::ids::{AttemptId, PoolName, Symbol, Uid};
+use crate::schedule::queue::{Queue, Room, Ticket};
+use crate::schedule::{ALONE_FROM, CLAIM_CONCURRENCY};
 use crate::time::Now;
 use crate::workers::ADOPTION_HOLD;
 
@@ -24,35 +25,38 @@ impl Engine {
     /// Grants what can be granted in the pools that something changed in.
     pub(super) fn grant(&mut self, now: Now) {
         let dirty = std::mem::take(&mut self.dirty);
-        if self.lead != Lead::Leader {
+        if self.lead != Lead::Leader || self.clock_off {
             return;
         }
         let mut full = false;
         for pool in dirty {
+            self.keep_worker(pool);
             while !full && self.grant_one(pool, now) {}
-            full = self.claims >= CLAIM_CONCURRENCY;
-            if full && self.index.first(pool).is_some() {
+            full = self.claims() >= CLAIM_CONCURRENCY;
+            if full && self.index.ready(pool).is_some() {
                 // Goes on when a claim is settled.
                 self.dirty.insert(pool);
             }
         }
     }
 
+    /// A job that needs a worker for itself would wait for ever behind a full queue: one worker is kept free for it.
+    fn keep_worker(&mut self, pool: PoolName) {
+        let wanted = self.index.ready(pool).is_some_and(Queue::wants_idle_worker);
+        self.workers.keep_one(pool, wanted);
+    }
+
     fn grant_one(&mut self, name: PoolName, now: Now) -> bool {
-        if self.claims >= CLAIM_CONCURRENCY {
+        if self.claims() >= CLAIM_CONCURRENCY {
             return false;
         }
-        let Some(uid) = self.index.first(name) else {
-            return false;
-        };
         let makes_pods = self
             .pools
             .get(&name)
             .and_then(|pool| pool.policy.as_ref())
             .is_some_and(|policy| policy.pod_start.is_some());
-        let worker = match makes_pods {
-            true => None,
-            false => self.workers.idlest(name),
+        let Some((ticket, worker)) = self.next_grant(name, makes_pods, now) else {
+            return false;
         };
         if worker.is_none() && !makes_pods {
             return false;
@@ -73,13 +77,58 @@ impl Engine {
         } else if !pool.reserve(now.mono) {
             return false;
         }
-        self.claim(uid, worker, name, now);
+        if let (Some(queue), Some(policy)) = (self.index.ready_mut(name), &pool.policy) {
+            queue.granted(ticket, &policy.fairness);
+        }
+        self.claim(ticket.uid, worker, name, now);
         true
+    }
+
+    /// The job that is next in a pool, and the worker for it.
+    fn next_grant(
+        &self,
+        name: PoolName,
+        makes_pods: bool,
+        now: Now,
+    ) -> Option<(Ticket, Option<Uid>)> {
+        let queue = self.index.ready(name)?;
+        let rules = &self.pools.get(&name)?.policy.as_ref()?.fairness;
+        // Pods of attempts are made as they are needed: there is always room.
+        let any = self.workers.idlest(name).filter(|_| !makes_pods);
+        let idle = queue
+            .wants_idle_worker()
+            .then(|| self.workers.idle(name).filter(|_| !makes_pods))
+            .flatten();
+        let room = Room {
+            any: makes_pods || any.is_some(),
+            idle: makes_pods || idle.is_some(),
+        };
+        let may = |tenant: Symbol| {
+            let cap = rules.cap(tenant);
+            cap == u32::MAX || self.in_flight_of(name, tenant) < cap
+        };
+        let ticket = queue.pick(rules, now.wall, room, may)?;
+        let worker = if ticket.alone { idle } else { any };
+        (makes_pods || worker.is_some()).then_some((ticket, worker))
+    }
+
+    /// Calls of a tenant that run or are about to.
+    fn in_flight_of(&self, pool: PoolName, tenant: Symbol) -> u32 {
+        let claiming = self
+            .claiming
+            .values()
+            .filter(|claim| **claim == (pool, tenant));
+        let claiming = u32::try_from(claiming.count()).unwrap_or(u32::MAX);
+        self.index.running_of(pool, tenant).saturating_add(claiming)
+    }
+
+    pub(super) fn claims(&self) -> u32 {
+        u32::try_from(self.claiming.len()).unwrap_or(u32::MAX)
     }
 
     /// Every claim that is possible now, whatever limits and order would say.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
-        if self.lead != Lead::Leader || self.claims >= CLAIM_CONCURRENCY {
+        if self.lead != Lead::Leader || self.clock_off || self.claims() >= CLAIM_CONCURRENCY {
             return Vec::new();
         }
         let mut all = Vec::new();
@@ -138,10 +187,13 @@ impl Engine {
             job: uid,
             attempt: after.attempt,
         };
-        self.claims = self.claims.saturating_add(1);
+        self.claiming.insert(attempt, (pool, job.spec.tenant));
         if let Some(worker) = worker {
             self.workers
                 .expect(worker, attempt, false, now.mono + ADOPTION_HOLD);
+            if after.interruptions.saturating_add(self.late.owed(uid)) >= ALONE_FROM {
+                self.workers.seclude(worker, attempt);
+            }
         }
         self.index.set_alarm(uid, None);
         self.write(&job, Box::new(after), cause, Some(Claim { worker, pool }));
@@ -154,7 +206,7 @@ impl Engine {
         attempt: AttemptId,
         stored: bool,
     ) {
-        self.claims = self.claims.saturating_sub(1);
+        self.claiming.remove(&attempt);
         if let Some(known) = self.pools.get_mut(&pool) {
             known.settle();
             if !stored && worker.is_some() {

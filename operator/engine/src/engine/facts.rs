@@ -6,19 +6,21 @@ use rand::RngCore;
 
 use super::Engine;
 use super::live::{Live, Placement};
-use crate::action::ToWorker;
+use crate::action::{Redrive, ToWorker};
 use crate::event::Lead;
 use crate::ids::{AttemptId, Uid};
 use crate::job::fence::{self, Fence};
 use crate::job::{Job, Phase, Status};
 use crate::outcome::classify;
 use crate::policy::PoolPolicy;
+use crate::schedule::ALONE_FROM;
 use crate::time::Now;
 use crate::workers::ADOPTION_HOLD;
 
 impl Engine {
     pub(super) fn on_job(&mut self, job: Job, now: Now, rng: &mut dyn RngCore) {
         let uid = job.uid;
+        self.late.unbury(uid);
         if self.absorb(job, now) {
             if let Some(live) = self.live.get_mut(&uid) {
                 live.hold = None;
@@ -159,6 +161,9 @@ impl Engine {
         };
         self.workers
             .expect(worker, attempt, true, now.mono + ADOPTION_HOLD);
+        if job.status.interruptions >= ALONE_FROM {
+            self.workers.seclude(worker, attempt);
+        }
         let limit = job
             .claimed_pool()
             .and_then(|pool| self.pools.get(&pool))
@@ -189,6 +194,8 @@ impl Engine {
 
     /// Deleted by somebody: whoever works on it is told to stop; a call that may run keeps its permit.
     pub(super) fn on_deleted(&mut self, uid: Uid, now: Now) {
+        self.end_redrive(uid, Redrive::Gone);
+        self.late.bury(uid, now.mono);
         self.lost.remove(&uid);
         let live = self.live.remove(&uid);
         let Some(job) = self.index.remove(uid) else {

@@ -6,7 +6,8 @@ use rand::RngCore;
 
 use super::Engine;
 use crate::action::{Action, CloseReason};
-use crate::event::Lead;
+use crate::archive::MAX_DEAD_LETTERS;
+use crate::event::{History, Lead};
 use crate::ids::{PoolName, Uid};
 use crate::outcome::Class;
 use crate::policy::PoolPolicy;
@@ -14,6 +15,8 @@ use crate::time::{Mono, Now};
 
 /// After a fault of our own a running attempt gets at least this much longer.
 const EXCUSED: Duration = Duration::from_secs(12);
+/// Dead letters that go before their time in one tick.
+const THINNED_AT_ONCE: usize = 16;
 
 impl Engine {
     pub(super) fn on_lead(&mut self, lead: Lead, now: Now, rng: &mut dyn RngCore) {
@@ -56,10 +59,27 @@ impl Engine {
         self.lost.clear();
         self.strangers.clear();
         self.dirty.clear();
-        self.claims = 0;
+        self.claiming.clear();
         for pool in self.pools.values_mut() {
             pool.reserved = 0;
         }
+    }
+
+    /// What was found out about the control plane's past.
+    pub(super) fn on_history(&mut self, history: History, now: Now, rng: &mut dyn RngCore) {
+        if std::mem::replace(&mut self.history, history) == history {
+            return;
+        }
+        if matches!(history, History::Rewound(_)) {
+            self.index.doubt_archives();
+        }
+        self.review_all(now, rng);
+    }
+
+    /// Signed URLs are good or bad with this clock: while it is off, nothing is claimed.
+    pub(super) fn on_clock(&mut self, trusted: bool) {
+        self.clock_off = !trusted;
+        self.dirty.extend(self.index.ready_pools());
     }
 
     fn review_all(&mut self, now: Now, rng: &mut dyn RngCore) {
@@ -82,12 +102,32 @@ impl Engine {
                 self.dirty.insert(*name);
             }
         }
+        self.late.expire(now.mono);
+        for (name, pool) in &mut self.pools {
+            if pool.poll(now.mono) {
+                self.dirty.insert(*name);
+            }
+        }
+        if self.lead == Lead::Leader {
+            self.thin_dead_letters(now, rng);
+        }
         while let Some(uid) = self.index.take_due(now.mono, now.wall) {
             self.review(uid, now, rng);
         }
         self.tend_attempt_pods(now, rng);
         // Rate tokens come with time.
         self.dirty.extend(self.index.ready_pools());
+    }
+
+    /// Too many dead letters for one cell: the oldest go before their time, as far as their records are there.
+    fn thin_dead_letters(&mut self, now: Now, rng: &mut dyn RngCore) {
+        for uid in self
+            .index
+            .crowded_dead_letters(MAX_DEAD_LETTERS, THINNED_AT_ONCE)
+        {
+            self.live(uid).crowded = true;
+            self.review(uid, now, rng);
+        }
     }
 
     /// It was our own fault: every wait starts again, nobody expires.

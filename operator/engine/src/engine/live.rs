@@ -2,7 +2,7 @@
 
 use super::progress::Told;
 use crate::action::Cause;
-use crate::ids::{PoolName, Token, Uid};
+use crate::ids::{PoolName, Rv, Token, Uid};
 use crate::job::decide::{Look, Loss, Report};
 use crate::job::{Job, Phase, Status};
 use crate::time::Mono;
@@ -31,13 +31,14 @@ pub(super) enum What {
     WriteRecord,
     Clean,
     Delete,
+    Reactivate,
 }
 
 impl What {
     /// Whether its effect must be known before anything else is decided about the job.
     pub(super) fn binds(&self) -> bool {
         match self {
-            What::Write(_) | What::Refresh | What::Delete => true,
+            What::Write(_) | What::Refresh | What::Delete | What::Reactivate => true,
             What::Place
             | What::Prepare { .. }
             | What::CheckOutputs
@@ -75,6 +76,10 @@ pub(super) struct Pending {
     pub(super) after: Box<Status>,
     pub(super) cause: Cause,
     pub(super) claim: Option<Claim>,
+    /// What it was decided from.
+    pub(super) rv: Rv,
+    /// Interruptions proved late that it adds.
+    pub(super) owed: u32,
 }
 
 impl Pending {
@@ -123,6 +128,13 @@ pub(super) struct Live {
     /// When its lease was pushed.
     pub(super) pushed: Option<Mono>,
     pub(super) questions: Vec<Question>,
+    /// The VideoJobRedrive that wants it back, and whether its `active/` entry is written.
+    pub(super) redrive: Option<Uid>,
+    pub(super) reactivated: bool,
+    /// We asked for its deletion: it is nobody's cancel.
+    pub(super) deleting: bool,
+    /// One of too many dead letters.
+    pub(super) crowded: bool,
 }
 
 impl Live {

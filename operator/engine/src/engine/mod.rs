@@ -7,10 +7,12 @@ mod answers;
 mod attempt_pods;
 mod claims;
 mod facts;
+mod late;
 mod lead;
 mod live;
 mod pods;
 mod progress;
+mod redrive;
 mod review;
 mod streams;
 
@@ -22,7 +24,7 @@ use std::hash::{Hash, Hasher};
 use rand::RngCore;
 
 use crate::action::{Action, ToWorker};
-use crate::event::{Event, Lead};
+use crate::event::{Event, History, Lead};
 use crate::health::Health;
 use crate::ids::{AttemptId, PoolName, SessionId, Symbol, Token, Uid};
 use crate::index::Index;
@@ -68,8 +70,15 @@ pub struct Engine {
     lost: BTreeMap<Uid, Lost>,
     /// Attempts of jobs that are not known, and from when on they are nobody's.
     strangers: BTreeMap<AttemptId, Mono>,
+    late: late::Late,
+    history: History,
+    /// A quorum read was older than what was known before it: the control plane went back.
+    went_back: bool,
+    /// This clock and the store's differ too much for signed URLs.
+    clock_off: bool,
     dirty: BTreeSet<PoolName>,
-    claims: u32,
+    /// Claims whose writes are under way, with pool and tenant.
+    claiming: BTreeMap<AttemptId, (PoolName, Symbol)>,
     tokens: Tokens,
     illegal: u64,
     out: Vec<Action>,
@@ -155,6 +164,9 @@ impl Engine {
                 attempt,
                 percent,
             } => self.on_progress(session, attempt, percent, now),
+            Event::Redrive { job, by } => self.on_redrive(job, by, now, rng),
+            Event::History(history) => self.on_history(history, now, rng),
+            Event::ClockTrusted(trusted) => self.on_clock(trusted),
             Event::Draining(session) => self.on_draining(session),
             Event::Closed(session) => self.on_closed(session, now),
             Event::AttemptPod { worker, attempt } => self.on_attempt_pod(worker, attempt),

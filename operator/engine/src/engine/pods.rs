@@ -22,6 +22,9 @@ impl Engine {
     ) {
         let by_itself = by_itself && !self.workers.get(worker).is_some_and(|w| w.doomed);
         let pool = self.workers.get(worker).and_then(|w| w.pool);
+        for attempt in self.late.of(worker, Wall(i64::MAX)) {
+            self.prove_late(worker, attempt, by_itself);
+        }
         let (leases, session) = self.workers.remove(worker);
         if let Some(session) = session {
             let why = CloseReason::Replaced;
@@ -43,6 +46,10 @@ impl Engine {
         now: Now,
         rng: &mut dyn RngCore,
     ) {
+        let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
+        for attempt in self.late.of(worker, finished) {
+            self.prove_late(worker, attempt, by_itself && !doomed);
+        }
         let Some(known) = self.workers.get(worker) else {
             return;
         };
@@ -57,7 +64,7 @@ impl Engine {
         let ended: Vec<AttemptId> = known
             .leases
             .iter()
-            .filter(|(attempt, lease)| lease.since_seq.is_some() && before_the_end(attempt))
+            .filter(|(attempt, lease)| lease.arrived() && before_the_end(attempt))
             .map(|(attempt, _)| *attempt)
             .collect();
         for attempt in ended {

@@ -82,6 +82,8 @@ impl Engine {
                 after: status,
                 cause,
                 claim: None,
+                rv: job.rv,
+                owed: 0,
             }),
         });
     }

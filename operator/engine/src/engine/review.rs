@@ -7,11 +7,13 @@ use rand::RngCore;
 use super::live::{Claim, Op, Pending, What};
 use super::{Engine, Lost};
 use crate::action::{Action, Cause};
-use crate::event::Lead;
+use crate::event::{History, Lead};
 use crate::ids::{AttemptId, PoolName, Uid};
 use crate::job::decide::{self, Beside, Look, Next, Report};
 use crate::job::{Job, Phase, Status, machine};
 use crate::outcome::{Class, Fact, grpc};
+use crate::policy::PoolPolicy;
+use crate::schedule::ALONE_FROM;
 use crate::time::{Mono, Now};
 use crate::workers::ADOPTION_HOLD;
 
@@ -25,6 +27,7 @@ impl Engine {
         };
         let pool = self.pool_of(&job);
         self.index.count(uid, pool);
+        self.answer_redrive(uid);
         if !self.may_decide(&job) || self.is_busy(&job) || self.is_held(uid, now.mono) {
             return;
         }
@@ -57,6 +60,9 @@ impl Engine {
 
     /// A doubtful leader still takes results, and decides nothing else.
     fn may_decide(&self, job: &Job) -> bool {
+        if self.history == History::Unknown && !job.spec.declared && !job.status.phase.is_final() {
+            return false;
+        }
         match self.lead {
             Lead::Standby => false,
             Lead::Leader => true,
@@ -70,15 +76,24 @@ impl Engine {
         }
     }
 
+    /// Made before the control plane went back: it may have ended in a past that only the store remembers.
+    fn is_doubted(&self, job: &Job) -> bool {
+        match self.history {
+            History::Unbroken | History::Unknown => false,
+            History::Rewound(at) => !job.spec.declared && job.spec.created <= at,
+        }
+    }
+
     /// Whether a request under way forbids a new decision. A cancel does not wait for a look into the store.
     fn is_busy(&mut self, job: &Job) -> bool {
+        let doubted = self.is_doubted(job) && !self.index.is_cleared(job.uid);
         let Some(live) = self.live.get_mut(&job.uid) else {
             return false;
         };
         let Some(op) = &live.op else {
             return false;
         };
-        let pressing = job.spec.cancel && !job.status.phase.is_final();
+        let pressing = job.spec.cancel && !job.status.phase.is_final() && !doubted;
         if op.what.binds() || !pressing {
             return true;
         }
@@ -196,6 +211,12 @@ impl Engine {
             foreign: live.is_some_and(|l| l.foreign),
             cleared: entry.is_some_and(|e| e.cleared),
             archive: entry.map(|e| e.archive).unwrap_or_default(),
+            doubted: self.is_doubted(job),
+            owed: self.late.owed(job.uid),
+            redrive: live.and_then(|l| l.redrive),
+            reactivated: live.is_some_and(|l| l.reactivated),
+            crowded: live.is_some_and(|l| l.crowded),
+            next_probe: known.map(|p| p.next_probe_in(now.mono)).unwrap_or_default(),
         }
     }
 
@@ -210,10 +231,13 @@ impl Engine {
             Next::WriteRecord => self.ask(job, What::WriteRecord),
             Next::Clean => self.ask(job, What::Clean),
             Next::Delete => self.ask(job, What::Delete),
+            Next::Reactivate => self.ask(job, What::Reactivate),
             Next::Ready(alarm) => {
                 self.index.set_alarm(uid, alarm);
                 if let Some(pool) = pool {
-                    self.index.queue(uid, pool);
+                    let interruptions = job.status.interruptions;
+                    let alone = interruptions.saturating_add(self.late.owed(uid)) >= ALONE_FROM;
+                    self.index.queue(uid, pool, alone);
                     self.dirty.insert(pool);
                 }
             }
@@ -251,7 +275,8 @@ impl Engine {
             .and_then(|l| l.loss)
             .is_none_or(|loss| loss.call_may_run);
         if let Some(pool) = self.resolve(job.spec.namespace, job.spec.pool) {
-            self.index.queue(job.uid, pool);
+            let alone = status.interruptions >= ALONE_FROM;
+            self.index.queue(job.uid, pool, alone);
             self.dirty.insert(pool);
         }
         self.lost.insert(
@@ -278,11 +303,16 @@ impl Engine {
     pub(super) fn write(
         &mut self,
         job: &Job,
-        after: Box<Status>,
+        mut after: Box<Status>,
         cause: Cause,
         claim: Option<Claim>,
     ) {
         self.index.unqueue(job.uid);
+        let owed = self.late.owed(job.uid);
+        if owed > 0 && !job.status.phase.is_final() {
+            let limit = self.interruption_limit(job).max(after.interruptions);
+            after.interruptions = after.interruptions.saturating_add(owed).min(limit);
+        }
         if !machine::is_legal(&job.status, &after) || *after == job.status {
             // A fault of ours: never let it out.
             self.illegal = self.illegal.saturating_add(1);
@@ -304,8 +334,19 @@ impl Engine {
                 after,
                 cause,
                 claim,
+                rv: job.rv,
+                owed,
             }),
         });
+    }
+
+    fn interruption_limit(&self, job: &Job) -> u32 {
+        let pool = self.pool_of(job).and_then(|pool| self.pools.get(&pool));
+        let policy = pool.and_then(|pool| pool.policy.as_ref());
+        policy.map_or_else(
+            || PoolPolicy::default().interruption_limit,
+            |policy| policy.interruption_limit,
+        )
     }
 
     pub(super) fn ask(&mut self, job: &Job, what: What) {
@@ -331,11 +372,18 @@ impl Engine {
                 job: uid,
                 rv: job.rv,
             },
+            What::Reactivate => Action::Reactivate {
+                token,
+                job: uid,
+                redrives: job.status.redrives.saturating_add(1),
+            },
             What::Refresh | What::Write(_) | What::Place | What::Prepare { .. } => {
                 Action::Read { job: uid, token }
             }
         };
         self.out.push(action);
-        self.live(uid).op = Some(Op { token, what });
+        let live = self.live(uid);
+        live.deleting |= what == What::Delete;
+        live.op = Some(Op { token, what });
     }
 }

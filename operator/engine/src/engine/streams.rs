@@ -54,8 +54,14 @@ impl Engine {
             let why = CloseReason::Replaced;
             self.out.push(Action::Close { session, why });
         }
+        let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
         for attempt in greeting.died {
+            self.prove_late(worker, attempt, !doomed);
             self.died(worker, attempt, true, now, rng);
+        }
+        // Sent when the stream was silent already: nobody can say that the process ever had them.
+        for attempt in greeting.never_came {
+            self.died(worker, attempt, false, now, rng);
         }
         // Cancels of the former stream may not have arrived.
         self.workers.update(worker, |w| {
@@ -279,6 +285,7 @@ impl Engine {
     }
 
     pub(super) fn on_closed(&mut self, session: SessionId, now: Now) {
+        self.workers.cut(session);
         self.workers.closed(session, now.mono);
     }
 }

@@ -8,6 +8,7 @@ use crate::archive::Archive;
 use crate::event::Lead;
 use crate::ids::{AttemptId, PoolName, SessionId, Uid};
 use crate::job::Job;
+use crate::schedule::breaker::State;
 use crate::time::Wall;
 use crate::workers::Worker;
 
@@ -31,6 +32,10 @@ pub struct PoolView {
     pub call_seconds: Option<f64>,
     /// Calls at once that the limiter allows; `None`: only slots limit them.
     pub effective_limit: Option<u32>,
+    /// The circuit breaker.
+    pub breaker: State,
+    /// The breaker is not closed because the service does not know us.
+    pub refused: bool,
 }
 
 impl Engine {
@@ -88,6 +93,23 @@ impl Engine {
         self.illegal
     }
 
+    /// Whether a read proved that the control plane went back in time: whatever is known here is worthless.
+    #[must_use]
+    pub fn history_went_back(&self) -> bool {
+        self.went_back
+    }
+
+    /// Whether the end of this job, seen on the watch of a leader, is somebody's wish: not final, and not deleted by us.
+    #[must_use]
+    pub fn is_foreign_deletion(&self, uid: Uid) -> bool {
+        let ours = self.live.get(&uid).is_some_and(|live| live.deleting);
+        let open = self
+            .index
+            .job(uid)
+            .is_some_and(|job| !job.status.phase.is_final());
+        self.lead == Lead::Leader && open && !ours
+    }
+
     /// Every worker, by pod uid.
     pub fn workers(&self) -> impl Iterator<Item = (&Uid, &Worker)> {
         self.workers.iter()
@@ -125,6 +147,8 @@ impl Engine {
             oldest: self.index.oldest(name),
             call_seconds: pool.and_then(super::Pool::call_seconds),
             effective_limit: pool.and_then(super::Pool::effective_limit),
+            breaker: pool.map(super::Pool::breaker).unwrap_or_default(),
+            refused: pool.is_some_and(super::Pool::is_refused),
         }
     }
 }

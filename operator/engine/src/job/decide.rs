@@ -82,6 +82,18 @@ pub struct Beside<'a> {
     pub cleared: bool,
     /// Of a final job.
     pub archive: Archive,
+    /// The control plane went back in time after this job was made: its final record is looked for before anything else.
+    pub doubted: bool,
+    /// Interruptions proved after their attempts were called lost; the next write adds them.
+    pub owed: u32,
+    /// Somebody asks for it back from the dead letters.
+    pub redrive: Option<Uid>,
+    /// Its `active/` entry says so already.
+    pub reactivated: bool,
+    /// How long the breaker of its pool stays open, or would.
+    pub next_probe: Duration,
+    /// More dead letters than may stay, and this is one of the oldest.
+    pub crowded: bool,
 }
 
 /// What is to be done.
@@ -103,6 +115,8 @@ pub enum Next {
     Clean,
     /// Delete the VideoJob.
     Delete,
+    /// Write the `active/` entry of the next life.
+    Reactivate,
     /// May be claimed; look again at that time.
     Ready(Option<Wall>),
     /// Nothing before that time.
@@ -113,6 +127,9 @@ pub enum Next {
 
 /// Decides.
 pub fn next(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> Next {
+    if beside.doubted && !beside.cleared && !job.status.phase.is_final() {
+        return Next::ReadRecord;
+    }
     match job.status.phase {
         Phase::Running => running(job, beside, now, rng),
         Phase::Queued | Phase::Backoff => waiting(job, beside, now),
@@ -201,8 +218,12 @@ fn reported(
             Look::Missing => class = Class::Failed,
         }
     }
+    let retry_after = match class {
+        Class::Misconfigured => Some(beside.next_probe),
+        _ => report.retry_after,
+    };
     let mut verdict = Verdict {
-        retry_after: report.retry_after,
+        retry_after,
         credible: beside.credible,
         alone: beside.others_succeed,
         call_may_run: report.by_operator,
@@ -236,7 +257,7 @@ fn ends_early(job: &Job, now: Wall) -> Option<Next> {
 fn start_deadline(job: &Job) -> Option<Wall> {
     job.spec
         .start_deadline
-        .filter(|_| job.status.attempt == 0)
+        .filter(|_| job.status.attempt == 0 && job.status.redrives == 0)
         .map(|limit| job.spec.created + limit)
 }
 
@@ -259,6 +280,11 @@ fn waiting(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
     };
     if blocked {
         return write(job.unblocked(now), Cause::Blocked);
+    }
+    let interruptions = job.status.interruptions.saturating_add(beside.owed);
+    if beside.owed > 0 && interruptions >= policy.interruption_limit.max(1) {
+        let cause = Cause::Ended(Class::Interrupted);
+        return write(job.dead(Reason::Poison, now), cause);
     }
     let unseen = job.spec.declared && !job.status.is_written();
     if unseen || is_unobserved(job) {
@@ -303,13 +329,23 @@ fn finished(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
     if is_unobserved(job) {
         return write(job.observed(now), Cause::Observed);
     }
+    if let (Some(by), Phase::DeadLettered, Archive::Done | Archive::Confirmed) =
+        (beside.redrive, job.status.phase, beside.archive)
+    {
+        // First the store, then the control plane: a redrive that is half done is done by whoever finds it.
+        return if beside.reactivated || job.spec.declared {
+            write(job.redriven(by, now), Cause::Redriven)
+        } else {
+            Next::Reactivate
+        };
+    }
     match beside.archive {
         Archive::Unknown => Next::ReadRecord,
         Archive::ToWrite => Next::WriteRecord,
         Archive::ToClean => Next::Clean,
         Archive::Confirmed => Next::Delete,
         Archive::Done => match archive::expiry(&job.spec, &job.status, beside.policy) {
-            Some(at) if at <= now => Next::ReadRecord,
+            Some(at) if at <= now || beside.crowded => Next::ReadRecord,
             at => Next::Wait(at),
         },
     }

@@ -75,6 +75,12 @@ impl End<'_> {
         self.back_off(next, nth, rng)
     }
 
+    /// Until the breaker's next probe, whatever came before: it is not the job that fails.
+    pub(super) fn misconfigured(&self, mut next: Status, rng: &mut dyn RngCore) -> Status {
+        next.uncharged = next.uncharged.saturating_add(1);
+        self.back_off(next, 1, rng)
+    }
+
     /// Lost and Released: at once again, but from the third in a row with a wait.
     pub(super) fn given_back(&self, mut next: Status, rng: &mut dyn RngCore) -> Status {
         next.uncharged = next.uncharged.saturating_add(1);

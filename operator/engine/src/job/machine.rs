@@ -131,6 +131,24 @@ impl Job {
         self.held_if_asked(next, now)
     }
 
+    /// Brought back from the dead letters: a new life with its budgets whole; the attempt goes on, so that what the old life
+    /// left behind stays fenced.
+    #[must_use]
+    pub fn redriven(&self, by: Uid, now: Wall) -> Status {
+        let mut next = self.next(Phase::Queued, Reason::Queued, now);
+        next.redrives = next.redrives.saturating_add(1);
+        next.redriven_by = Some(by);
+        next.failures = 0;
+        next.interruptions = 0;
+        next.rejections = 0;
+        next.uncharged = 0;
+        next.active = Duration::ZERO;
+        next.worker = None;
+        next.started = None;
+        next.finished = None;
+        self.held_if_asked(next, now)
+    }
+
     /// Held by its author.
     #[must_use]
     pub fn suspended(&self, now: Wall) -> Status {
@@ -227,7 +245,8 @@ impl Job {
             Class::Succeeded => self.buried(next, Reason::Completed, now),
             Class::Rejected => end.rejected(next, rng),
             Class::Failed => end.failed(next, rng),
-            Class::Throttled | Class::Misconfigured => end.uncharged_backoff(next, rng),
+            Class::Throttled => end.uncharged_backoff(next, rng),
+            Class::Misconfigured => end.misconfigured(next, rng),
             Class::Unavailable if verdict.alone => end.interrupted(next, Some(rng)),
             Class::Unavailable => end.uncharged_backoff(next, rng),
             Class::Interrupted => end.interrupted(next, None),
@@ -292,6 +311,14 @@ pub fn is_legal(old: &Status, new: &Status) -> bool {
             && new.redrives == old.redrives;
     }
     if new.redrives != old.redrives {
+        return old.phase == Phase::DeadLettered
+            && matches!(new.phase, Phase::Queued | Phase::Suspended)
+            && old.redrives.checked_add(1) == Some(new.redrives)
+            && new.redriven_by.is_some()
+            && new.failures == 0
+            && new.interruptions == 0;
+    }
+    if new.redriven_by != old.redriven_by {
         return false;
     }
     match old.phase {
@@ -309,6 +336,7 @@ pub fn is_legal(old: &Status, new: &Status) -> bool {
 #[must_use]
 pub fn start_deadline_past(spec: &Spec, status: &Status, now: Wall) -> bool {
     status.attempt == 0
+        && status.redrives == 0
         && spec
             .start_deadline
             .is_some_and(|limit| spec.created + limit <= now)

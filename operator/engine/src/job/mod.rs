@@ -149,6 +149,8 @@ pub struct Status {
     pub since: Option<Wall>,
     /// When `Reconciling` or `Suspended` last became True.
     pub mode_since: Option<Wall>,
+    /// The VideoJobRedrive that brought it back last.
+    pub redriven_by: Option<Uid>,
 }
 
 impl Default for Status {
@@ -172,6 +174,7 @@ impl Default for Status {
             ghosts: Vec::new(),
             since: None,
             mode_since: None,
+            redriven_by: None,
         }
     }
 }

@@ -5,11 +5,15 @@
 mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::ids::{AttemptId, PoolName, SessionId, Uid};
 use crate::time::Mono;
 
 pub use silence::{ADOPTION_HOLD, DROP_GRACE, SILENCE};
+
+/// A worker that beats every 3 s and has said nothing for longer may be dead.
+const QUIET: Duration = Duration::from_secs(4);
 
 /// One lease, as far as one worker goes. It takes a slot until the worker is known to have forgotten it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,6 +24,34 @@ pub struct Lease {
     pub listed: bool,
     /// The attempt is over for the operator; the worker was told, or will be.
     pub ended: bool,
+    /// The worker said so at least once.
+    pub proven: bool,
+    /// It was sent down the stream that its worker has now.
+    pub pushed: bool,
+    /// That stream ended from the other side.
+    pub cut: bool,
+    /// No other lease goes to its worker meanwhile.
+    pub alone: bool,
+    /// It was sent down a stream from which nothing had come for longer than a beat.
+    pub doubtful: bool,
+}
+
+impl Lease {
+    /// One that the worker brought along.
+    fn presented() -> Lease {
+        Lease {
+            since_seq: Some(1),
+            listed: true,
+            proven: true,
+            ..Lease::default()
+        }
+    }
+
+    /// Whether its worker's process can be taken to have had it when it ended.
+    #[must_use]
+    pub fn arrived(&self) -> bool {
+        self.since_seq.is_some() && (self.proven || !self.doubtful)
+    }
 }
 
 /// One stream.
@@ -60,6 +92,8 @@ pub struct Worker {
     pub cordoned: bool,
     /// Its pod was made for one attempt: no other lease goes there.
     pub dedicated: bool,
+    /// It gets no more leases until it is idle, and then one that wants it for itself.
+    pub kept: bool,
     /// Without a stream: until when it may come back.
     pub absent_until: Option<Mono>,
     /// What it holds, and what it is about to get.
@@ -82,7 +116,8 @@ impl Worker {
     /// Slots for new leases.
     #[must_use]
     pub fn free(&self) -> u32 {
-        if self.is_open() && !self.dedicated {
+        let alone = self.leases.values().any(|lease| lease.alone);
+        if self.is_open() && !self.dedicated && !self.kept && !alone {
             self.slots.saturating_sub(self.busy())
         } else {
             0
@@ -97,6 +132,8 @@ pub struct Greeting {
     pub replaced: Option<SessionId>,
     /// Leases that the former process of this pod had: proof that they ended with it.
     pub died: Vec<AttemptId>,
+    /// Leases that were sent to that process when it may have been dead already.
+    pub never_came: Vec<AttemptId>,
 }
 
 /// All workers.
@@ -107,6 +144,7 @@ pub struct Workers {
     free: BTreeMap<PoolName, BTreeSet<(u32, Uid)>>,
     placed: BTreeMap<Uid, (PoolName, u32)>,
     drops: Vec<Mono>,
+    kept: BTreeMap<PoolName, Uid>,
 }
 
 impl Workers {
@@ -167,6 +205,47 @@ impl Workers {
             .map(|(_, worker)| *worker)
     }
 
+    /// A worker that holds nothing.
+    #[must_use]
+    pub fn idle(&self, pool: PoolName) -> Option<Uid> {
+        let kept = self.kept.get(&pool).copied();
+        let free = self.free.get(&pool).into_iter().flatten().rev();
+        kept.into_iter()
+            .chain(free.map(|(_, worker)| *worker))
+            .find(|worker| {
+                self.all
+                    .get(worker)
+                    .is_some_and(|w| w.is_open() && w.leases.is_empty())
+            })
+    }
+
+    /// Keeps the worker with the most free slots of a pool from new leases, or lets all have them again.
+    pub fn keep_one(&mut self, pool: PoolName, wanted: bool) {
+        let kept = self.kept.get(&pool).copied();
+        let good = kept
+            .and_then(|worker| self.all.get(&worker))
+            .is_some_and(|w| w.is_open() && !w.leases.values().any(|lease| lease.alone));
+        if good == wanted && (wanted || kept.is_none()) {
+            return;
+        }
+        if let Some(worker) = self.kept.remove(&pool) {
+            self.update(worker, |w| w.kept = false);
+        }
+        if let (true, Some(worker)) = (wanted, self.idlest(pool)) {
+            self.update(worker, |w| w.kept = true);
+            self.kept.insert(pool, worker);
+        }
+    }
+
+    /// No other lease goes to this worker while it has this one.
+    pub fn seclude(&mut self, worker: Uid, attempt: AttemptId) {
+        self.update(worker, |w| {
+            if let Some(lease) = w.leases.get_mut(&attempt) {
+                lease.alone = true;
+            }
+        });
+    }
+
     /// A stream begins. The worker dropped the old one before it said so: what it does not list, it never got.
     pub fn hello(&mut self, session: SessionId, worker: Uid, said: Said, now: Mono) -> Greeting {
         let Said {
@@ -189,20 +268,22 @@ impl Workers {
                 .filter(|(id, lease)| lease.since_seq.is_some() && !listed.contains(id))
                 .map(|(id, _)| *id)
                 .collect();
-            entry.leases.retain(|id, _| !died.contains(id));
-            greeting.died = died;
+            (greeting.died, greeting.never_came) = died
+                .into_iter()
+                .partition(|id| entry.leases.get(id).is_some_and(Lease::arrived));
+            entry
+                .leases
+                .retain(|id, lease| lease.since_seq.is_none() || listed.contains(id));
         }
         for (id, lease) in &mut entry.leases {
             lease.listed = listed.contains(id);
+            lease.proven |= lease.listed;
+            lease.pushed = false;
             // Listed without having been sent by us: another leader did.
             lease.since_seq = lease.since_seq.map(|_| 1).or(lease.listed.then_some(1));
         }
         for id in listed {
-            entry.leases.entry(id).or_insert(Lease {
-                since_seq: Some(1),
-                listed: true,
-                ended: false,
-            });
+            entry.leases.entry(id).or_insert(Lease::presented());
         }
         entry.pool = Some(pool);
         entry.slots = slots;
@@ -244,6 +325,7 @@ impl Workers {
                 .collect();
             entry.leases.retain(|id, lease| {
                 lease.listed = listed.contains(id);
+                lease.proven |= lease.listed;
                 if lease.listed && lease.since_seq.is_none() {
                     lease.since_seq = Some(1);
                 }
@@ -254,15 +336,26 @@ impl Workers {
                 !lost
             });
             for id in listed {
-                entry.leases.entry(id).or_insert(Lease {
-                    since_seq: Some(1),
-                    listed: true,
-                    ended: false,
-                });
+                entry.leases.entry(id).or_insert(Lease::presented());
             }
         }
         self.place(worker);
         gone
+    }
+
+    /// A lease went down the worker's stream with this number.
+    pub fn pushed(&mut self, worker: Uid, attempt: AttemptId, seq: u64, now: Mono) {
+        self.update(worker, |w| {
+            let quiet = w
+                .session
+                .as_ref()
+                .is_none_or(|session| now.since(session.heard) > QUIET);
+            if let Some(lease) = w.leases.get_mut(&attempt) {
+                lease.since_seq = Some(seq);
+                lease.pushed = true;
+                lease.doubtful = quiet;
+            }
+        });
     }
 
     /// Any other message of the stream is a sign of life, too.
@@ -296,8 +389,7 @@ impl Workers {
         });
         entry.leases.entry(attempt).or_insert(Lease {
             since_seq: sent.then_some(1),
-            listed: false,
-            ended: false,
+            ..Lease::default()
         });
         self.place(worker);
     }

@@ -40,6 +40,18 @@ impl Workers {
         Some(worker)
     }
 
+    /// A stream ended from the other side: what was sent down it had reached that side.
+    pub fn cut(&mut self, session: SessionId) {
+        let Some(worker) = self.of_session(session) else {
+            return;
+        };
+        self.update(worker, |w| {
+            for lease in w.leases.values_mut() {
+                lease.cut |= lease.pushed && !lease.doubtful;
+            }
+        });
+    }
+
     /// It was our own fault: every wait starts again.
     pub fn excuse(&mut self, now: Mono) {
         for worker in self.all.values_mut() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinora_engine::action::{Cause, CloseReason, PodAction, ToWorker};
+use kinora_engine::action::{Cause, CloseReason, PodAction, Redrive, ToWorker};
 use kinora_engine::event::{Answer, Lead};
 use kinora_engine::ids::SessionId;
 use kinora_engine::outcome::Fact;
@@ -61,6 +61,7 @@ pub(crate) struct StoreSays {
     pub(crate) source: Answer,
     pub(crate) record: Answer,
     pub(crate) pod: Answer,
+    pub(crate) reactivated: Answer,
 }
 
 /// One engine and its surroundings. Actions are executed at once, unless writes or records are held back.
@@ -80,6 +81,7 @@ pub(crate) struct World {
     pub(crate) closed: Vec<(SessionId, CloseReason)>,
     pub(crate) deleted: Vec<Uid>,
     pub(crate) pods: Vec<PodAction>,
+    pub(crate) redriven: Vec<(Uid, Uid, Redrive)>,
     rng: StdRng,
     rv: u64,
 }
@@ -103,6 +105,7 @@ impl World {
                 source: Answer::Yes,
                 record: Answer::No,
                 pod: Answer::Yes,
+                reactivated: Answer::Yes,
             },
             hold_writes: false,
             hold_records: false,
@@ -114,6 +117,7 @@ impl World {
             closed: Vec::new(),
             deleted: Vec::new(),
             pods: Vec::new(),
+            redriven: Vec::new(),
             rng: StdRng::seed_from_u64(7),
             rv: 100,
         };
@@ -206,6 +210,14 @@ impl World {
                     }
                     PodAction::Remove { .. } => return None,
                 }
+            }
+            Action::Reactivate { token, job, .. } => {
+                self.asked.push("reactivate");
+                (job, token, self.store.reactivated.clone())
+            }
+            Action::Redriven { job, by, outcome } => {
+                self.redriven.push((job, by, outcome));
+                return None;
             }
             Action::Send {
                 session,

@@ -6,11 +6,16 @@
 mod archive;
 mod attempt_pods;
 mod claims;
+mod decisions;
 mod ends;
 mod failover;
 mod fixtures;
+mod history;
+mod late;
 mod outcomes;
 mod progress;
 mod properties;
+mod redrive;
+mod schedule;
 mod simulation;
 mod workers;

@@ -116,7 +116,7 @@ fn play(world: &mut World, step: Move) {
                 outputs,
                 source,
                 record,
-                pod: Answer::Yes,
+                ..world.store.clone()
             };
         }
     }

@@ -240,9 +240,13 @@ impl Sim {
             Action::CheckOutputs { token, attempt, .. } => (attempt.job, *token, Answer::Yes),
             Action::CheckSource { token, job }
             | Action::WriteRecord { token, job }
+            | Action::Reactivate { token, job, .. }
             | Action::Clean { token, job } => (*job, *token, Answer::Yes),
             Action::ReadRecord { token, job } => (*job, *token, Answer::No),
-            Action::Send { .. } | Action::Close { .. } | Action::Pod(_) => return None,
+            Action::Send { .. }
+            | Action::Close { .. }
+            | Action::Pod(_)
+            | Action::Redriven { .. } => return None,
         })
     }
 

@@ -308,7 +308,11 @@ impl World<'_> {
             | Action::Delete { job, token, .. } => (*job, *token),
             Action::Prepare { token, attempt, .. }
             | Action::CheckOutputs { token, attempt, .. } => (attempt.job, *token),
-            Action::Send { .. } | Action::Close { .. } | Action::Pod(_) => return,
+            Action::Reactivate { job, token, .. } => (*job, *token),
+            Action::Send { .. }
+            | Action::Close { .. }
+            | Action::Pod(_)
+            | Action::Redriven { .. } => return,
         };
         if let Action::Read { .. } = action {
             // The shell repeats a read until it is answered.

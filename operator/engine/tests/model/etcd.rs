@@ -79,7 +79,14 @@ impl World<'_> {
                 self.check_store(*job);
                 (*job, *token, Answer::Yes)
             }
-            Action::Send { .. } | Action::Close { .. } | Action::Pod(_) => return None,
+            Action::Reactivate { token, job, .. } => {
+                self.s.store[slot(*job)].active = true;
+                (*job, *token, Answer::Yes)
+            }
+            Action::Send { .. }
+            | Action::Close { .. }
+            | Action::Pod(_)
+            | Action::Redriven { .. } => return None,
         })
     }
 

@@ -153,14 +153,19 @@ impl World<'_> {
         let allowed = |changed: bool, may: bool, new: u32, old: u32| {
             !changed || (may && was_running && new == old + 1)
         };
-        if !allowed(failed, may_fail, new.failures, old.failures)
-            || !allowed(
-                interrupted,
-                may_interrupt,
-                new.interruptions,
-                old.interruptions,
-            )
-        {
+        // Proved after the verdict Lost: added by whichever write comes next, and never more than there were deaths.
+        let truth = &self.s.truth;
+        let deaths = truth.died.union(&truth.unread).filter(|id| id.job == uid);
+        let excused = usize::from(self.never_arrived(old, id));
+        let late = new.interruptions >= old.interruptions
+            && usize::try_from(new.interruptions).is_ok_and(|n| n <= deaths.count() + excused);
+        let in_time = allowed(
+            interrupted,
+            may_interrupt,
+            new.interruptions,
+            old.interruptions,
+        );
+        if !allowed(failed, may_fail, new.failures, old.failures) || !(in_time || late) {
             self.s.broken.note(Invariant::Budgets);
         }
         let buried = new.phase == Phase::DeadLettered && old.phase != Phase::DeadLettered;

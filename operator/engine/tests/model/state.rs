@@ -79,6 +79,8 @@ pub(crate) struct Hand {
     pub(crate) line: Option<Line>,
     /// Calls it makes.
     pub(crate) held: BTreeSet<AttemptId>,
+    /// Attempts that were sent down its streams which ended.
+    pub(crate) sent: BTreeSet<AttemptId>,
     /// Outcomes that nobody acknowledged.
     pub(crate) unacked: BTreeMap<AttemptId, Fact>,
     /// Its pod is being deleted.
@@ -124,6 +126,8 @@ pub(crate) struct Truth {
     pub(crate) results: BTreeSet<Uid>,
     /// Attempts whose process ended by itself.
     pub(crate) died: BTreeSet<AttemptId>,
+    /// Attempts that were sent to a process which then died: nobody knows whether it had read them.
+    pub(crate) unread: BTreeSet<AttemptId>,
 }
 
 /// What may still go wrong, and how often what is no fault may be repeated.

@@ -53,6 +53,8 @@ impl World<'_> {
 
     /// Both ends see that the stream is over.
     pub(crate) fn break_stream(&mut self, h: usize) {
+        let sent = self.s.hands[h].line.as_ref().map(|line| line.sure.clone());
+        self.hand(h).sent.extend(sent.into_iter().flatten());
         if let Some(line) = self.hand(h).line.take()
             && self.s.replicas[line.replica].get().paused.is_none()
         {
@@ -69,6 +71,8 @@ impl World<'_> {
         };
         self.truth().died.extend(has);
         self.break_stream(h);
+        let sent = std::mem::take(&mut self.hand(h).sent);
+        self.truth().unread.extend(sent);
         let hand = self.hand(h);
         hand.instance += 1;
         hand.held.clear();
@@ -85,6 +89,7 @@ impl World<'_> {
         }
         let hand = self.hand(h);
         hand.uid += 10;
+        hand.sent.clear();
         hand.instance = 1000 * hand.uid;
         hand.held.clear();
         hand.unacked.clear();

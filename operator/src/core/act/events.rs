@@ -43,6 +43,7 @@ pub(crate) fn worth_telling(
         Cause::Ended(_) => Some(("Warning", "AttemptFailed")),
         Cause::Cancelled => Some(("Normal", "JobCancelled")),
         Cause::Expired => Some(("Warning", "DeadlineExceeded")),
+        Cause::Redriven => Some(("Normal", "Redriven")),
         Cause::Blocked if reason == Reason::PoolNotFound => Some(("Warning", "PoolNotFound")),
         Cause::Blocked
         | Cause::SourceGone

@@ -123,6 +123,11 @@ impl Actor {
         }
     }
 
+    /// The store's clock minus ours, by its last answer.
+    pub(crate) fn clock_skew_seconds(&self) -> Option<i64> {
+        self.store.clock_skew_seconds()
+    }
+
     fn api(&self, address: &Address) -> Api<VideoJob> {
         Api::namespaced(self.client.clone(), &address.namespace)
     }

@@ -44,6 +44,8 @@ pub(crate) enum StoreTask {
     WriteRecord(Option<String>),
     /// Remove what the record makes superfluous.
     Clean,
+    /// Write the `active/` entry of a life with so many redrives.
+    Reactivate(u32),
 }
 
 impl Actor {
@@ -137,6 +139,10 @@ impl Actor {
                 store.finish_cleanup(job).await?;
                 Outcome::Yes
             }
+            StoreTask::Reactivate(redrives) => {
+                store.reactivate(job, redrives).await?;
+                Outcome::Yes
+            }
         })
     }
 }
@@ -147,7 +153,10 @@ impl StoreTask {
     }
 
     fn writes(&self) -> bool {
-        matches!(self, StoreTask::WriteRecord(_) | StoreTask::Clean)
+        matches!(
+            self,
+            StoreTask::WriteRecord(_) | StoreTask::Clean | StoreTask::Reactivate(_)
+        )
     }
 }
 

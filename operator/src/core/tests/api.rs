@@ -77,6 +77,15 @@ impl Api {
         self.tell("MODIFIED", &object);
     }
 
+    /// Deletes an object, as somebody else would.
+    pub(super) fn remove(&self, name: &str) {
+        let mut stored = self.stored.lock().unwrap();
+        stored.rv += 1;
+        if let Some(object) = stored.objects.remove(name) {
+            self.tell("DELETED", &object);
+        }
+    }
+
     /// The next status write meets this.
     pub(super) fn fault(&self, fault: Fault) {
         self.stored.lock().unwrap().fault = Some(fault);

@@ -10,7 +10,7 @@ use serde_json::json;
 use tonic::Code;
 use wire::to_worker::Message;
 
-use crate::ports::Leadership;
+use crate::ports::{Leadership, Redrive};
 use api::Fault;
 use stage::{Stage, worker_hello};
 
@@ -99,6 +99,54 @@ async fn a_cancel_is_stored_and_then_told_to_the_worker() {
     let status = &stage.api.object("vj-a-1").unwrap()["status"];
     assert_eq!(status["state"], "Cancelled");
     assert_eq!(status["observedGeneration"], 2);
+}
+
+/// covers: I4
+#[tokio::test]
+async fn a_dead_letter_is_brought_back_after_its_active_entry_and_keeps_its_fence() {
+    let stage = Stage::leading().await;
+    let end = json!({"type": "Succeeded", "status": "False", "reason": "Poison", "message": "",
+                     "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    stage.put(
+        "vj-a-1",
+        &json!({"observedGeneration": 1, "state": "DeadLettered", "attempt": 4, "failures": 1, "interruptions": 20,
+               "finishTime": jiff::Timestamp::now().to_string(), "durationSeconds": 3, "conditions": [end]}),
+    );
+    let by = "5b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a22";
+    stage
+        .until("archived", |s| s.asked().contains(&"clean".to_owned()))
+        .await;
+    let outcome = stage
+        .redrive("3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a11", by)
+        .await;
+    assert_eq!(outcome, Redrive::Done);
+    assert_eq!(stage.asked().last().unwrap(), "reactivate 1");
+    let status = stage.api.object("vj-a-1").unwrap()["status"].clone();
+    let want = json!({"state": "Queued", "attempt": 4, "redrives": 1, "redrivenBy": by});
+    for (field, value) in want.as_object().unwrap() {
+        assert_eq!(status[field], *value, "{field}");
+    }
+    for field in ["failures", "interruptions", "finishTime", "durationSeconds"] {
+        assert_eq!(status.get(field), None, "{field} is of the old life");
+    }
+    let mut worker = stage.worker().await;
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    assert_eq!(lease.attempt.unwrap().attempt, 5);
+    assert_eq!(lease.idempotency_key, "a-1.1");
+}
+
+#[tokio::test]
+async fn the_deletion_of_an_open_upload_is_passed_on_to_be_judged() {
+    let stage = Stage::leading().await;
+    stage.create("vj-a-1");
+    let mut worker = stage.worker().await;
+    assert!(matches!(worker.next().await, Message::Lease(_)));
+    stage.api.remove("vj-a-1");
+    let deletion = stage.deleted.lock().await.recv().await.unwrap();
+    assert_eq!((deletion.name.as_str(), deletion.redrives), ("vj-a-1", 0));
+    assert!(matches!(worker.next().await, Message::Cancel(_)));
 }
 
 #[tokio::test]

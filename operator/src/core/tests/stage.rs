@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kinora_crds::VideoJob;
+use kinora_engine::event::History;
 use kinora_protocol::dispatch as wire;
 use kinora_protocol::dispatch::dispatch_client::DispatchClient;
 use serde_json::json;
@@ -157,7 +158,7 @@ impl StoreWork for Shelf {
         job: Arc<VideoJob>,
         result: Option<String>,
     ) -> BoxFuture<'_, Result<(), StoreWorkError>> {
-        assert_eq!(job.state(), "Succeeded");
+        assert!(["Succeeded", "DeadLettered"].contains(&job.state()));
         self.note(format!("write record {}", result.unwrap_or_default()));
         async { Ok(()) }.boxed()
     }
@@ -177,6 +178,19 @@ impl StoreWork for Shelf {
     fn finish_cleanup(&self, _: Arc<VideoJob>) -> BoxFuture<'_, Result<(), StoreWorkError>> {
         self.note("clean");
         async { Ok(()) }.boxed()
+    }
+
+    fn reactivate(
+        &self,
+        _: Arc<VideoJob>,
+        redrives: u32,
+    ) -> BoxFuture<'_, Result<(), StoreWorkError>> {
+        self.note(format!("reactivate {redrives}"));
+        async { Ok(()) }.boxed()
+    }
+
+    fn clock_skew_seconds(&self) -> Option<i64> {
+        Some(0)
     }
 }
 
@@ -205,6 +219,15 @@ fn pool_facts() -> PoolFacts {
         dead_letter_ttl_ms: 1000,
         report_progress: false,
         pod_start_ms: None,
+        adaptive: true,
+        min_in_flight: 1,
+        breaker_ratio: 0.5,
+        breaker_min_calls: 20,
+        breaker_open_ms: 30_000,
+        breaker_probes: 3,
+        default_weight: 1,
+        aging_ms: 900_000,
+        tenants: Vec::new(),
     }
 }
 
@@ -229,6 +252,9 @@ pub(super) struct Stage {
     _pods: mpsc::Sender<PodEvent>,
     _pools: mpsc::Sender<PoolEvent>,
     _commands: mpsc::Sender<CoreCommand>,
+    pub(super) redrives: mpsc::Sender<RedriveRequest>,
+    _history: watch::Sender<History>,
+    pub(super) deleted: tokio::sync::Mutex<mpsc::Receiver<ForeignDeletion>>,
     _stop: DropGuard,
 }
 
@@ -248,6 +274,9 @@ impl Stage {
         let (pods, pods_in) = mpsc::channel(10);
         let (pools, pools_in) = mpsc::channel(10);
         let (commands, commands_in) = mpsc::channel(10);
+        let (redrives, redrives_in) = mpsc::channel(10);
+        let (history, history_seen) = watch::channel(History::Unbroken);
+        let (deletions, deleted) = mpsc::channel(10);
         let stop = CancellationToken::new();
         let mut handle = spawn(CoreConfig {
             client,
@@ -260,6 +289,9 @@ impl Stage {
             leadership: leads,
             renewed: last_renewed,
             commands: commands_in,
+            redrives: redrives_in,
+            history: history_seen,
+            deletions,
             upload_ttl_floor_seconds: 0,
             stop: stop.clone(),
         });
@@ -290,6 +322,9 @@ impl Stage {
             _pods: pods,
             _pools: pools,
             _commands: commands,
+            redrives,
+            _history: history,
+            deleted: tokio::sync::Mutex::new(deleted),
             _stop: stop.drop_guard(),
         }
     }
@@ -298,12 +333,31 @@ impl Stage {
         self.leadership.send_replace(leadership);
     }
 
+    pub(super) async fn redrive(&self, job_uid: &str, by: &str) -> Redrive {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let request = RedriveRequest {
+            job_uid: job_uid.to_owned(),
+            by: by.to_owned(),
+            reply,
+        };
+        self.redrives.send(request).await.unwrap();
+        tokio::time::timeout(PATIENCE, answer)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
     pub(super) fn asked(&self) -> Vec<String> {
         self.shelf.asked.lock().unwrap().clone()
     }
 
     /// A new upload job.
     pub(super) fn create(&self, name: &str) {
+        self.put(name, &json!({"observedGeneration": -1, "state": "Queued"}));
+    }
+
+    /// An upload job with this status.
+    pub(super) fn put(&self, name: &str, status: &serde_json::Value) {
         self.api.put(json!({
             "apiVersion": "kinora.dev/v1alpha1",
             "kind": "VideoJob",
@@ -315,7 +369,7 @@ impl Stage {
                 "annotations": {"kinora.dev/upload-id": "a-1"},
             },
             "spec": {"source": {"key": "videos/x"}, "ttlSecondsAfterFinished": 0},
-            "status": {"observedGeneration": -1, "state": "Queued"},
+            "status": status,
         }));
     }
 

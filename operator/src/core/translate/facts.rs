@@ -121,5 +121,10 @@ fn status(job: &VideoJob, phase: Phase, names: &mut Names) -> Status {
         ghosts: stored.ghosts.iter().map(wall).collect(),
         since: succeeded.map(|c| wall(&c.last_transition_time)),
         mode_since: mode.map(|c| wall(&c.last_transition_time)),
+        redriven_by: stored
+            .redriven_by
+            .as_deref()
+            .or_else(|| annotation(job, names::ANNOTATION_REDRIVEN_BY))
+            .map(uid_of),
     }
 }

@@ -10,7 +10,7 @@ use kinora_engine::{Phase, Reason, Rv, Status, Wall};
 use serde_json::{Map, Value, json};
 
 use super::facts::time;
-use super::names::Names;
+use super::names::{Names, uid_text};
 use super::words::{class_word, phase_word, reason_word};
 
 /// What a status holds that the engine does not.
@@ -82,6 +82,10 @@ pub(crate) fn status_patch(
     if !extras.outputs.is_empty() {
         fields.insert("outputs".into(), json!(extras.outputs));
     }
+    if before.redriven_by != after.redriven_by {
+        let by = after.redriven_by.map(uid_text);
+        fields.insert("redrivenBy".into(), json!(by));
+    }
     let message = failure(&mut fields, cause, extras, now);
     let conditions = conditions(after, message.as_deref().unwrap_or_default(), now);
     fields.insert("conditions".into(), json!(conditions));
@@ -113,7 +117,8 @@ fn counters(fields: &mut Map<String, Value>, before: &Status, after: &Status) {
         before.active.as_secs(),
         after.active.as_secs(),
     );
-    if after.redrives > 0 && before.attempt != after.attempt {
+    let claimed = before.attempt != after.attempt;
+    if after.redrives != before.redrives || (claimed && after.redrives > 0) {
         // It may come from the annotation of a re-created job.
         fields.insert("redrives".into(), json!(after.redrives));
     }
@@ -144,6 +149,9 @@ fn times(fields: &mut Map<String, Value>, before: &Status, after: &Status) {
             json!((finished - started).as_secs()),
         );
     }
+    if before.finished.is_some() && after.finished.is_none() {
+        fields.insert("durationSeconds".into(), Value::Null);
+    }
 }
 
 /// Writes `lastFailure` where an attempt ended without success, and gives the message for the conditions.
@@ -164,7 +172,8 @@ fn failure(
         | Cause::Progress(_)
         | Cause::Cancelled
         | Cause::Expired
-        | Cause::SourceGone => return None,
+        | Cause::SourceGone
+        | Cause::Redriven => return None,
     };
     let text = extras.failure.clone().unwrap_or_default();
     let reason = if text.reason.is_empty() {

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
+use kinora_engine::policy::{Adaptive, BreakerPolicy, Fairness, TenantShare};
 use kinora_engine::{PoolPolicy, Wall};
 
+use super::names::Names;
 use crate::ports::PoolFacts;
 
 /// What the engine must know of a pool.
-pub(crate) fn policy(facts: &PoolFacts) -> PoolPolicy {
+pub(crate) fn policy(facts: &PoolFacts, names: &mut Names) -> PoolPolicy {
+    let tenants = facts.tenants.iter().map(|share| TenantShare {
+        tenant: names.intern(&share.name),
+        weight: share.weight,
+        max_in_flight: share.max_in_flight,
+    });
     PoolPolicy {
         is_default: facts.is_default,
         created: Wall(facts.created_ms),
@@ -23,5 +30,20 @@ pub(crate) fn policy(facts: &PoolFacts) -> PoolPolicy {
         dead_letter_ttl: Duration::from_millis(facts.dead_letter_ttl_ms),
         report_progress: facts.report_progress,
         pod_start: facts.pod_start_ms.map(Duration::from_millis),
+        adaptive: Adaptive {
+            enabled: facts.adaptive,
+            min_in_flight: facts.min_in_flight,
+        },
+        breaker: BreakerPolicy {
+            failure_ratio: facts.breaker_ratio,
+            min_calls: facts.breaker_min_calls,
+            open: Duration::from_millis(facts.breaker_open_ms),
+            probes: facts.breaker_probes,
+        },
+        fairness: Fairness {
+            default_weight: facts.default_weight,
+            aging: Duration::from_millis(facts.aging_ms),
+            tenants: tenants.collect(),
+        },
     }
 }

@@ -1,47 +1,34 @@
 //! The scheduler: which ready job goes next, and what one pool's limits allow. Knows nothing of how a job ends.
 //!
-//! Order inside a pool: priority, then age. Fair shares between tenants belong here when they come.
+//! [`queue`] orders the jobs of a pool, [`adapt`] and [`breaker`] follow how its service does.
 
-use std::cmp::Reverse;
+pub mod adapt;
+pub mod breaker;
+pub mod queue;
+
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::ids::Uid;
-use crate::job::Job;
 use crate::limits::{Bucket, Ghosts};
+use crate::outcome::Class;
 use crate::policy::PoolPolicy;
-use crate::time::{Mono, Wall};
+use crate::time::Mono;
+use adapt::Adapt;
+use breaker::{Breaker, Sign, State};
 
 /// How many claims one leader has under way: what a paused leader that wakes may exceed the limits by.
 pub const CLAIM_CONCURRENCY: u32 = 32;
+
+/// From so many interruptions on a job gets a worker for itself: it may be what takes them down.
+pub const ALONE_FROM: u32 = 3;
 
 /// Outcomes of a pool that are remembered to judge a rejection by.
 const HISTORY: usize = 20;
 
 /// For this long a success proves that the service is there.
 const RECENT: Duration = Duration::from_secs(60);
-
-/// Place of a job in its pool's ready queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReadyKey {
-    priority: Reverse<i32>,
-    created: Wall,
-    /// The job.
-    pub uid: Uid,
-}
-
-impl ReadyKey {
-    /// Of these facts.
-    #[must_use]
-    pub fn of(job: &Job) -> ReadyKey {
-        ReadyKey {
-            priority: Reverse(job.spec.priority),
-            created: job.spec.created,
-            uid: job.uid,
-        }
-    }
-}
 
 /// What a leader knows of one pool beside its settings.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,10 +45,13 @@ pub struct Pool {
     last_success: Option<(Mono, Uid)>,
     before_last: Option<(Mono, Uid)>,
     call_ms: Option<f64>,
+    adapt: Adapt,
+    breaker: Breaker,
+    refused: bool,
 }
 
 impl Hash for Pool {
-    /// Without what no decision about a job depends on (`call_ms`), and of the settings only what changes under way.
+    /// Without what no decision about a job depends on, and of the settings only what changes under way.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Pool {
             policy,
@@ -72,6 +62,9 @@ impl Hash for Pool {
             last_success,
             before_last,
             call_ms: _,
+            adapt: _,
+            breaker: _,
+            refused: _,
         } = self;
         let settings = policy.as_ref().map(|p| (p.suspended, p.is_default));
         (settings, bucket, reserved, ghosts, history).hash(state);
@@ -87,12 +80,38 @@ impl Pool {
         self.history.clear();
         self.last_success = None;
         self.before_last = None;
+        self.adapt = Adapt::default();
+        self.breaker = Breaker::default();
+        self.refused = false;
     }
 
     /// How many calls at once the limiter allows; `None`: only slots limit them.
     #[must_use]
     pub fn effective_limit(&self) -> Option<u32> {
-        self.policy.as_ref().and_then(|p| p.max_in_flight)
+        let policy = self.policy.as_ref()?;
+        self.adapt
+            .allowed(policy.adaptive.min_in_flight, policy.max_in_flight)
+    }
+
+    /// Where the breaker stands.
+    #[must_use]
+    pub fn breaker(&self) -> State {
+        self.breaker.state()
+    }
+
+    /// Whether it was opened because the service does not know us.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refused && self.breaker.state() != State::Closed
+    }
+
+    /// How long a job waits that the service refused for our sake.
+    #[must_use]
+    pub fn next_probe_in(&self, now: Mono) -> Duration {
+        let policy = self.policy.as_ref();
+        policy.map_or(RECENT, |policy| {
+            self.breaker.next_probe_in(&policy.breaker, now)
+        })
     }
 
     /// Calls that run or may run.
@@ -103,14 +122,25 @@ impl Pool {
             .saturating_add(self.ghosts.count())
     }
 
+    /// Time passed: an open breaker may begin to probe. True: it has.
+    pub fn poll(&mut self, now: Mono) -> bool {
+        let before = self.breaker.state();
+        let patience = self
+            .policy
+            .as_ref()
+            .map_or(RECENT, PoolPolicy::attempt_limit);
+        self.breaker.poll(patience, now);
+        self.breaker.state() != before
+    }
+
     /// Whether a permit is free.
     #[must_use]
     pub fn has_permit(&self, running: u32) -> bool {
         let Some(policy) = &self.policy else {
             return false;
         };
-        let limit = policy.max_in_flight.unwrap_or(u32::MAX);
-        !policy.suspended && self.in_flight(running) < limit
+        let limit = self.effective_limit().unwrap_or(u32::MAX);
+        !policy.suspended && self.in_flight(running) < limit && self.breaker.allows(&policy.breaker)
     }
 
     /// Reserves a permit and a rate token for a claim.
@@ -121,6 +151,7 @@ impl Pool {
         let taken = self.bucket.take(policy, now);
         if taken {
             self.reserved = self.reserved.saturating_add(1);
+            self.breaker.granted();
         }
         taken
     }
@@ -128,6 +159,7 @@ impl Pool {
     /// Reserves a permit for a claim whose call starts later: its rate token is taken then.
     pub fn reserve_permit(&mut self) {
         self.reserved = self.reserved.saturating_add(1);
+        self.breaker.granted();
     }
 
     /// Takes a rate token for a call that starts now.
@@ -147,11 +179,74 @@ impl Pool {
     pub fn give_back_token(&mut self) {
         if let Some(policy) = &self.policy {
             self.bucket.give_back(policy);
+            self.breaker.ended(Sign::None, &policy.breaker, Mono(0));
         }
     }
 
-    /// Notes an outcome that came from the service. `call`: its duration.
-    pub fn note(&mut self, job: Uid, succeeded: bool, call: Option<Duration>, now: Mono) {
+    /// An attempt of this pool ended, for whatever reason. `call`: its duration; `running`: attempts stored as running before.
+    pub fn ended(
+        &mut self,
+        job: Uid,
+        class: Option<Class>,
+        call: Option<Duration>,
+        running: u32,
+        now: Mono,
+    ) {
+        self.follow(job, class, running, now);
+        match class {
+            Some(Class::Succeeded) => self.note(job, true, call, now),
+            Some(Class::Rejected | Class::Failed) => self.note(job, false, call, now),
+            Some(
+                Class::Throttled
+                | Class::Unavailable
+                | Class::Misconfigured
+                | Class::Interrupted
+                | Class::Lost
+                | Class::Released,
+            )
+            | None => {}
+        }
+    }
+
+    /// Limiter and breaker follow what the service did.
+    fn follow(&mut self, job: Uid, class: Option<Class>, running: u32, now: Mono) {
+        let others = self.others_succeed(job, now);
+        let in_flight = self.in_flight(running);
+        let Some(policy) = &self.policy else {
+            return;
+        };
+        let sign = match class {
+            Some(Class::Succeeded | Class::Rejected | Class::Failed) => Sign::Up,
+            Some(Class::Unavailable) => Sign::Down,
+            // One odd job does not stop the others.
+            Some(Class::Misconfigured) if others => Sign::Down,
+            Some(Class::Misconfigured) => Sign::Refuses,
+            Some(Class::Throttled | Class::Interrupted | Class::Lost | Class::Released) | None => {
+                Sign::None
+            }
+        };
+        let min = policy.adaptive.min_in_flight;
+        if class == Some(Class::Throttled) && policy.adaptive.enabled {
+            self.adapt
+                .throttled(in_flight, min, policy.max_in_flight, now);
+        }
+        if class == Some(Class::Succeeded) {
+            self.adapt.succeeded(policy.max_in_flight);
+        }
+        if self.breaker.ended(sign, &policy.breaker, now) {
+            self.adapt
+                .restart(policy.breaker.probes, policy.max_in_flight);
+        }
+        match sign {
+            Sign::Refuses => self.refused = true,
+            Sign::Down => self.refused &= class == Some(Class::Misconfigured),
+            Sign::Up => self.refused = false,
+            Sign::None => {}
+        }
+    }
+
+    /// Notes an outcome that came from the service.
+    fn note(&mut self, job: Uid, succeeded: bool, call: Option<Duration>, now: Mono) {
         self.history.push_back(succeeded);
         if self.history.len() > HISTORY {
             self.history.pop_front();

@@ -1,0 +1,33 @@
+//! Whether the control plane is the one that was seen last, and not in a past that was left: the note `control/<cell>`.
+
+use crate::event::History;
+use crate::time::Wall;
+
+/// What a leader notes every minute and compares at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Note {
+    /// uid of the namespace kube-system: the identity of the control plane.
+    pub cluster: String,
+    /// Highest resourceVersion seen.
+    pub version: u64,
+    /// When it was last found to have gone back. Kept for ever: whoever leads must look into jobs made before.
+    pub rewound: Option<Wall>,
+}
+
+/// What is to be noted now, and what it means. Without a note nobody knows the past: it counts as one that was left.
+#[must_use]
+pub fn compare(noted: Option<&Note>, cluster: &str, version: u64, now: Wall) -> (Note, History) {
+    let unbroken = noted.is_some_and(|n| n.cluster == cluster && n.version <= version);
+    let rewound = if unbroken {
+        noted.and_then(|n| n.rewound)
+    } else {
+        Some(now)
+    };
+    let note = Note {
+        cluster: cluster.to_owned(),
+        version,
+        rewound,
+    };
+    let history = rewound.map_or(History::Unbroken, History::Rewound);
+    (note, history)
+}

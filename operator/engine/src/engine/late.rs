@@ -1,0 +1,116 @@
+//! What comes after it was decided: proof of an interruption after the verdict Lost, and answers about jobs that are gone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Engine;
+use crate::ids::{AttemptId, Uid};
+use crate::time::{Mono, Wall};
+
+/// Proof that comes later than this after the verdict changes nothing.
+const LATE_PROOF: Duration = Duration::from_secs(300);
+/// For this long an answer that was under way may still tell of a job that is gone.
+const GRAVE: Duration = Duration::from_secs(300);
+/// More of either is not remembered.
+const MAX_REMEMBERED: usize = 20_000;
+
+/// A loss that was stored as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Verdict {
+    started: Option<Wall>,
+    until: Mono,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Late {
+    verdicts: BTreeMap<(Uid, AttemptId), Verdict>,
+    owed: BTreeMap<Uid, u32>,
+    graves: BTreeMap<Uid, Mono>,
+}
+
+impl Late {
+    /// This worker's attempt was stored as lost.
+    pub(super) fn lost(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        started: Option<Wall>,
+        now: Mono,
+    ) {
+        if self.verdicts.len() < MAX_REMEMBERED {
+            let until = now + LATE_PROOF;
+            self.verdicts
+                .insert((worker, attempt), Verdict { started, until });
+        }
+    }
+
+    /// Proof that the process that held it ended by itself. True: a verdict was waiting for it.
+    pub(super) fn proved(&mut self, worker: Uid, attempt: AttemptId) -> bool {
+        let waited = self.verdicts.remove(&(worker, attempt)).is_some();
+        if waited {
+            let owed = self.owed.entry(attempt.job).or_default();
+            *owed = owed.saturating_add(1);
+        }
+        waited
+    }
+
+    /// Attempts of a worker that were called lost, claimed before `end`.
+    pub(super) fn of(&self, worker: Uid, end: Wall) -> Vec<AttemptId> {
+        let from = (worker, AttemptId::default());
+        let all = self
+            .verdicts
+            .range(from..)
+            .take_while(|((w, _), _)| *w == worker);
+        all.filter(|(_, verdict)| verdict.started.is_some_and(|at| at < end))
+            .map(|((_, attempt), _)| *attempt)
+            .collect()
+    }
+
+    /// Interruptions that the job's next write adds.
+    pub(super) fn owed(&self, job: Uid) -> u32 {
+        self.owed.get(&job).copied().unwrap_or(0)
+    }
+
+    /// So many were added.
+    pub(super) fn paid(&mut self, job: Uid, count: u32) {
+        let left = self.owed(job).saturating_sub(count);
+        if left == 0 {
+            self.owed.remove(&job);
+        } else {
+            self.owed.insert(job, left);
+        }
+    }
+
+    /// The job is gone; its uid never comes back.
+    pub(super) fn bury(&mut self, job: Uid, now: Mono) {
+        self.owed.remove(&job);
+        if self.graves.len() < MAX_REMEMBERED {
+            self.graves.insert(job, now + GRAVE);
+        }
+    }
+
+    /// Whether an answer about this job can only be older than its end.
+    pub(super) fn is_buried(&self, job: Uid) -> bool {
+        self.graves.contains_key(&job)
+    }
+
+    /// The watch shows it: what was taken for its end was none.
+    pub(super) fn unbury(&mut self, job: Uid) {
+        self.graves.remove(&job);
+    }
+
+    pub(super) fn expire(&mut self, now: Mono) {
+        self.verdicts.retain(|_, verdict| verdict.until > now);
+        self.graves.retain(|_, until| *until > now);
+    }
+}
+
+impl Engine {
+    /// The process that held this attempt is over. A loss that was stored before is an interruption after all.
+    pub(super) fn prove_late(&mut self, worker: Uid, attempt: AttemptId, by_itself: bool) {
+        if by_itself {
+            self.late.proved(worker, attempt);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Requests to bring a dead letter back: one at a time for a job, each answered once.
+//!
+//! The order is the archive's, then `active/`, then the control plane; see [`crate::job::decide`].
+
+use rand::RngCore;
+
+use super::Engine;
+use crate::action::{Action, Redrive};
+use crate::event::{Answer, Lead};
+use crate::ids::Uid;
+use crate::job::Phase;
+use crate::job::decide::Look;
+use crate::time::Now;
+
+use super::review::STORE_HOLD;
+
+impl Engine {
+    pub(super) fn on_redrive(&mut self, job: Uid, by: Uid, now: Now, rng: &mut dyn RngCore) {
+        let known = self.index.job(job);
+        let refusal = match known {
+            _ if self.lead != Lead::Leader => Some(Redrive::NotLeader),
+            None => Some(Redrive::Gone),
+            Some(known) if known.status.phase != Phase::DeadLettered => Some(Redrive::Skipped),
+            Some(known) if known.status.redriven_by == Some(by) => Some(Redrive::Skipped),
+            Some(_) => None,
+        };
+        let busy = self.live.get(&job).and_then(|live| live.redrive);
+        match (refusal, busy) {
+            (Some(outcome), _) => self.settle_redrive(job, by, outcome),
+            (None, Some(other)) if other != by => self.settle_redrive(job, by, Redrive::Skipped),
+            (None, _) => {
+                self.live(job).redrive = Some(by);
+                self.review(job, now, rng);
+            }
+        }
+    }
+
+    fn settle_redrive(&mut self, job: Uid, by: Uid, outcome: Redrive) {
+        self.out.push(Action::Redriven { job, by, outcome });
+    }
+
+    /// Ends the request of this job, if there is one.
+    pub(super) fn end_redrive(&mut self, job: Uid, outcome: Redrive) {
+        let Some(live) = self.live.get_mut(&job) else {
+            return;
+        };
+        live.reactivated = false;
+        if let Some(by) = live.redrive.take() {
+            self.settle_redrive(job, by, outcome);
+        }
+    }
+
+    /// The job is no dead letter any more: whoever asked for it learns what became of it.
+    pub(super) fn answer_redrive(&mut self, job: Uid) {
+        let wanted = self.live.get(&job).and_then(|live| live.redrive);
+        let (Some(by), Some(known)) = (wanted, self.index.job(job)) else {
+            return;
+        };
+        if known.status.phase == Phase::DeadLettered {
+            return;
+        }
+        let outcome = if known.status.redriven_by == Some(by) {
+            Redrive::Done
+        } else {
+            Redrive::Skipped
+        };
+        self.end_redrive(job, outcome);
+    }
+
+    pub(super) fn on_reactivated(&mut self, job: Uid, answer: &Answer, now: Now) {
+        match answer.look() {
+            Look::There => self.live(job).reactivated = true,
+            Look::Missing => self.end_redrive(job, Redrive::Refused),
+            Look::Away | Look::Unasked => self.hold(job, now.mono + STORE_HOLD),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Proof that comes after the verdict, leases that a dead process never had, answers about jobs that are gone.
+//! covers: F20, F38, F42, T7
+
+use kinora_engine::event::{Answer, Lead};
+use kinora_engine::outcome::Fact;
+use kinora_engine::*;
+
+use crate::fixtures::*;
+
+/// What happens to a world.
+type Change = fn(&mut World);
+
+/// Silence made attempt 1 of job 1 lost; the job waits for a slot.
+fn lost() -> World {
+    let (mut world, session) = World::running();
+    world.feed(Event::Closed(session));
+    world.pass(secs(3), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+    assert_eq!(world.status(1).interruptions, 0);
+    world
+}
+
+#[test]
+fn a_new_process_soon_after_a_loss_makes_it_an_interruption_with_the_next_write() {
+    let mut world = lost();
+    let writes = world.writes.len();
+    world.feed(Event::PodDraining(Uid(9)));
+    world.hello_with(3, 1, 1, 777, &[]);
+    assert_eq!(world.writes.len(), writes + 1, "no write of its own");
+    assert_eq!(world.phase(1), Phase::Running);
+    assert_eq!(world.status(1).interruptions, 1);
+    assert_eq!(world.status(1).attempt, 2);
+}
+
+#[test]
+fn proof_that_comes_too_late_or_from_a_pod_that_was_told_to_go_charges_nobody() {
+    let table: [(&str, Change); 4] = [
+        ("six minutes later", |world| {
+            world.pass(secs(360), &[]);
+            world.hello_with(3, 1, 1, 777, &[]);
+        }),
+        ("the same process is back", |world| {
+            world.hello_with(3, 1, 1, 100, &[]);
+        }),
+        ("the pod was being deleted", |world| {
+            world.feed(Event::PodDraining(Uid(1)));
+            world.hello_with(3, 1, 1, 777, &[]);
+        }),
+        ("the pod was deleted", |world| {
+            world.feed(Event::PodGone {
+                worker: Uid(1),
+                by_itself: false,
+            });
+            world.hello(4, 2, 1);
+        }),
+    ];
+    for (name, then) in table {
+        let mut world = lost();
+        then(&mut world);
+        world.hello(5, 3, 1);
+        assert_eq!(world.status(1).interruptions, 0, "{name}");
+        assert_eq!(world.status(1).attempt, 2, "{name}");
+    }
+}
+
+#[test]
+fn a_container_or_pod_that_ended_by_itself_is_late_proof_too() {
+    let table: [(&str, Change, u32); 3] = [
+        (
+            "the pod failed",
+            |world| {
+                world.feed(Event::PodGone {
+                    worker: Uid(1),
+                    by_itself: true,
+                });
+            },
+            1,
+        ),
+        (
+            "the container ended after the claim",
+            |world| {
+                let finished = world.now.wall;
+                world.feed(Event::ContainerEnded {
+                    worker: Uid(1),
+                    finished,
+                    by_itself: true,
+                });
+            },
+            1,
+        ),
+        (
+            "an earlier container",
+            |world| {
+                world.feed(Event::ContainerEnded {
+                    worker: Uid(1),
+                    finished: START,
+                    by_itself: true,
+                });
+            },
+            0,
+        ),
+    ];
+    for (name, then, want_interruptions) in table {
+        let mut world = lost();
+        then(&mut world);
+        world.hello(5, 3, 1);
+        assert_eq!(world.status(1).interruptions, want_interruptions, "{name}");
+    }
+}
+
+#[test]
+fn late_proof_of_the_last_interruption_ends_the_job_as_poison() {
+    let strict = PoolPolicy {
+        interruption_limit: 1,
+        ..pool()
+    };
+    let (mut world, session) = World::running_with(job(1), strict);
+    world.feed(Event::Closed(session));
+    world.pass(secs(3), &[]);
+    world.hello_with(3, 1, 1, 777, &[]);
+    world.pass(secs(1), &[]);
+    // It was claimed in the very step that proved it; its next end is judged with what is known.
+    assert_eq!(world.status(1).interruptions, 1);
+    world.feed(Event::PodDraining(Uid(1)));
+    world.report(
+        kinora_engine::ids::SessionId(3),
+        attempt(1, 2),
+        Fact::Released,
+    );
+    world.hello(5, 3, 1);
+    assert_eq!(world.status(1).interruptions, 1, "never above the limit");
+}
+
+#[test]
+fn a_lease_that_a_silent_stream_may_never_have_delivered_is_not_charged_late() {
+    let (mut world, _) = World::running();
+    world.pass(secs(13), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+    world.hello_with(3, 1, 1, 777, &[]);
+    assert_eq!(world.status(1).interruptions, 0);
+    // One that the worker had listed is.
+    let (mut world, session) = World::running();
+    world.beat(session, 1, &[attempt(1, 1)]);
+    world.pass(secs(13), &[]);
+    world.hello_with(3, 1, 1, 777, &[]);
+    assert_eq!(world.status(1).interruptions, 1);
+}
+
+#[test]
+fn a_lease_sent_to_a_silent_stream_is_not_charged_to_its_job_when_the_process_proves_dead() {
+    let mut world = World::new();
+    world.hello(1, 1, 1);
+    // The process died and nobody saw it; the stream looks open.
+    world.pass(secs(5), &[]);
+    world.put(job(1));
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+    world.hello_with(2, 1, 1, 777, &[]);
+    assert_eq!(world.status(1).interruptions, 0);
+    assert_eq!(world.status(1).attempt, 2, "leased again at once");
+
+    // A process that was heard a moment before took the lease down with it.
+    let (mut world, _) = World::running();
+    world.hello_with(2, 1, 1, 777, &[]);
+    assert_eq!(world.status(1).interruptions, 1);
+}
+
+#[test]
+fn an_answer_that_was_under_way_does_not_bring_a_deleted_job_back() {
+    let mut world = World::new();
+    world.hold_writes = true;
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    let claim = world.held.remove(0);
+    let (uid, token, answer) = world.perform(claim).unwrap();
+    assert!(matches!(answer, Answer::Written(_)));
+    world.etcd.remove(&uid);
+    world.feed(Event::JobDeleted(uid));
+    world.feed(Event::Answer {
+        job: uid,
+        token,
+        answer,
+    });
+    assert_eq!(world.engine.jobs(), 0);
+    assert_eq!(world.engine.live_jobs(), 0);
+    assert!(world.leases().is_empty());
+}
+
+#[test]
+fn a_final_job_whose_write_is_answered_after_its_deletion_stays_gone() {
+    let (mut world, session) = World::running();
+    world.hold_writes = true;
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    let finish = world.held.remove(0);
+    let (uid, token, answer) = world.perform(finish).unwrap();
+    world.etcd.remove(&uid);
+    world.feed(Event::JobDeleted(uid));
+    world.feed(Event::Lead(Lead::Doubtful));
+    world.feed(Event::Answer {
+        job: uid,
+        token,
+        answer,
+    });
+    assert_eq!(world.engine.jobs(), 0);
+}

@@ -1,0 +1,463 @@
+//! Who is next: shares, caps, the aged lane, workers for oneself; and how limiter and breaker follow a service.
+//! covers: F36, F42, F45, F46, F49, T8, T19, T20, T22
+
+use std::collections::BTreeMap;
+
+use kinora_engine::ids::SessionId;
+use kinora_engine::limits::Bucket;
+use kinora_engine::outcome::{Class, Fact, grpc};
+use kinora_engine::policy::{Adaptive, BreakerPolicy, Fairness, TenantShare};
+use kinora_engine::schedule::adapt::Adapt;
+use kinora_engine::schedule::breaker::{Breaker, Sign, State};
+use kinora_engine::schedule::queue::{Queue, Room};
+use kinora_engine::schedule::{ALONE_FROM, Pool};
+use kinora_engine::*;
+use proptest::prelude::*;
+
+use crate::fixtures::*;
+
+const ANY: Room = Room {
+    any: true,
+    idle: true,
+};
+
+fn of(tenant: u32, uid: u128) -> Job {
+    let mut job = job(uid);
+    job.spec.tenant = Symbol(tenant);
+    job
+}
+
+fn share(tenant: u32, weight: u32, cap: Option<u32>) -> TenantShare {
+    TenantShare {
+        tenant: Symbol(tenant),
+        weight,
+        max_in_flight: cap,
+    }
+}
+
+/// Takes the next `count` jobs from a queue; their tenants.
+fn drain(queue: &mut Queue, jobs: &BTreeMap<Uid, Job>, rules: &Fairness, count: usize) -> Vec<u32> {
+    let mut order = Vec::new();
+    for _ in 0..count {
+        let Some(ticket) = queue.pick(rules, START, ANY, |_| true) else {
+            break;
+        };
+        queue.granted(ticket, rules);
+        queue.remove(&jobs[&ticket.uid]);
+        order.push(ticket.tenant.0);
+    }
+    order
+}
+
+fn filled(jobs: impl IntoIterator<Item = Job>) -> (Queue, BTreeMap<Uid, Job>) {
+    let mut queue = Queue::default();
+    let jobs: BTreeMap<Uid, Job> = jobs.into_iter().map(|job| (job.uid, job)).collect();
+    for job in jobs.values() {
+        queue.insert(job, false);
+    }
+    (queue, jobs)
+}
+
+#[test]
+fn a_flooding_tenant_gets_no_more_than_its_share_while_others_wait() {
+    let flood = (1..=100).map(|uid| of(1, uid));
+    let few = (201..=205).map(|uid| of(2, uid));
+    let (mut queue, jobs) = filled(flood.chain(few));
+    let order = drain(&mut queue, &jobs, &Fairness::default(), 10);
+    assert_eq!(
+        order.iter().filter(|tenant| **tenant == 2).count(),
+        5,
+        "{order:?}"
+    );
+    let rest = drain(&mut queue, &jobs, &Fairness::default(), 1000);
+    assert_eq!(rest.len(), 95);
+}
+
+#[test]
+fn weights_divide_the_grants() {
+    let (mut queue, jobs) =
+        filled((1..=400).map(|uid| of(u32::try_from(uid % 2).unwrap() + 1, uid)));
+    let rules = Fairness {
+        tenants: vec![share(1, 3, None)],
+        ..Fairness::default()
+    };
+    let order = drain(&mut queue, &jobs, &rules, 100);
+    let heavy = order.iter().filter(|tenant| **tenant == 1).count();
+    assert!((74..=76).contains(&heavy), "{heavy} of 100");
+}
+
+#[test]
+fn a_tenant_that_was_away_saves_nothing_up() {
+    let (mut queue, mut jobs) = filled((1..=100).map(|uid| of(1, uid)));
+    drain(&mut queue, &jobs, &Fairness::default(), 50);
+    for uid in 201..=300 {
+        let late = of(2, uid);
+        queue.insert(&late, false);
+        jobs.insert(late.uid, late);
+    }
+    let order = drain(&mut queue, &jobs, &Fairness::default(), 20);
+    let newcomer = order.iter().filter(|tenant| **tenant == 2).count();
+    assert!((9..=11).contains(&newcomer), "{order:?}");
+}
+
+#[test]
+fn aged_jobs_get_at_most_half_of_the_grants_whatever_their_priority() {
+    let aged = (1..=50).map(|uid| {
+        let mut old = of(1, uid);
+        old.spec.created = Wall(START.0 - 1_000_000);
+        old
+    });
+    let urgent = (101..=150).map(|uid| {
+        let mut urgent = of(2, uid);
+        urgent.spec.priority = 9;
+        urgent
+    });
+    let (mut queue, jobs) = filled(aged.chain(urgent));
+    let order = drain(&mut queue, &jobs, &Fairness::default(), 40);
+    let of_aged = order.iter().filter(|tenant| **tenant == 1).count();
+    assert_eq!(of_aged, 20, "{order:?}");
+}
+
+#[test]
+fn a_tenants_cap_holds_over_all_workers_and_lets_the_others_pass() {
+    let mut world = World::with_pool(PoolPolicy {
+        fairness: Fairness {
+            tenants: vec![share(1, 1, Some(2))],
+            ..Fairness::default()
+        },
+        ..pool()
+    });
+    world.hello(1, 1, 3);
+    world.hello(2, 2, 3);
+    for uid in 1..=6 {
+        world.put(of(1, uid));
+    }
+    assert_eq!(world.leases().len(), 2);
+    world.put(of(2, 11));
+    assert_eq!(world.leases().last(), Some(&attempt(11, 1)));
+    let session = if world.status(1).worker == Some(Uid(1)) {
+        1
+    } else {
+        2
+    };
+    world.report(SessionId(session), attempt(1, 1), Fact::Succeeded);
+    assert_eq!(world.leases().len(), 4);
+}
+
+#[test]
+fn from_the_third_interruption_on_a_job_gets_a_worker_for_itself() {
+    let mut suspect = job(9);
+    suspect.status.interruptions = ALONE_FROM;
+    suspect.status.since = Some(START);
+    suspect.status.observed = 1;
+    let mut world = World::new();
+    let one = world.hello(1, 1, 2);
+    world.put(job(1));
+    world.put(suspect);
+    world.put(job(2));
+    assert_eq!(
+        world.leases(),
+        [attempt(1, 1)],
+        "the worker is kept for the suspect"
+    );
+    world.report(one, attempt(1, 1), Fact::Succeeded);
+    assert_eq!(world.leases(), [attempt(1, 1), attempt(9, 1)]);
+    world.put(job(3));
+    assert_eq!(world.leases().len(), 2, "nobody joins it");
+    world.report(one, attempt(9, 1), Fact::Succeeded);
+    assert_eq!(world.leases().len(), 4);
+}
+
+#[test]
+fn a_suspect_does_not_hold_up_a_pool_with_other_workers() {
+    let mut suspect = job(9);
+    suspect.status.interruptions = ALONE_FROM;
+    suspect.status.since = Some(START);
+    suspect.status.observed = 1;
+    let mut world = World::new();
+    world.hello(1, 1, 2);
+    world.hello(2, 2, 2);
+    world.put(job(1));
+    world.put(job(2));
+    world.put(suspect);
+    assert_eq!(world.leases().len(), 2);
+    world.put(job(3));
+    assert_eq!(
+        world.leases().len(),
+        3,
+        "one worker is kept, the other goes on"
+    );
+}
+
+#[test]
+fn a_throttled_service_gets_fewer_calls_at_once_and_slowly_more_again() {
+    let at = |ms: u64| Mono(ms);
+    let mut adapt = Adapt::default();
+    assert_eq!(adapt.allowed(1, Some(100)), Some(100));
+    adapt.throttled(50, 1, Some(100), at(0));
+    assert_eq!(adapt.allowed(1, Some(100)), Some(35));
+    adapt.throttled(50, 1, Some(100), at(4999));
+    assert_eq!(
+        adapt.allowed(1, Some(100)),
+        Some(35),
+        "those calls began before the step"
+    );
+    adapt.throttled(35, 1, Some(100), at(5000));
+    assert_eq!(adapt.allowed(1, Some(100)), Some(24));
+    for _ in 0..24 {
+        adapt.succeeded(Some(100));
+    }
+    assert_eq!(
+        adapt.allowed(1, Some(100)),
+        Some(26),
+        "a tenth for a round of calls"
+    );
+    for _ in 0..2000 {
+        adapt.succeeded(Some(100));
+    }
+    assert_eq!(adapt.allowed(1, Some(100)), Some(100));
+    for step in 0..50 {
+        adapt.throttled(100, 3, Some(100), at(10_000 + step * 6000));
+    }
+    assert_eq!(
+        adapt.allowed(3, Some(100)),
+        Some(3),
+        "never below the minimum"
+    );
+}
+
+fn calls(world: &mut World, session: SessionId, uids: std::ops::RangeInclusive<u128>, fact: Fact) {
+    for uid in uids {
+        let n = world.status(uid).attempt;
+        world.report(session, attempt(uid, n), fact);
+    }
+}
+
+#[test]
+fn a_service_that_is_away_is_left_alone_and_probed_with_few_calls() {
+    let mut world = World::with_pool(PoolPolicy {
+        breaker: BreakerPolicy {
+            min_calls: 5,
+            ..BreakerPolicy::default()
+        },
+        max_in_flight: Some(40),
+        backoff_base: secs(1),
+        backoff_cap: secs(1),
+        ..pool()
+    });
+    let session = world.hello(1, 1, 40);
+    for uid in 1..=5 {
+        world.put(job(uid));
+    }
+    calls(&mut world, session, 1..=5, Fact::Grpc(grpc::UNAVAILABLE));
+    for uid in 6..=40 {
+        world.put(job(uid));
+    }
+    world.pass(secs(29), &[session]);
+    assert_eq!(world.leases().len(), 5, "open");
+    world.pass(secs(2), &[session]);
+    assert_eq!(world.leases().len(), 8, "three probes and no more");
+    world.pass(secs(20), &[session]);
+    assert_eq!(world.leases().len(), 8);
+    for id in world.leases()[5..].to_vec() {
+        world.report(session, id, Fact::Succeeded);
+    }
+    let back = world.leases().len();
+    assert!((9..=12).contains(&back), "a slow start: {back}");
+    for _ in 0..8 {
+        for id in world.holds[&session].clone() {
+            world.report(session, id, Fact::Succeeded);
+        }
+        world.pass(secs(1), &[session]);
+    }
+    assert!((1..=40).all(|uid| world.phase(uid) == Phase::Succeeded));
+    assert!((1..=40).all(|uid| world.status(uid).failures == 0));
+}
+
+#[test]
+fn a_service_that_does_not_know_us_stops_the_pool_at_once_and_its_jobs_wait_for_the_next_probe() {
+    let (mut world, session) = World::running();
+    world.report(session, attempt(1, 1), Fact::Http(401));
+    let due = world.status(1).next_attempt.unwrap();
+    let wait = due - world.now.wall;
+    assert!((secs(30)..=secs(31)).contains(&wait), "{wait:?}");
+    assert_eq!(world.status(1).failures + world.status(1).interruptions, 0);
+    world.put(job(2));
+    world.pass(secs(25), &[session]);
+    assert_eq!(world.phase(2), Phase::Queued);
+    let view = world.engine.pools(world.now.wall)[&POOL].clone();
+    assert_eq!(view.breaker, State::Open);
+    assert!(view.refused);
+    world.pass(secs(7), &[session]);
+    assert_eq!(world.leases().len(), 2);
+}
+
+#[test]
+fn one_odd_job_does_not_stop_the_others() {
+    let mut world = World::new();
+    let session = world.hello(1, 1, 2);
+    world.put(job(1));
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    world.put(job(2));
+    world.report(session, attempt(2, 1), Fact::Http(404));
+    world.put(job(3));
+    assert_eq!(world.phase(3), Phase::Running);
+    assert_eq!(
+        world.engine.pools(world.now.wall)[&POOL].breaker,
+        State::Closed
+    );
+}
+
+#[test]
+fn probes_that_are_lost_are_replaced_and_failed_ones_open_the_breaker_for_longer() {
+    let policy = BreakerPolicy {
+        min_calls: 1,
+        probes: 2,
+        ..BreakerPolicy::default()
+    };
+    let at = |seconds: u64| Mono(seconds * 1000);
+    let mut breaker = Breaker::default();
+    breaker.ended(Sign::Down, &policy, at(0));
+    breaker.poll(secs(90), at(29));
+    assert_eq!(breaker.state(), State::Open);
+    breaker.poll(secs(90), at(30));
+    assert_eq!(breaker.state(), State::HalfOpen);
+    breaker.granted();
+    breaker.granted();
+    assert!(!breaker.allows(&policy));
+    breaker.ended(Sign::None, &policy, at(31));
+    assert!(breaker.allows(&policy), "a lost probe says nothing");
+    breaker.ended(Sign::Down, &policy, at(32));
+    assert_eq!(breaker.next_probe_in(&policy, at(32)), secs(60));
+    breaker.poll(secs(90), at(92));
+    breaker.granted();
+    breaker.granted();
+    breaker.poll(secs(90), at(183));
+    assert!(
+        breaker.allows(&policy),
+        "probes that never came back are given up"
+    );
+    assert!(!breaker.ended(Sign::Up, &policy, at(184)));
+    assert!(breaker.ended(Sign::Up, &policy, at(185)));
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn throughput_is_back_soon_after_an_outage() {
+    let mut pool = Pool::default();
+    pool.policy = Some(PoolPolicy {
+        max_in_flight: Some(100),
+        adaptive: Adaptive::default(),
+        ..crate::fixtures::pool()
+    });
+    let mut now = Mono(0);
+    for uid in 0..20 {
+        pool.ended(Uid(uid), Some(Class::Unavailable), None, 0, now);
+    }
+    assert_eq!(pool.breaker(), State::Open);
+    let mut rounds = 0;
+    while pool.effective_limit() != Some(100) || pool.breaker() != State::Closed {
+        now = now + secs(30);
+        pool.poll(now);
+        let limit = pool.effective_limit().unwrap_or(1);
+        for uid in 0..limit {
+            if pool.has_permit(uid) && pool.reserve(now) {
+                pool.settle();
+                pool.ended(Uid(uid.into()), Some(Class::Succeeded), None, 0, now);
+            }
+        }
+        rounds += 1;
+        assert!(rounds < 20, "{:?}", pool.effective_limit());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// covers: T22
+    #[test]
+    fn a_waiting_tenant_is_served_within_a_bounded_number_of_grants(
+        crowd in prop::collection::vec((1..8u32, 1..40usize, 0..2_000_000i64), 2..8),
+    ) {
+        let mut jobs = Vec::new();
+        let mut rules = Fairness::default();
+        for (tenant, (weight, count, age)) in crowd.iter().enumerate() {
+            let tenant = u32::try_from(tenant).unwrap();
+            rules.tenants.push(share(tenant, *weight, None));
+            for n in 0..*count {
+                let mut one = of(tenant, u128::from(tenant) * 1000 + n as u128);
+                one.spec.created = Wall(START.0 - age);
+                jobs.push(one);
+            }
+        }
+        let (mut queue, jobs) = filled(jobs);
+        let total: u32 = crowd.iter().map(|(weight, _, _)| weight).sum();
+        let order = drain(&mut queue, &jobs, &rules, 10_000);
+        prop_assert_eq!(order.len(), jobs.len(), "everybody is served once");
+        for (tenant, (_, count, _)) in crowd.iter().enumerate() {
+            let at: Vec<usize> = (0..order.len()).filter(|i| order[*i] as usize == tenant).collect();
+            prop_assert_eq!(at.len(), *count);
+            // A round of all weights, twice for the aged lane.
+            let bound = usize::try_from(total).unwrap() * 2 + 4;
+            let mut before = 0;
+            for next in at {
+                prop_assert!(next - before <= bound, "tenant {} waited {} of {}", tenant, next - before, bound);
+                before = next;
+            }
+        }
+    }
+
+    /// covers: T19
+    #[test]
+    fn limits_stay_within_their_bounds_and_probes_within_their_number(
+        signs in prop::collection::vec((0..4u8, 0..20_000u64), 1..200),
+        max in 1..200u32,
+    ) {
+        let policy = BreakerPolicy { min_calls: 3, ..BreakerPolicy::default() };
+        let (mut adapt, mut breaker, mut now, mut open) = (Adapt::default(), Breaker::default(), Mono(0), 0u32);
+        for (sign, ms) in signs {
+            now = now + std::time::Duration::from_millis(ms);
+            let before = breaker.state();
+            breaker.poll(secs(60), now);
+            if breaker.state() != before { open = 0; }
+            if breaker.state() == State::HalfOpen && breaker.allows(&policy) {
+                breaker.granted();
+                open += 1;
+                prop_assert!(open <= policy.probes + 64, "bounded");
+            }
+            let sign = [Sign::Up, Sign::Down, Sign::Refuses, Sign::None][usize::from(sign)];
+            if sign == Sign::Down { adapt.throttled(max, 1, Some(max), now); }
+            if sign == Sign::Up { adapt.succeeded(Some(max)); }
+            if breaker.ended(sign, &policy, now) { adapt.restart(policy.probes, Some(max)); }
+            let allowed = adapt.allowed(1, Some(max)).unwrap();
+            prop_assert!((1..=max).contains(&allowed));
+        }
+    }
+
+    /// covers: T20
+    #[test]
+    fn in_every_window_no_more_calls_start_than_rate_and_burst_allow(
+        steps in prop::collection::vec((0..3_000u64, 1..10u32), 1..100),
+        rate in 0.1..20.0f64,
+        burst in 1..10u32,
+    ) {
+        let policy = PoolPolicy { rate_per_second: Some(rate), burst, ..pool() };
+        let mut bucket = Bucket::default();
+        bucket.drain(Mono(0));
+        let (mut now, mut starts) = (Mono(0), Vec::new());
+        for (ms, tries) in steps {
+            now = now + std::time::Duration::from_millis(ms);
+            for _ in 0..tries {
+                if bucket.take(&policy, now) { starts.push(now); }
+            }
+        }
+        for (i, from) in starts.iter().enumerate() {
+            for (j, to) in starts.iter().enumerate().skip(i) {
+                let window = to.since(*from).as_secs_f64();
+                #[allow(clippy::cast_precision_loss)]
+                let count = (j - i + 1) as f64;
+                prop_assert!(count <= rate * window + f64::from(burst) + 1e-6);
+            }
+        }
+    }
+}
