@@ -645,3 +645,111 @@ fn a_remembered_state_saves_the_read_and_is_never_answered_from() {
         assert_eq!(word(&open.step(Answer::Begin, ctx(0))), want, "{name}");
     }
 }
+
+/// What a body says of the whole is kept, or refused before anything is opened.
+#[test]
+fn a_length_an_end_and_a_checksum_are_stored_before_the_body() {
+    let deferred = State {
+        length: None,
+        limit: Some(90),
+        ..doc(Phase::Closed, 20)
+    };
+    let known = doc(Phase::Closed, 20);
+    let said = |length, complete, body| Append {
+        offset: 20,
+        body,
+        length,
+        complete,
+        ..Append::default()
+    };
+    type Want = Result<(Option<u64>, Option<bool>), &'static str>;
+    let cases: [(&str, &State, Append, Want); 10] = [
+        (
+            "nothing said",
+            &deferred,
+            said(None, None, Some(5)),
+            Ok((None, None)),
+        ),
+        (
+            "a length",
+            &deferred,
+            said(Some(60), None, None),
+            Ok((Some(60), None)),
+        ),
+        (
+            "an end of told size",
+            &deferred,
+            said(None, Some(true), Some(30)),
+            Ok((Some(50), Some(true))),
+        ),
+        (
+            "an end of untold size",
+            &deferred,
+            said(None, Some(true), None),
+            Ok((None, Some(true))),
+        ),
+        (
+            "no end",
+            &known,
+            said(None, Some(false), Some(80)),
+            Ok((Some(100), Some(false))),
+        ),
+        (
+            "less than is there",
+            &deferred,
+            said(Some(10), None, None),
+            Err("inconsistent"),
+        ),
+        (
+            "beyond the limit",
+            &deferred,
+            said(Some(91), None, None),
+            Err("over the limit"),
+        ),
+        (
+            "another length",
+            &known,
+            said(Some(99), None, None),
+            Err("inconsistent"),
+        ),
+        (
+            "an end too early",
+            &known,
+            said(None, Some(true), Some(5)),
+            Err("inconsistent"),
+        ),
+        (
+            "more than the length",
+            &known,
+            said(None, None, Some(81)),
+            Err("too long"),
+        ),
+    ];
+    for (name, stored, append, want) in cases {
+        let mut open = Open::new(Goal::Write(append), None);
+        open.step(Answer::Begin, ctx(0));
+        let got = match open.step(found(stored.clone()), ctx(0)) {
+            Next::Call(Call::PutState { doc, .. }) => Ok((doc.length, doc.complete)),
+            Next::Done(Opened::Inconsistent(_)) => Err("inconsistent"),
+            Next::Done(Opened::OverLimit(_)) => Err("over the limit"),
+            Next::Done(Opened::TooLong(_)) => Err("too long"),
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[test]
+fn a_crash_before_the_checksum_was_compared_counts_nothing_then_or_later() {
+    let mut stored = doc(Phase::Open, 20);
+    stored.unverified = true;
+    let parts: Vec<SeenPart> = (0..9).map(|part| seen(part, 10, 0)).collect();
+    let Recovered::At(first) = recover(&stored, &parts) else {
+        panic!("the listing is whole");
+    };
+    assert_eq!((first.offset, first.unverified), (20, false));
+    let Recovered::At(later) = recover(&first, &parts) else {
+        panic!("the listing is whole");
+    };
+    assert_eq!(later.offset, 20, "its late parts are not believed either");
+}
