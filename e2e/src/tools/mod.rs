@@ -1,6 +1,7 @@
 //! Programs that are not Debian packages: built from Go modules or taken out of Python wheels, into the cache.
 
 pub mod go;
+pub mod python;
 pub mod wheel;
 
 use std::path::{Path, PathBuf};

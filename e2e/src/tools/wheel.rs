@@ -95,7 +95,7 @@ impl Wheel {
 }
 
 /// A Python that has pip: the system's, or a throw-away virtual environment.
-fn pip_python(work: &Path) -> Result<PathBuf> {
+pub(super) fn pip_python(work: &Path) -> Result<PathBuf> {
     let system = Command::new("python3")
         .args(["-m", "pip", "--version"])
         .output();
