@@ -35,6 +35,39 @@ pub enum StoreCall {
 }
 
 impl StoreCall {
+    /// Every kind.
+    pub const ALL: &[Self] = &[
+        Self::Get,
+        Self::Head,
+        Self::List,
+        Self::Put,
+        Self::Delete,
+        Self::DeleteMany,
+        Self::CreateMultipart,
+        Self::UploadPart,
+        Self::ListParts,
+        Self::Complete,
+        Self::Abort,
+    ];
+
+    /// As metrics and traces name it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Head => "head",
+            Self::List => "list",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::DeleteMany => "delete_many",
+            Self::CreateMultipart => "create_multipart",
+            Self::UploadPart => "upload_part",
+            Self::ListParts => "list_parts",
+            Self::Complete => "complete",
+            Self::Abort => "abort",
+        }
+    }
+
     /// The call as it is named in errors: what it is, and on what.
     pub(crate) fn on(self, text: String) -> Action {
         Action { call: self, text }

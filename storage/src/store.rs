@@ -12,6 +12,7 @@ use crate::clock::StoreClock;
 use crate::error::{StoreError, StoreErrorKind, Target};
 use crate::observe::{Action, Observer};
 use crate::retry::{self, RetryBudget};
+use tracing::Instrument as _;
 
 /// The bucket of this cell. Clones are cheap and share connections, clock and retry budget.
 #[derive(Clone)]
@@ -183,7 +184,12 @@ impl Store {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let begun = Instant::now();
-        let done = match tokio::time::timeout(limit, call).await {
+        let span = tracing::debug_span!(
+            "store",
+            otel.name = action.call.word(),
+            otel.kind = "client"
+        );
+        let done = match tokio::time::timeout(limit, call.instrument(span)).await {
             Ok(done) => done,
             Err(_) => Err(self.inner.target.timed_out(action, limit.as_secs_f64())),
         };

@@ -91,6 +91,6 @@ impl App {
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         // Begun here, so that whoever waits does not have room for all of the work too.
-        self.tasks.spawn(work)
+        self.tasks.spawn(crate::trace::carried(work))
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use kinora_storage::StoreArgs;
+use kinora_telemetry::TraceArgs;
 
 use crate::erase::ErasePolicy;
 
@@ -108,6 +109,10 @@ pub struct Args {
     /// The object store.
     #[command(flatten)]
     pub store: StoreArgs,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 
     /// Log filter: error, warn, info, debug, trace, or tracing directives. RUST_LOG wins.
     #[arg(

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kinora_crds::names::{
-    ANNOTATION_OUTBOX_TIME, ANNOTATION_UPLOAD_ID, LABEL_ORIGIN, ORIGIN_UPLOAD, job_name,
+    ANNOTATION_OUTBOX_TIME, ANNOTATION_TRACEPARENT, ANNOTATION_UPLOAD_ID, LABEL_ORIGIN,
+    ORIGIN_UPLOAD, job_name,
 };
 use kinora_crds::{JobSource, PoolRef, VideoJob, VideoJobSpec};
 use kinora_storage::documents::{
@@ -119,10 +120,11 @@ fn job(
         LABEL_ORIGIN.to_owned(),
         ORIGIN_UPLOAD.to_owned(),
     )]));
-    job.metadata.annotations = Some(BTreeMap::from([(
-        ANNOTATION_UPLOAD_ID.to_owned(),
-        id.to_string(),
-    )]));
+    let mut annotations = BTreeMap::from([(ANNOTATION_UPLOAD_ID.to_owned(), id.to_string())]);
+    if let Some(trace) = crate::trace::of_state(state) {
+        annotations.insert(ANNOTATION_TRACEPARENT.to_owned(), trace.as_str().to_owned());
+    }
+    job.metadata.annotations = Some(annotations);
     job
 }
 

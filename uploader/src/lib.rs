@@ -23,5 +23,6 @@ pub mod ready;
 pub mod run;
 pub mod serve;
 pub mod sweep;
+pub mod trace;
 pub mod wire;
 pub mod writers;

@@ -1,4 +1,4 @@
-//! The uploader binary: flags, logs, exit code; everything else is the library's.
+//! The uploader binary: flags, logs, traces, exit code; everything else is the library's.
 
 use std::process::ExitCode;
 
@@ -11,18 +11,20 @@ fn main() -> ExitCode {
     // Fails only if a provider is there already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let args = Args::parse();
-    match EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&args.log_level)) {
-        Ok(filter) => tracing_subscriber::fmt()
-            .json()
-            .with_env_filter(filter)
-            .init(),
+    let filter = EnvFilter::try_from_default_env()
+        .or_else(|_| EnvFilter::try_new(&args.log_level))
+        .map_err(|problem| {
+            let level = &args.log_level;
+            format!("--log-level {level}: {problem}; use error, warn, info, debug or trace")
+        });
+    let begun = filter.and_then(|filter| {
+        kinora_telemetry::begin("kinora-uploader", &args.trace, filter).map_err(|e| e.to_string())
+    });
+    match begun {
+        Ok(traces) => run::main(args, traces),
         Err(problem) => {
-            eprintln!(
-                "error: --log-level {}: {problem}; use error, warn, info, debug or trace",
-                args.log_level
-            );
-            return ExitCode::from(2);
+            eprintln!("error: {problem}");
+            ExitCode::from(2)
         }
     }
-    run::main(args)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinora_storage::{Cell, SelfTestError, Store};
+use kinora_telemetry::Exporting;
 use kinora_upload_engine::grid;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +25,7 @@ use crate::jobs::{JobSink, KubeSink};
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
-use crate::serve::{serve, serve_within};
+use crate::serve::{serve, serve_counted};
 use crate::sweep;
 use crate::writers::Writers;
 
@@ -49,7 +50,7 @@ fn usage(error: impl std::fmt::Display) -> RunError {
 
 /// The process: exit code 0 after SIGTERM, 1 after a failure, 2 after wrong configuration.
 #[must_use]
-pub fn main(args: Args) -> ExitCode {
+pub fn main(args: Args, traces: Exporting) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -60,7 +61,15 @@ pub fn main(args: Args) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    match runtime.block_on(run(args)) {
+    let ended = runtime.block_on(async {
+        let end = CancellationToken::new();
+        let exporting = tokio::spawn(traces.run(end.clone()));
+        let ended = run(args).await;
+        end.cancel();
+        let _ = exporting.await;
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -234,14 +243,13 @@ fn background(app: &Arc<App>, args: &Args, end: &CancellationToken) {
 }
 
 /// Serves until the end is near; then not ready, bodies closed with their tails stored, requests answered.
-async fn serve_until(app: &Arc<App>, listener: Arc<TcpListener>, end: CancellationToken) {
+pub async fn serve_until(app: &Arc<App>, listener: Arc<TcpListener>, end: CancellationToken) {
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve_within(
-        listener,
-        router(Arc::clone(app)),
-        app.limits.caps(),
-        stop.clone(),
-    ));
+    let serving = {
+        let (app, stop) = (Arc::clone(app), stop.clone());
+        let (router, caps) = (router(Arc::clone(&app)), app.limits.caps());
+        tokio::spawn(async move { serve_counted(listener, router, caps, &app.metrics, stop).await })
+    };
     end.cancelled().await;
     tracing::info!(
         writers = app.writers.len(),

@@ -73,6 +73,7 @@ impl Finisher {
     }
 
     /// Runs the sequence to its end.
+    #[tracing::instrument(level = "debug", name = "finish", skip_all, fields(upload = %self.driver.id))]
     pub async fn run(&mut self, mut machine: Finish) -> Finished {
         if let Some(max_seconds) = self.max_seconds() {
             machine = machine.looking(max_seconds);

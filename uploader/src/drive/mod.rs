@@ -195,6 +195,6 @@ pub fn blank_state(
         small: SmallPatches::default(),
         created_ms: id.unix_ms(),
         nonce: nonce(),
-        extra: serde_json::Map::new(),
+        extra: crate::trace::kept(),
     }
 }

@@ -67,6 +67,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), dress))
         .layer(from_fn(linger::linger))
         .layer(from_fn(answer_always))
+        .layer(from_fn(crate::trace::traced))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -75,14 +75,16 @@ words! {
     /// What a request waits for that is not its client.
     Wait { Budget = "budget", Writer = "writer" }
 }
-words! {
-    /// A call to the store.
-    Call {
-        Get = "get", Head = "head", List = "list", Put = "put", Delete = "delete", DeleteMany = "delete_many",
-        CreateMultipart = "create_multipart", UploadPart = "upload_part", ListParts = "list_parts",
-        Complete = "complete", Abort = "abort",
+/// A call to the store, by the store's word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Call(pub StoreCall);
+
+impl EncodeLabelValue for Call {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.0.word(), encoder)
     }
 }
+
 words! {
     /// How a call to the store ended.
     CallEnd {
@@ -160,24 +162,6 @@ impl From<&Finished> for FinishEnd {
             Finished::Conflict => Self::Conflict,
             Finished::Abandoned => Self::Abandoned,
             Finished::GaveUp(_) => Self::GaveUp,
-        }
-    }
-}
-
-impl From<StoreCall> for Call {
-    fn from(call: StoreCall) -> Self {
-        match call {
-            StoreCall::Get => Self::Get,
-            StoreCall::Head => Self::Head,
-            StoreCall::List => Self::List,
-            StoreCall::Put => Self::Put,
-            StoreCall::Delete => Self::Delete,
-            StoreCall::DeleteMany => Self::DeleteMany,
-            StoreCall::CreateMultipart => Self::CreateMultipart,
-            StoreCall::UploadPart => Self::UploadPart,
-            StoreCall::ListParts => Self::ListParts,
-            StoreCall::Complete => Self::Complete,
-            StoreCall::Abort => Self::Abort,
         }
     }
 }

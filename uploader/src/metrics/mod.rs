@@ -173,7 +173,7 @@ impl Metrics {
 impl Observer for Metrics {
     fn observed(&self, call: StoreCall, ended: Result<(), StoreErrorKind>, took: Duration) {
         let labels = StoreLabels {
-            call: call.into(),
+            call: Call(call),
             outcome: ended.into(),
         };
         self.store_calls

@@ -75,7 +75,7 @@ fn values() -> Vec<String> {
         words("`outcome` of finishes", FinishEnd::ALL, FinishEnd::word),
         words("`outcome` of sweeps", SweepEnd::ALL, SweepEnd::word),
         words("`outcome` of store calls", CallEnd::ALL, CallEnd::word),
-        words("`call`", Call::ALL, Call::word),
+        words("`call`", StoreCall::ALL, StoreCall::word),
         words("`kind`", Written::ALL, Written::word),
         words("`on`", Wait::ALL, Wait::word),
     ]

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower::util::MapRequestLayer;
 
+use crate::metrics::Metrics;
 pub use places::Caps;
 use places::Places;
 
@@ -58,6 +59,17 @@ pub async fn serve_within(
     caps: Caps,
     end: CancellationToken,
 ) {
+    serve_counted(listener, router, caps, &Metrics::default(), end).await;
+}
+
+/// The same, its connections counted.
+pub async fn serve_counted(
+    listener: Arc<TcpListener>,
+    router: Router,
+    caps: Caps,
+    metrics: &Metrics,
+    end: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let places = Places::new(caps);
     loop {
@@ -76,9 +88,10 @@ pub async fn serve_within(
                     continue;
                 };
                 let (router, end) = (router.clone(), end.clone());
+                let counted = metrics.connected();
                 connections.spawn(async move {
                     converse(stream, peer, router, end).await;
-                    drop(place);
+                    drop((place, counted));
                 });
             }
             Err(error) => {

@@ -14,10 +14,8 @@ use kinora_storage::{Cell, PutOptions, Store, StoreArgs, UploadId, keys};
 use kinora_uploader::app::App;
 use kinora_uploader::args::Args;
 use kinora_uploader::auth::{Auth, Keys};
-use kinora_uploader::http::router;
 use kinora_uploader::jobs::{JobSink, SinkError};
 use kinora_uploader::profiles::Profiles;
-use kinora_uploader::serve::serve;
 use kinora_uploader::{janitor, run};
 use reqwest::{Method, RequestBuilder, Response};
 use sha2::{Digest, Sha256};
@@ -110,6 +108,15 @@ pub(crate) struct Replica {
     pub(crate) base: String,
     pub(crate) address: std::net::SocketAddr,
     stop: CancellationToken,
+    ended: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Replica {
+    /// As SIGTERM does; over when its process would be.
+    pub(crate) async fn terminate(mut self) {
+        self.stop.cancel();
+        self.ended.take().unwrap().await.unwrap();
+    }
 }
 
 impl Drop for Replica {
@@ -226,16 +233,16 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve(
-            Arc::new(listener),
-            router(Arc::clone(&app)),
-            stop.clone(),
-        ));
+        let (serving, end) = (Arc::clone(&app), stop.clone());
+        let ended = tokio::spawn(async move {
+            run::serve_until(&serving, Arc::new(listener), end).await;
+        });
         Replica {
             app,
             base: format!("http://{address}"),
             address,
             stop,
+            ended: Some(ended),
         }
     }
 

@@ -94,6 +94,7 @@ pub(super) async fn wait(
         let detail = format!("More than {MOST} requests wait here. Ask without wait, or later.");
         Problem::new(Kind::TooManyWaiters, detail).retry_after(5)
     })?;
+    let _counted = app.metrics.waiting();
     let deadline = Instant::now() + wait.limit;
     let mut seen = join(app, id, first);
     loop {
