@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 
 use super::Tally;
 use super::cargo::streamed;
-use crate::images;
 use crate::tools::{go, repository_root};
+use crate::{command, images};
+
+const RENDER: Duration = Duration::from_mins(1);
 
 pub(super) fn current() -> Result<Tally> {
     // The features of the whole workspace, as in the unit tests: the dependencies are compiled already.
@@ -31,7 +35,54 @@ pub(super) fn chart() -> Result<Tally> {
     lint.current_dir(repository_root())
         .args(["lint", "charts/kinora", "--strict"]);
     streamed("helm lint", &mut lint)?;
+    autoscaled()?;
     Ok(Tally::ONE)
+}
+
+/// With a HorizontalPodAutoscaler the Deployment leaves the replicas to it, and nothing runs as if it were alone.
+fn autoscaled() -> Result<()> {
+    let values = "charts/kinora/ci/ha-values.yaml";
+    let objects = rendered(&["--values", values])?;
+    let find = |kind: &str, name: &str| {
+        let object = objects
+            .iter()
+            .find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+        object.with_context(|| format!("{values} renders no {kind} {name}"))
+    };
+    let scaler = &find("HorizontalPodAutoscaler", "kinora-uploader")?["spec"];
+    let deployment = &find("Deployment", "kinora-uploader")?["spec"];
+    find("PodDisruptionBudget", "kinora-uploader")?;
+    ensure!(
+        scaler["scaleTargetRef"]["name"] == "kinora-uploader",
+        "{scaler:?}"
+    );
+    let metrics = serde_yaml::to_string(&scaler["metrics"])?;
+    ensure!(
+        metrics.contains("kinora_uploader_active_uploads"),
+        "{metrics}"
+    );
+    ensure!(
+        deployment.get("replicas").is_none(),
+        "the Deployment sets replicas beside the autoscaler"
+    );
+    let alone = ["--values", values, "--set", "uploader.singleReplica=true"];
+    ensure!(
+        rendered(&alone).is_err(),
+        "a store for one replica was scaled"
+    );
+    Ok(())
+}
+
+fn rendered(arguments: &[&str]) -> Result<Vec<serde_yaml::Value>> {
+    let mut template = Command::new(helm()?);
+    template
+        .current_dir(repository_root())
+        .args(["template", "kinora", "charts/kinora"])
+        .args(arguments);
+    let text = command::run("helm template", &mut template, RENDER)?;
+    serde_yaml::Deserializer::from_str(&text)
+        .map(|document| Ok(serde_yaml::Value::deserialize(document)?))
+        .collect()
 }
 
 fn helm() -> Result<PathBuf> {
