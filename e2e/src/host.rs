@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use crate::command;
 
 const APT: Duration = Duration::from_mins(15);
+const ASK: Duration = Duration::from_secs(20);
 
 /// Something on the host that the local cluster calls, and the Debian package that brings it.
 struct Need {
@@ -68,6 +69,45 @@ const NEEDS: &[Need] = &[
         package: "mount",
     },
 ];
+
+/// What the upload clients of the e2e cases run on.
+const CLIENT_NEEDS: &[Need] = &[
+    Need {
+        file: "node",
+        package: "nodejs",
+    },
+    Need {
+        file: "npm",
+        package: "npm",
+    },
+    Need {
+        file: "curl",
+        package: "curl",
+    },
+    Need {
+        file: "/usr/bin/chromium",
+        package: "chromium",
+    },
+];
+const OLDEST_NODE: u32 = 18;
+
+/// Makes sure that Node, npm, curl and Chromium are installed.
+///
+/// # Errors
+/// As [`ready_for_cluster`], or Node is too old.
+pub fn ready_for_clients() -> Result<()> {
+    packages(&missing(CLIENT_NEEDS))?;
+    let mut node = Command::new("node");
+    let version = command::run("node --version", node.arg("--version"), ASK)?;
+    let major = version.trim().trim_start_matches('v').split('.').next();
+    match major.and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major >= OLDEST_NODE => Ok(()),
+        _ => bail!(
+            "Node {OLDEST_NODE} or newer is needed, not {}",
+            version.trim()
+        ),
+    }
+}
 
 /// Makes sure that everything the local cluster calls is installed.
 ///

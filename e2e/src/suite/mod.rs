@@ -2,6 +2,7 @@
 //!
 //! Cases run one after another, because faults of the reference service are global; each starts with faults cleared.
 
+mod clients;
 mod cluster;
 mod crds;
 mod edges;
@@ -45,6 +46,8 @@ pub struct Context {
     pub options: StackOptions,
     /// A static ffmpeg.
     pub ffmpeg: PathBuf,
+    /// Upload clients that others wrote, when cases want them.
+    pub clients: Option<PathBuf>,
     /// Where cases put what they download.
     pub scratch: PathBuf,
 }
@@ -118,6 +121,7 @@ pub fn installed() -> Vec<Case> {
     [
         policy::cases(),
         uploading::cases(),
+        clients::cases(),
         workers::cases(),
         pools::cases(),
         failures::cases(),
@@ -128,6 +132,12 @@ pub fn installed() -> Vec<Case> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Whether a case is chosen that runs upload clients of others.
+#[must_use]
+pub fn wants_clients(filter: &str) -> bool {
+    !chosen(clients::cases(), filter).is_empty()
 }
 
 /// Counts of a run.

@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::progress::{Progress, note};
 use crate::stack::{Images, Stack, StackOptions};
 use crate::suite::{self, Context};
-use crate::tools::{repository_root, wheel};
+use crate::tools::{clients, repository_root, wheel};
 use crate::{host, images};
 
 /// Never the cluster of the demo, which a person may be looking at.
@@ -56,6 +56,10 @@ fn on(cluster: &Cluster, options: &Options) -> Result<Tally> {
         scale_down_seconds: SCALE_DOWN_SECONDS,
     };
     let ffmpeg = wheel::FFMPEG.binary()?;
+    // Here, where the registries can be reached: the cases run in the cluster's network.
+    let clients = suite::wants_clients(&options.case)
+        .then(clients::folder)
+        .transpose()?;
     let scratch = repository_root().join("target/e2e/scratch");
     std::fs::create_dir_all(&scratch).with_context(|| format!("make {}", scratch.display()))?;
     let counts = cluster.block_on(|| async {
@@ -64,6 +68,7 @@ fn on(cluster: &Cluster, options: &Options) -> Result<Tally> {
             stack,
             options: stack_options,
             ffmpeg,
+            clients,
             scratch,
         };
         suite::run(&context, &options.case).await

