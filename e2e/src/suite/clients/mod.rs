@@ -34,13 +34,16 @@ macro_rules! cut {
 
 #[rustfmt::skip]
 pub(super) fn cases() -> Vec<Case> {
-    use program::{AIOTUS, CURL_POST, CURL_TUS, TUSPY, TUS_JS, TUS_JS_PIECES};
+    use program::{AIOTUS, CURL_DRAFT, CURL_POST, CURL_TUS, TUSPY, TUS_JS, TUS_JS_DRAFT_03, TUS_JS_DRAFT_05, TUS_JS_PIECES};
     vec![
         cut!("clients-tus-js-client-killed-at-80-percent-goes-on", TUS_JS),
         cut!("clients-tus-js-client-in-pieces-killed-at-80-percent-goes-on", TUS_JS_PIECES),
+        cut!("clients-tus-js-client-by-draft-03-killed-at-80-percent-goes-on", TUS_JS_DRAFT_03),
+        cut!("clients-tus-js-client-by-draft-05-killed-at-80-percent-goes-on", TUS_JS_DRAFT_05),
         cut!("clients-tuspy-killed-at-80-percent-goes-on", TUSPY),
         cut!("clients-aiotus-killed-at-80-percent-goes-on", AIOTUS),
         cut!("clients-curl-by-tus-killed-at-80-percent-goes-on", CURL_TUS),
+        cut!("clients-curl-by-draft-killed-at-80-percent-goes-on", CURL_DRAFT),
         cut!("clients-curl-by-post-killed-at-80-percent-begins-anew", CURL_POST),
         case!("clients-uppy-in-chromium-reloaded-at-half-and-crashed-at-80-percent-goes-on", uppy),
         case!("clients-lose-nothing-while-replicas-are-killed-and-rolled", troubles::all_at_once),

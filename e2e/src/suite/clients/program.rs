@@ -47,9 +47,12 @@ const NODE: &[&str] = &["node", "tus.mjs"];
 const CURL: &[&str] = &["sh", "curl.sh"];
 pub(super) const TUS_JS: Client = client("tus-js", NODE, "tus-v1", "");
 pub(super) const TUS_JS_PIECES: Client = client("tus-js-pieces", NODE, "tus-v1", "3000000");
+pub(super) const TUS_JS_DRAFT_03: Client = client("tus-js-draft-03", NODE, "ietf-draft-03", "");
+pub(super) const TUS_JS_DRAFT_05: Client = client("tus-js-draft-05", NODE, "ietf-draft-05", "");
 pub(super) const TUSPY: Client = client("tuspy", &["python3", "with_tuspy.py"], "", "4194304");
 pub(super) const AIOTUS: Client = client("aiotus", &["python3", "with_aiotus.py"], "", "");
 pub(super) const CURL_TUS: Client = client("curl-tus", CURL, "tus", "");
+pub(super) const CURL_DRAFT: Client = client("curl-draft", CURL, "draft", "");
 pub(super) const CURL_POST: Client = Client {
     resumes: false,
     ..client("curl-post", CURL, "post", "")

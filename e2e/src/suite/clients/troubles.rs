@@ -10,12 +10,19 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 
 use super::line::Line;
-use super::program::{AIOTUS, CURL_TUS, Client, TUS_JS, TUS_JS_PIECES, TUSPY};
+use super::program::{AIOTUS, CURL_TUS, Client, TUS_JS, TUS_JS_DRAFT_05, TUS_JS_PIECES, TUSPY};
 use super::{Context, FILE_BYTES, Scene};
 use crate::stack::{RELEASE_NAMESPACE, Stack, is_ready};
 use crate::{jobs, wait};
 
-const CLIENTS: [Client; 5] = [TUS_JS, TUS_JS_PIECES, TUSPY, AIOTUS, CURL_TUS];
+const CLIENTS: [Client; 6] = [
+    TUS_JS,
+    TUS_JS_PIECES,
+    TUS_JS_DRAFT_05,
+    TUSPY,
+    AIOTUS,
+    CURL_TUS,
+];
 const AGAIN: Duration = Duration::from_mins(2);
 
 pub(super) async fn all_at_once(context: &Context) -> Result<()> {
