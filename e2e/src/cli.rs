@@ -1,5 +1,6 @@
 //! The command line of `cargo xtask`.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -9,7 +10,7 @@ use crate::cluster::{self, Cluster, DEFAULT_NAME, State, Status};
 use crate::progress::Progress;
 use crate::stack::Images;
 use crate::tools::wheel;
-use crate::{command, demo, figures, host, images, test};
+use crate::{bench, command, demo, figures, host, images, test};
 
 /// Kinora's workshop: a local Kubernetes, the demo, the tests.
 ///
@@ -31,19 +32,22 @@ enum Job {
     Kubectl(Passed),
     /// Run helm against the local cluster, for example `cargo xtask helm list -A`.
     Helm(Passed),
-    /// Compile Kinora, make its images, and import them into the local cluster.
-    Images(Named),
+    /// Compile Kinora, make its images, and import them into the local cluster or write them to files.
+    Images(ImagesJob),
     /// Play the demo: a real cluster, real videos, an upload cut at half, a worker killed; leaves the cluster up.
     ///
     /// Makes cluster, images and Helm release first, each only as far as it is not there. Outputs go to target/demo/.
     Demo(Named),
     /// Run every check: format, lints, unit tests, generated files, dependencies, chart, and the cases on a real cluster.
     ///
-    /// Steps are fmt, clippy, unit, generated, deny, chart, e2e. The last line is always `N passed, N failed`; the exit
+    /// Steps are fmt, clippy, unit, generated, deny, chart, bench, e2e. The last line is always `N passed, N failed`; the exit
     /// code is 1 when anything failed. The e2e step needs root and uses a cluster of its own, called `test`.
     Test(test::Options),
     /// Install Kinora on the local cluster and tell what one job costs: API writes, latency, bytes, memory.
     Figures(Asked),
+    /// Measure Kinora beside what others use for the same, against the budgets.
+    #[command(subcommand)]
+    Bench(bench::Job),
     /// Carries a forwarded port; started by `cluster up`.
     #[command(hide = true)]
     ForwardDaemon(ForwardDaemon),
@@ -71,6 +75,18 @@ struct Named {
     /// Which cluster; several can be up side by side.
     #[arg(long, env = "KINORA_CLUSTER_NAME", default_value = DEFAULT_NAME)]
     name: String,
+}
+
+#[derive(Debug, Args)]
+struct ImagesJob {
+    #[command(flatten)]
+    cluster: Named,
+    /// Build in the release profile: what to install for real use. The demo and the tests do without, to start sooner.
+    #[arg(long)]
+    release: bool,
+    /// Write the images as docker-archives into this folder; no cluster is made.
+    #[arg(long, value_name = "FOLDER")]
+    to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +155,7 @@ fn run(job: Job) -> Result<ExitCode> {
         Job::Cluster(ClusterJob::Status(asked)) => status(&asked),
         Job::Kubectl(passed) => pass_on(chosen()?.kubectl_command()?, &passed.args),
         Job::Helm(passed) => pass_on(chosen()?.helm_command()?, &passed.args),
-        Job::Images(named) => import(&named),
+        Job::Images(asked) => import(&asked),
         Job::Demo(named) => play(&named),
         Job::Test(options) => Ok(if test::run(&options)? {
             ExitCode::SUCCESS
@@ -147,6 +163,7 @@ fn run(job: Job) -> Result<ExitCode> {
             ExitCode::FAILURE
         }),
         Job::Figures(asked) => figures(&asked),
+        Job::Bench(job) => bench::run(&job),
         Job::ForwardDaemon(it) => {
             cluster::serve_forward(&it.name, &it.forward, it.port, &it.target)
                 .map(|()| ExitCode::SUCCESS)
@@ -237,10 +254,21 @@ fn show(status: &Status) {
     );
 }
 
-fn import(named: &Named) -> Result<ExitCode> {
-    let cluster = Cluster::up(&named.name)?;
+fn import(asked: &ImagesJob) -> Result<ExitCode> {
+    let profile = if asked.release {
+        images::Profile::Release
+    } else {
+        images::Profile::Dev
+    };
     let mut progress = Progress::new("images", 3);
-    let built = images::build(&mut progress)?;
+    if let Some(folder) = &asked.to {
+        let built = images::build(profile, &mut progress)?;
+        images::save(&built, folder, &mut progress)?;
+        say!("tag {}", built.tag);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cluster = Cluster::up(&asked.cluster.name)?;
+    let built = images::build(profile, &mut progress)?;
     images::load(&cluster, &built, &mut progress)?;
     say!("tag {}", built.tag);
     Ok(ExitCode::SUCCESS)
@@ -256,7 +284,7 @@ fn play(named: &Named) -> Result<ExitCode> {
 fn up_with_images(name: &str) -> Result<(Cluster, Images)> {
     let cluster = Cluster::up(name)?;
     let mut progress = Progress::new("images", 3);
-    let built = images::build(&mut progress)?;
+    let built = images::build(images::Profile::Dev, &mut progress)?;
     images::load(&cluster, &built, &mut progress)?;
     let registry = images::REGISTRY.to_owned();
     Ok((

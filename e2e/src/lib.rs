@@ -3,6 +3,7 @@
 //! Nothing here is part of what is installed on a user's cluster.
 
 pub mod audit;
+pub mod bench;
 pub mod cache;
 pub mod cli;
 pub mod cluster;

@@ -1,4 +1,5 @@
-//! Static binaries with cargo, in the profile that the tests use too, so that dependencies are compiled once.
+//! Static binaries with cargo: in the profile that the tests use too, so that dependencies are compiled once, or for
+//! users and the benchmark in the release profile.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,31 @@ use crate::{cache, command};
 
 const LIMIT: Duration = Duration::from_mins(60);
 
+/// How binaries are built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Soon; the demo and the tests run these.
+    #[default]
+    Dev,
+    /// Fast and small; takes minutes more.
+    Release,
+}
+
+impl Profile {
+    /// What cargo is told.
+    fn args(self) -> &'static [&'static str] {
+        match self {
+            Self::Dev => &[],
+            Self::Release => &["--release"],
+        }
+    }
+}
+
 /// Builds and returns the path of each binary by its name.
 ///
 /// # Errors
 /// What the compiler said.
-pub fn binaries(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+pub fn binaries(profile: Profile, args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(repository_root())
@@ -26,6 +47,7 @@ pub fn binaries(args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
             "--locked",
             "--message-format=json-render-diagnostics",
         ])
+        .args(profile.args())
         .args(args);
     let said = command::run(
         &format!("cargo build {}", args.join(" ")),
@@ -43,7 +65,7 @@ pub(super) fn own_binary(name: &str, source: &str) -> Result<PathBuf> {
     let folder = cache::get(
         &cache::Key::new(name).with(name, source.as_bytes()),
         |scratch| {
-            let built = binaries(&["--package", "kinora-e2e", "--bin", name])?;
+            let built = binaries(Profile::Dev, &["--package", "kinora-e2e", "--bin", name])?;
             let path = built
                 .get(name)
                 .with_context(|| format!("cargo built no {name}"))?;

@@ -4,13 +4,13 @@ mod archive;
 mod build;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 pub use archive::{Content, Image};
-pub use build::binaries;
+pub use build::{Profile, binaries};
 
 use crate::cluster::Cluster;
 use crate::progress::Progress;
@@ -42,7 +42,7 @@ pub struct Built {
 ///
 /// # Errors
 /// What the compiler said, or ffmpeg could not be fetched.
-pub fn build(progress: &mut Progress) -> Result<Built> {
+pub fn build(profile: Profile, progress: &mut Progress) -> Result<Built> {
     let scratch = scratch()?;
     let ffmpeg = progress.step("ffmpeg for the reference service", || {
         wheel::FFMPEG.binary()
@@ -54,7 +54,7 @@ pub fn build(progress: &mut Progress) -> Result<Built> {
                 .iter()
                 .flat_map(|name| ["--package", name])
                 .collect();
-            let built = build::binaries(&args)?;
+            let built = build::binaries(profile, &args)?;
             let mut stripped = Vec::new();
             for name in PROGRAMS {
                 let path = built
@@ -103,6 +103,25 @@ pub fn load(cluster: &Cluster, built: &Built, progress: &mut Progress) -> Result
         },
     )?;
     lines.iter().for_each(|line| crate::progress::note(line));
+    Ok(())
+}
+
+/// Writes the images as docker-archives, which `docker load`, `ctr image import` and `skopeo copy docker-archive:` read;
+/// one step, and a line per image.
+///
+/// # Errors
+/// An archive cannot be written.
+pub fn save(built: &Built, folder: &Path, progress: &mut Progress) -> Result<()> {
+    let written = progress.step(&format!("write the images to {}", folder.display()), || {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let images = built.images.iter();
+        images
+            .map(|image| image.write_into(folder))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    for path in written {
+        crate::progress::note(&path.display().to_string());
+    }
     Ok(())
 }
 

@@ -43,7 +43,7 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
 
 fn on(cluster: &Cluster, options: &Options) -> Result<Tally> {
     let mut progress = Progress::new("images", 3);
-    let built = images::build(&mut progress)?;
+    let built = images::build(images::Profile::Dev, &mut progress)?;
     images::load(cluster, &built, &mut progress)?;
     let stack_options = StackOptions {
         images: Images {

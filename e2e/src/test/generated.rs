@@ -16,7 +16,7 @@ const RENDER: Duration = Duration::from_mins(1);
 
 pub(super) fn current() -> Result<Tally> {
     // The features of the whole workspace, as in the unit tests: the dependencies are compiled already.
-    let built = images::binaries(&["--workspace", "--bin", "crdgen"])?;
+    let built = images::binaries(images::Profile::Dev, &["--workspace", "--bin", "crdgen"])?;
     let crdgen = built.get("crdgen").context("cargo built no crdgen")?;
     let mut check = Command::new(crdgen);
     check

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::bench;
 use crate::progress::seconds;
 
 /// How many checks held.
@@ -37,7 +38,7 @@ impl Tally {
 /// What to run.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Options {
-    /// Run only these steps: fmt, clippy, unit, generated, deny, chart, e2e.
+    /// Run only these steps: fmt, clippy, unit, generated, deny, chart, bench, e2e.
     #[arg(long, value_delimiter = ',', value_name = "STEP")]
     pub only: Vec<String>,
     /// Leave these steps out.
@@ -87,6 +88,11 @@ const STEPS: &[Step] = &[
         name: "chart",
         about: "helm lint --strict",
         run: |_| generated::chart(),
+    },
+    Step {
+        name: "bench",
+        about: "a quick run of the benchmark tells every figure",
+        run: |_| bench::smoke().map(|()| Tally::ONE),
     },
     Step {
         name: "e2e",
@@ -204,7 +210,7 @@ mod tests {
             (
                 list(&[]),
                 list(&["e2e", "deny"]),
-                Some("fmt clippy unit generated chart"),
+                Some("fmt clippy unit generated chart bench"),
             ),
             (list(&["e2e", "fmt"]), list(&[]), Some("fmt e2e")),
             (list(&["fmt"]), list(&["fmt"]), Some("")),

@@ -1,4 +1,5 @@
-//! Kubernetes, CoreDNS and helm from the Go modules in `e2e/cluster`, whose `go.sum` pins every byte of source.
+//! Kubernetes, CoreDNS and helm from the Go modules in `e2e/cluster`, and what the uploader is compared with from
+//! `e2e/peers`; their `go.sum` pins every byte of source.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,8 +17,10 @@ const BUILD_LIMIT: Duration = Duration::from_mins(60);
 /// A program to be built from a module.
 #[derive(Clone, Copy, Debug)]
 pub struct Module {
-    /// Folder under `e2e/cluster`, and name of the cache entry.
+    /// Folder of the module, and name of the cache entry.
     pub folder: &'static str,
+    /// Folder in the checkout that it lies in.
+    home: &'static str,
     /// Name of the binary.
     pub binary: &'static str,
     package: &'static str,
@@ -28,6 +31,7 @@ pub struct Module {
 /// etcd and Kubernetes.
 pub const HYPER: Module = Module {
     folder: "kubernetes",
+    home: "e2e/cluster",
     binary: "hyper",
     package: ".",
     cold: "5 min",
@@ -35,6 +39,7 @@ pub const HYPER: Module = Module {
 /// CoreDNS.
 pub const COREDNS: Module = Module {
     folder: "coredns",
+    home: "e2e/cluster",
     binary: "coredns",
     package: "github.com/coredns/coredns",
     cold: "3 min",
@@ -42,8 +47,17 @@ pub const COREDNS: Module = Module {
 /// helm.
 pub const HELM: Module = Module {
     folder: "helm",
+    home: "e2e/cluster",
     binary: "helm",
     package: "helm.sh/helm/v4/cmd/helm",
+    cold: "2 min",
+};
+/// tusd, the tus server that the benchmark sets beside the uploader.
+pub const TUSD: Module = Module {
+    folder: "tusd",
+    home: "e2e/peers",
+    binary: "tusd",
+    package: "github.com/tus/tusd/v2/cmd/tusd",
     cold: "2 min",
 };
 
@@ -95,7 +109,7 @@ impl Module {
     }
 
     fn source(&self) -> PathBuf {
-        repository_root().join("e2e/cluster").join(self.folder)
+        repository_root().join(self.home).join(self.folder)
     }
 
     /// The Go version is left out on purpose: a machine with a filled cache needs no Go.
@@ -138,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_module_is_pinned_by_checksums() {
-        for module in [HYPER, COREDNS, HELM] {
+        for module in [HYPER, COREDNS, HELM, TUSD] {
             assert!(
                 module.source().join("go.sum").is_file(),
                 "{}",
