@@ -89,6 +89,16 @@ pub struct Args {
     #[arg(long, env = "KINORA_UPLOAD_TTL_FLOOR_SECONDS", value_name = "SECONDS", default_value_t = SAFE_TTL_FLOOR_SECONDS)]
     pub upload_ttl_floor_seconds: u32,
 
+    /// Days after which videos and their records are deleted; a day keeps the period that was in force, if that is longer.
+    #[arg(long, env = "KINORA_RETENTION_DAYS", value_name = "DAYS", default_value_t = 1827,
+          value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub retention_days: u32,
+
+    /// Objects that retention deletes a second, at most.
+    #[arg(long, env = "KINORA_RETENTION_DELETES_PER_SECOND", value_name = "OBJECTS", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub retention_deletes_per_second: u32,
+
     /// Allow settings that only tests and development should have.
     #[arg(long, env = "KINORA_INSECURE")]
     pub insecure: bool,

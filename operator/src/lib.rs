@@ -1,7 +1,9 @@
 //! The operator: observes jobs, pods, pools and workers, lets the engine decide, and acts.
 
 pub mod archive;
+pub mod audit;
 pub mod auth;
+pub mod cleaner;
 pub mod config;
 pub mod core;
 pub mod default_pool;
@@ -11,5 +13,6 @@ pub mod metrics;
 pub mod pods;
 pub mod pools;
 pub mod ports;
+pub mod redrive;
 pub mod start;
 pub mod tls;

@@ -263,6 +263,10 @@ pub struct ForeignDeletion {
     pub namespace: String,
     /// Name of the job.
     pub name: String,
+    /// Its uid, in the keys of its outputs.
+    pub uid: String,
+    /// Its attempts.
+    pub attempts: u32,
     /// Its redrives.
     pub redrives: u32,
 }

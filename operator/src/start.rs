@@ -2,6 +2,7 @@
 //!
 //! What is missing at start (API server, CA, store) is waited for, unready, with a log line and a /readyz text that name it.
 
+mod recovery;
 mod wait;
 
 use std::sync::Arc;
@@ -158,9 +159,10 @@ impl Parts {
         let (pod_events_in, pod_events) = mpsc::channel(QUEUE);
         let (pool_events_in, pool_events) = mpsc::channel(QUEUE);
         let (commands_in, commands) = mpsc::channel(QUEUE);
-        let (_redrives_in, redrives) = mpsc::channel(QUEUE);
-        let (_history_in, history) = watch::channel(History::Unbroken);
-        let (deletions_in, _deletions) = mpsc::channel(QUEUE);
+        let (redrives_in, redrives) = mpsc::channel(QUEUE);
+        // Until a leader has compared the past with what was noted, no upload job is touched.
+        let (history_in, history) = watch::channel(History::Unknown);
+        let (deletions_in, deletions) = mpsc::channel(QUEUE);
         let maker = Maker::new(&keeper.attempt_key());
         let (pods, pod_watch) = pods::new(self.client.clone(), maker.clone(), pod_events_in);
         let (caches, watches) = pools::watches(
@@ -186,7 +188,15 @@ impl Parts {
             upload_ttl_floor_seconds: self.args.upload_ttl_floor_seconds,
             stop: core_stop.clone(),
         });
-        self.publish(&handle, &election);
+        let counted = self.publish(&handle, &election);
+        self.recover(recovery::Ends {
+            redrives: redrives_in,
+            history: history_in,
+            deletions,
+            leadership: election.leadership.clone(),
+            counted,
+            went_back: handle.went_back.clone(),
+        });
         let links = Links {
             backlog: handle.backlog.clone(),
             synced: handle.synced.clone(),
@@ -226,7 +236,12 @@ impl Parts {
         leader::run(self.client.clone(), candidate, Timing::default(), stop)
     }
 
-    fn publish(&self, handle: &CoreHandle, election: &Election) {
+    /// Gives the count of live jobs, once they are counted.
+    fn publish(
+        &self,
+        handle: &CoreHandle,
+        election: &Election,
+    ) -> watch::Receiver<Option<Admission>> {
         self.metrics.watch(Sources {
             counters: handle.counters.clone(),
             backlog: handle.backlog.clone(),
@@ -240,6 +255,7 @@ impl Parts {
             ready,
             counted,
         ));
+        self.counted.subscribe()
     }
 
     /// Who is a worker, and who makes the pods of attempts.

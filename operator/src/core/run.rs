@@ -281,6 +281,8 @@ impl Core {
         let deletion = ForeignDeletion {
             namespace: address.namespace.to_string(),
             name: address.name.to_string(),
+            uid: address.uid.to_string(),
+            attempts: job.status.attempt,
             redrives: job.status.redrives,
         };
         if self.deletions.try_send(deletion).is_err() {

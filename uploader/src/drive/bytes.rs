@@ -1,10 +1,9 @@
 //! Bytes of an upload by their place in it, wherever they are now: memory or tail slices.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kinora_storage::{Store, StoreError, UploadId, keys};
 use kinora_upload_engine::Slice;
 
-use super::pieces::Pieces;
 use crate::budget::Held;
 
 /// Bytes in memory, from `from` on, and the part of the budget they take.
@@ -13,27 +12,19 @@ pub struct Ram {
     /// Place of the first byte.
     pub from: u64,
     /// The bytes.
-    pub bytes: Pieces,
-    /// CRC64NVME of all of them, where it was taken as they came.
-    pub crc: Option<u64>,
+    pub bytes: Bytes,
     /// Given back when the bytes go.
     pub held: Held,
 }
 
 impl Ram {
     /// Bytes `[from, to)`, when all of them are here.
-    pub(crate) fn range(&self, from: u64, to: u64) -> Option<Pieces> {
+    pub(crate) fn range(&self, from: u64, to: u64) -> Option<Bytes> {
         let end = self.from + self.bytes.len() as u64;
         (from >= self.from && to <= end).then(|| {
             self.bytes
-                .slice(index(from - self.from), index(to - self.from))
+                .slice(index(from - self.from)..index(to - self.from))
         })
-    }
-
-    /// CRC64NVME of bytes `[from, to)`, when they are exactly what is here and it is known.
-    pub(crate) fn crc_of(&self, from: u64, to: u64) -> Option<u64> {
-        let all = from == self.from && to == self.from + self.bytes.len() as u64;
-        self.crc.filter(|_| all)
     }
 }
 
@@ -69,18 +60,18 @@ pub(crate) async fn gather(
     range: (u64, u64),
     slices: &[Slice],
     ram: &Ram,
-) -> Result<Pieces, GatherError> {
+) -> Result<Bytes, GatherError> {
     let (from, to) = range;
     if let Some(bytes) = ram.range(from, to) {
         return Ok(bytes);
     }
     let ram_end = ram.from + ram.bytes.len() as u64;
-    let mut all = Pieces::default();
+    let mut all = BytesMut::with_capacity(index(to - from));
     let mut at = from;
     while at < to {
         if at >= ram.from && at < ram_end {
             let end = to.min(ram_end);
-            all.append(ram.bytes.slice(index(at - ram.from), index(end - ram.from)));
+            all.extend_from_slice(&ram.bytes[index(at - ram.from)..index(end - ram.from)]);
             at = end;
             continue;
         }
@@ -94,7 +85,7 @@ pub(crate) async fn gather(
             .iter()
             .find(|s| s.from <= at && at < s.to)
             .ok_or_else(missing)?;
-        let stored: Bytes = store
+        let stored = store
             .get(&slice_key(id, slice))
             .await?
             .ok_or_else(missing)?
@@ -103,10 +94,10 @@ pub(crate) async fn gather(
             return Err(missing());
         }
         let end = to.min(slice.to);
-        all.push(stored.slice(index(at - slice.from)..index(end - slice.from)));
+        all.extend_from_slice(&stored[index(at - slice.from)..index(end - slice.from)]);
         at = end;
     }
-    Ok(all)
+    Ok(all.freeze())
 }
 
 /// A distance within one part always fits.

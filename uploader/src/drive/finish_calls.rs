@@ -143,9 +143,7 @@ impl Finisher {
             metadata: self.video_metadata(),
             checksum: facts.crc.map(checksum::to_base64),
         };
-        let result = store
-            .put_payload(&self.pending.key, body.into(), options)
-            .await;
+        let result = store.put(&self.pending.key, body, options).await;
         if let Ok(PutOutcome::Written { etag }) = &result {
             self.object.etag = Some(etag.clone());
             self.object.parts_only = false;
@@ -214,7 +212,7 @@ impl Finisher {
 
     async fn read_video(&self, from: u64, to: u64) -> Answer {
         if let Some(bytes) = self.ram.range(from, to) {
-            return Answer::Bytes(Piece::new(bytes.into_bytes()));
+            return Answer::Bytes(Piece::new(bytes));
         }
         let key = &self.pending.key;
         match self.driver.app.store.get_range(key, from..to).await {

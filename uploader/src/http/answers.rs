@@ -54,7 +54,7 @@ pub(super) async fn finish_direct(
 ) -> Result<Stored, Problem> {
     let names: Vec<String> = doc.digests.keys().cloned().collect();
     let mut whole = Whole::of(&names);
-    ram.bytes.iter().for_each(|piece| whole.update(piece));
+    whole.update(&ram.bytes);
     let verdict = if whole.values() == doc.digests {
         Decision::Accepted
     } else {

@@ -1,0 +1,179 @@
+//! Keeps control plane and store in step: notices a control plane that was lost or restored ([`past`]), makes jobs again that
+//! it lost ([`sweep`]), and tells cancels from losses ([`judge`]).
+//!
+//! What to do is decided in the engine; here it is asked and done. Only the leader writes.
+
+pub mod judge;
+pub mod past;
+pub mod sweep;
+
+use std::time::Duration;
+
+use kinora_engine::event::History;
+use kinora_storage::{Cell, Store, StoreError};
+use kube::Client;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::Admission;
+use crate::ports::{ForeignDeletion, Leadership};
+
+/// First audit of a leader whose control plane has only moved forward, and every later one.
+const FIRST: Duration = Duration::from_secs(300);
+const EVERY: Duration = Duration::from_secs(3600);
+/// Longest wait for one answer of the API server.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the audit needs.
+pub struct AuditConfig {
+    /// Client of the API server.
+    pub client: Client,
+    /// The store.
+    pub store: Store,
+    /// This cell.
+    pub cell: Cell,
+    /// Namespace of upload jobs.
+    pub jobs_namespace: String,
+    /// Who leads.
+    pub leadership: watch::Receiver<Leadership>,
+    /// Live jobs; `None` until they are counted.
+    pub admission: watch::Receiver<Option<Admission>>,
+    /// Above so many the audit creates nothing.
+    pub max_live_jobs: u64,
+    /// Deletions to judge.
+    pub deletions: mpsc::Receiver<ForeignDeletion>,
+    /// Told what was found out about the past.
+    pub history: watch::Sender<History>,
+    /// Cancelled when the control plane went back under this process.
+    pub went_back: CancellationToken,
+}
+
+/// Why a step could not be done; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The API server.
+    #[error("{action}")]
+    Api {
+        /// What was tried.
+        action: String,
+        /// The client's error.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("{action}: no answer in time")]
+    Timeout {
+        /// What was tried.
+        action: String,
+    },
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A document in the store, or an answer, is not what it should be.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// One call to the API server, with a time limit; `None`: 404.
+pub(crate) async fn call<T>(
+    action: impl Fn() -> String,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<Option<T>, AuditError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
+        Err(_) => Err(AuditError::Timeout { action: action() }),
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
+        Ok(Err(source)) => Err(AuditError::Api {
+            action: action(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+/// Runs until the process ends.
+pub async fn run(config: AuditConfig) {
+    let AuditConfig {
+        client,
+        store,
+        cell,
+        jobs_namespace,
+        leadership,
+        admission,
+        max_live_jobs,
+        deletions,
+        history,
+        went_back,
+    } = config;
+    let known = history.subscribe();
+    let past = past::Past {
+        client: client.clone(),
+        store: store.clone(),
+        cell,
+        jobs_namespace: jobs_namespace.clone(),
+    };
+    let waiting = judge::Waiting::default();
+    let judge = judge::Judge {
+        client: client.clone(),
+        store: store.clone(),
+        waiting: waiting.clone(),
+        clock: judge::clock(),
+    };
+    let sweep = sweep::Sweep {
+        client,
+        store,
+        jobs_namespace,
+        leadership: leadership.clone(),
+        admits: sweep::Admits::new(admission, max_live_jobs),
+        waiting,
+        ahead: Duration::ZERO,
+    };
+    tokio::join!(
+        past.watch(leadership.clone(), history, went_back),
+        judge.run(deletions, leadership.clone()),
+        audits(sweep, leadership, known),
+    );
+}
+
+/// An audit soon after this replica began to lead, at once if the control plane went back, and then every hour.
+async fn audits(
+    sweep: sweep::Sweep,
+    mut leadership: watch::Receiver<Leadership>,
+    mut history: watch::Receiver<History>,
+) {
+    loop {
+        let leads = leadership.wait_for(|l| *l == Leadership::Leader);
+        if leads.await.is_err() {
+            return;
+        }
+        let known = history.wait_for(|h| *h != History::Unknown);
+        let Ok(rewound) = known
+            .await
+            .map(|history| matches!(*history, History::Rewound(_)))
+        else {
+            return;
+        };
+        let mut pause = if rewound { Duration::ZERO } else { FIRST };
+        while *leadership.borrow() == Leadership::Leader {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = leadership.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            pause = match sweep.pass().await {
+                Ok(report) => {
+                    tracing::info!(?report, "audit of active/ is done");
+                    EVERY
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "audit of active/ broke off, it begins again");
+                    FIRST
+                }
+            };
+        }
+    }
+}

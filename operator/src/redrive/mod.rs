@@ -1,0 +1,194 @@
+//! Works through VideoJobRedrives while this replica leads: which dead letters are meant is decided in the engine, here they are
+//! listed, handed to the core one by one at the asked pace, and counted.
+//!
+//! First the VideoJobs there are, then the `dead/` markers of those that live in their records only.
+
+mod run;
+mod source;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use kinora_crds::VideoJobRedrive;
+use kinora_crds::conditions::{self, FINISHED};
+use kinora_storage::Store;
+use kube::api::{DeleteParams, Preconditions};
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::audit::{AuditError, call};
+use crate::ports::{Leadership, RedriveRequest};
+
+/// How often the set of requests is looked at without a change.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What redrives need.
+#[derive(Clone)]
+pub struct RedriveConfig {
+    /// Client of the API server.
+    pub client: Client,
+    /// The store.
+    pub store: Store,
+    /// The core.
+    pub requests: mpsc::Sender<RedriveRequest>,
+    /// Who leads.
+    pub leadership: watch::Receiver<Leadership>,
+}
+
+/// The requests as the watch shows them.
+type Known = reflector::Store<VideoJobRedrive>;
+
+/// Runs until the process ends.
+pub async fn run(config: RedriveConfig) {
+    let api: Api<VideoJobRedrive> = Api::all(config.client.clone());
+    let (known, writer) = reflector::store();
+    let (changed_in, mut changed) = watch::channel(());
+    let events = reflector(
+        writer,
+        watcher(api, watcher::Config::default()).default_backoff(),
+    );
+    tokio::spawn(async move {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            if let Err(error) = event {
+                tracing::warn!(%error, "watch of videojobredrives failed, it starts again");
+            }
+            if changed_in.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut leadership = config.leadership.clone();
+    let mut working: HashMap<String, JoinHandle<()>> = HashMap::new();
+    loop {
+        if *leadership.borrow_and_update() == Leadership::Leader {
+            working.retain(|_, task| !task.is_finished());
+            for redrive in known.state() {
+                tend(&config, &known, &redrive, &mut working).await;
+            }
+        } else {
+            working.drain().for_each(|(_, task)| task.abort());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            Ok(()) = changed.changed() => {}
+            changed = leadership.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// One request: worked on, left alone, or deleted after its time.
+async fn tend(
+    config: &RedriveConfig,
+    known: &Known,
+    redrive: &Arc<VideoJobRedrive>,
+    working: &mut HashMap<String, JoinHandle<()>>,
+) {
+    let Some(uid) = redrive.uid() else {
+        return;
+    };
+    if is_finished(redrive) {
+        if is_expired(redrive, Timestamp::now())
+            && let Err(error) = delete(&config.client, redrive, &uid).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                redrive = redrive.name_any(),
+                "a finished redrive stays"
+            );
+        }
+        return;
+    }
+    if working.contains_key(&uid) {
+        return;
+    }
+    let run = run::Run::new(config.clone(), known.clone(), redrive, uid.clone());
+    let name = redrive.name_any();
+    let task = tokio::spawn(async move {
+        if let Err(error) = run.work().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                redrive = name,
+                "a redrive broke off, it goes on where it was"
+            );
+        }
+    });
+    working.insert(uid, task);
+}
+
+fn is_finished(redrive: &VideoJobRedrive) -> bool {
+    let status = redrive.status.as_ref();
+    status.is_some_and(|status| conditions::is_true(&status.conditions, FINISHED))
+}
+
+fn is_expired(redrive: &VideoJobRedrive, now: Timestamp) -> bool {
+    let status = redrive.status.as_ref();
+    let ended = status.and_then(|status| conditions::find(&status.conditions, FINISHED));
+    let ttl = redrive.spec.ttl_seconds_after_finished;
+    ended.zip(ttl).is_some_and(|(ended, ttl)| {
+        let since = now.duration_since(ended.last_transition_time.0);
+        since.as_secs() >= ttl
+    })
+}
+
+async fn delete(client: &Client, redrive: &VideoJobRedrive, uid: &str) -> Result<(), AuditError> {
+    let namespace = redrive.namespace().unwrap_or_default();
+    let api: Api<VideoJobRedrive> = Api::namespaced(client.clone(), &namespace);
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: redrive.resource_version(),
+        }),
+        ..DeleteParams::default()
+    };
+    let name = redrive.name_any();
+    let deleted = call(
+        || format!("delete videojobredrive {name}"),
+        api.delete(&name, &params),
+    );
+    deleted.await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_finished_request_goes_after_its_time_and_one_without_a_time_stays() {
+        let made = |ttl: Option<i64>, finished: &str| -> VideoJobRedrive {
+            serde_json::from_value(json!({
+                "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJobRedrive", "metadata": {"name": "r"},
+                "spec": {"selector": {}, "ttlSecondsAfterFinished": ttl},
+                "status": {"conditions": [{"type": "Finished", "status": finished, "reason": "Completed", "message": "",
+                                           "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+            }))
+            .unwrap()
+        };
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (early, late) = (at("2026-01-01T00:00:59Z"), at("2026-01-01T00:01:00Z"));
+        let table = [
+            ("its time has come", made(Some(60), "True"), late, true),
+            ("not yet", made(Some(60), "True"), early, false),
+            ("no time was set", made(None, "True"), late, false),
+        ];
+        for (name, redrive, now, want) in table {
+            assert!(is_finished(&redrive), "{name}");
+            assert_eq!(is_expired(&redrive, now), want, "{name}");
+        }
+        assert!(!is_finished(&made(Some(0), "False")));
+    }
+}

@@ -1,0 +1,103 @@
+//! The retention cleaner on a real store, with both clocks set ahead. covers: F51, F52, F53, T24
+
+use jiff::SignedDuration;
+use kinora_operator::cleaner::{Cleaner, Report};
+use kinora_operator::ports::Leadership;
+use kinora_storage::{UploadId, keys};
+use serde_json::json;
+
+use crate::{Site, mint, now};
+
+const DAY: i64 = 86_400;
+
+fn cleaner(site: &Site, days: u32, ahead_days: i64) -> Cleaner {
+    Cleaner {
+        store: site.store.clone(),
+        leadership: site.leads.subscribe(),
+        days,
+        per_second: 100_000,
+        ahead: SignedDuration::from_secs(ahead_days * DAY),
+    }
+}
+
+/// Everything that one video leaves in the store.
+async fn video(site: &Site) -> (UploadId, Vec<String>) {
+    let id = mint();
+    site.record(&id, 0, true, &now()).await;
+    let all = vec![
+        keys::video(&id),
+        keys::record_for_upload(&id),
+        format!("users/o/{id}"),
+        keys::dead(id.day(), id.as_str()),
+        format!(
+            "{}video",
+            keys::outputs_prefix(id.day(), &format!("uid-{id}"), 1, "0a1b2c3d")
+        ),
+    ];
+    for key in all.iter().filter(|key| !key.starts_with(keys::RECORDS)) {
+        site.put(key, &json!({})).await;
+    }
+    (id, all)
+}
+
+async fn left(site: &Site, keys: &[String]) -> usize {
+    let mut left = 0;
+    for key in keys {
+        left += usize::from(site.has(key).await);
+    }
+    left
+}
+
+#[tokio::test]
+async fn what_is_due_goes_with_a_note_and_what_is_held_open_or_early_stays() {
+    let site = Site::new().await;
+    let (_, old) = video(&site).await;
+    let (held, held_keys) = video(&site).await;
+    let (open, open_keys) = video(&site).await;
+    site.put(&keys::hold(held.as_str()), &json!({})).await;
+    site.decide(&open, "accepted", 1).await;
+
+    let early = cleaner(&site, 1827, 1827).pass().await.unwrap();
+    assert_eq!(early, Report::default(), "the last day is not over");
+    assert_eq!(left(&site, &old).await, old.len());
+
+    let report = cleaner(&site, 1827, 1829).pass().await.unwrap();
+    assert_eq!((report.deleted, report.objects), (1, 5), "{report:?}");
+    assert_eq!(left(&site, &old).await, 0);
+    assert_eq!(left(&site, &held_keys).await, held_keys.len());
+    assert_eq!(left(&site, &open_keys).await, open_keys.len());
+    let notes = site.store.list("retention/audit/", None, 10).await.unwrap();
+    assert_eq!(notes.entries.len(), 1);
+    let note = site.json(&notes.entries[0].key).await;
+    let named = note["keys"].as_array().unwrap();
+    assert!(old.iter().all(|key| named.contains(&json!(key))), "{note}");
+    // Once more: nothing is left to do.
+    assert_eq!(cleaner(&site, 1827, 1829).pass().await.unwrap().deleted, 0);
+}
+
+#[tokio::test]
+async fn a_shorter_period_does_not_reach_back() {
+    let site = Site::new().await;
+    cleaner(&site, 1827, 0).pass().await.unwrap();
+    let (_, keys) = video(&site).await;
+    assert_eq!(cleaner(&site, 30, 100).pass().await.unwrap().deleted, 0);
+    assert_eq!(left(&site, &keys).await, keys.len());
+    assert_eq!(cleaner(&site, 30, 1829).pass().await.unwrap().deleted, 1);
+}
+
+#[tokio::test]
+async fn a_video_without_a_record_goes_by_its_own_dates_and_a_standby_deletes_nothing() {
+    let site = Site::new().await;
+    let id = mint();
+    site.put(&keys::video(&id), &json!({})).await;
+    site.put("videos/not-a-day/x", &json!({})).await;
+    site.leads.send_replace(Leadership::Standby {
+        leader_address: None,
+    });
+    assert!(cleaner(&site, 30, 40).pass().await.is_err());
+    assert!(site.has(&keys::video(&id)).await);
+    site.leads.send_replace(Leadership::Leader);
+    assert_eq!(cleaner(&site, 30, 40).pass().await.unwrap().deleted, 1);
+    assert!(!site.has(&keys::video(&id)).await);
+    assert!(site.has("videos/not-a-day/x").await);
+}

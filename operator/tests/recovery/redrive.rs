@@ -1,0 +1,229 @@
+//! VideoJobRedrive over the in-memory API server and a real store. covers: I4
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use kinora_operator::ports::{Leadership, Redrive, RedriveRequest};
+use kinora_operator::redrive::{RedriveConfig, run};
+use kinora_storage::{UploadId, keys};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::api::Api;
+use crate::{Site, job, mint, path, until};
+
+const REDRIVES: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videojobredrives";
+const LONG_AGO: &str = "2026-01-01T00:00:00Z";
+
+/// A dead letter that still is a VideoJob.
+fn dead_job(id: &UploadId, reason: &str, finished: &str) -> Value {
+    let mut dead = job(id);
+    dead["metadata"]["uid"] = json!(format!("uid-{id}"));
+    dead["status"] = json!({
+        "state": "DeadLettered", "attempt": 3, "finishTime": finished, "poolName": "default",
+        "conditions": [{"type": "Succeeded", "status": "False", "reason": reason, "message": "",
+                        "lastTransitionTime": finished}],
+    });
+    dead
+}
+
+fn request(api: &Api, name: &str, spec: &Value) {
+    let mut object = json!({
+        "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJobRedrive",
+        "metadata": {"name": name, "namespace": "videos", "uid": format!("r-{name}"), "generation": 1,
+                     "creationTimestamp": "2026-06-01T00:00:00Z"},
+        "spec": {"selector": {}, "perSecond": 1000},
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        object["spec"][field] = value.clone();
+    }
+    api.put(&format!("{REDRIVES}/{name}"), object);
+}
+
+fn status(api: &Api, name: &str) -> Value {
+    api.object(&format!("{REDRIVES}/{name}")).unwrap()["status"].clone()
+}
+
+fn condition(status: &Value, type_: &str) -> Option<String> {
+    let all = status["conditions"].as_array()?;
+    let found = all.iter().find(|c| c["type"] == type_)?;
+    Some(format!(
+        "{}/{}",
+        found["status"].as_str()?,
+        found["reason"].as_str()?
+    ))
+}
+
+/// The core, as far as redrives see it: brings a job back once.
+fn core(api: &Api) -> (mpsc::Sender<RedriveRequest>, Arc<Mutex<Vec<String>>>) {
+    let (requests, mut asked) = mpsc::channel::<RedriveRequest>(10);
+    let done: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (seen, api) = (done.clone(), api.clone());
+    tokio::spawn(async move {
+        while let Some(request) = asked.recv().await {
+            let mut done = seen.lock().unwrap();
+            let outcome = if done.contains(&request.job_uid) {
+                Redrive::Skipped
+            } else {
+                Redrive::Done
+            };
+            let id = request.job_uid.trim_start_matches("uid-");
+            let at = format!("{}/vj-{id}", crate::JOBS);
+            if let Some(mut job) = api.object(&at) {
+                job["status"] = json!({"state": "Queued", "redrives": 1, "redrivenBy": request.by});
+                api.put(&at, job);
+            }
+            done.push(request.job_uid);
+            let _ = request.reply.send(outcome);
+        }
+    });
+    (requests, done)
+}
+
+struct Scene {
+    site: Site,
+    api: Api,
+    done: Arc<Mutex<Vec<String>>>,
+    config: RedriveConfig,
+    ids: BTreeMap<&'static str, UploadId>,
+}
+
+/// Two poisons and a rejection as VideoJobs, one that died after the request, and a poison that lives in its record only.
+async fn scene() -> Scene {
+    let site = Site::new().await;
+    let (api, client) = Api::start().await;
+    let ids: BTreeMap<&str, UploadId> = ["poison", "poison too", "rejected", "young", "filed"]
+        .map(|name| (name, mint()))
+        .into();
+    let put = |name: &str, reason: &str, finished: &str| {
+        let id = &ids[name];
+        api.put(&path(id), dead_job(id, reason, finished));
+    };
+    put("poison", "Poison", LONG_AGO);
+    put("poison too", "Poison", LONG_AGO);
+    put("rejected", "Rejected", LONG_AGO);
+    put("young", "Poison", "2026-07-01T00:00:00Z");
+    let filed = &ids["filed"];
+    site.record(filed, 0, true, LONG_AGO).await;
+    site.put(&keys::dead(filed.day(), filed.as_str()), &json!({}))
+        .await;
+    // Its job is there and was taken as one.
+    let both = &ids["poison"];
+    site.record(both, 0, true, LONG_AGO).await;
+    site.put(&keys::dead(both.day(), both.as_str()), &json!({}))
+        .await;
+    let (requests, done) = core(&api);
+    let config = RedriveConfig {
+        client,
+        store: site.store.clone(),
+        requests,
+        leadership: site.leads.subscribe(),
+    };
+    Scene {
+        site,
+        api,
+        done,
+        config,
+        ids,
+    }
+}
+
+impl Scene {
+    async fn finished(&self, name: &str) -> Value {
+        let finished = || {
+            condition(&status(&self.api, name), "Finished").is_some_and(|c| c.starts_with("True"))
+        };
+        until("finished", finished).await;
+        status(&self.api, name)
+    }
+}
+
+#[tokio::test]
+async fn a_redrive_brings_back_what_was_dead_as_jobs_and_as_records_and_counts_it() {
+    let scene = scene().await;
+    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let status = scene.finished("all").await;
+    assert_eq!(condition(&status, "Succeeded").unwrap(), "True/Completed");
+    assert_eq!(
+        (&status["matched"], &status["redriven"]),
+        (&json!(3), &json!(3)),
+        "{status}"
+    );
+    let mut done = scene.done.lock().unwrap().clone();
+    done.sort();
+    let mut want = ["poison", "poison too"].map(|name| format!("uid-{}", scene.ids[name]));
+    want.sort();
+    assert_eq!(done, want);
+    let filed = &scene.ids["filed"];
+    let made = scene.api.object(&path(filed)).unwrap();
+    let annotations = &made["metadata"]["annotations"];
+    assert_eq!(annotations["kinora.dev/redrives"], "1");
+    assert_eq!(annotations["kinora.dev/redriven-by"], "r-all");
+    assert_eq!(made["status"]["attempt"], Value::Null, "a new life");
+    let active = scene.site.json(&keys::active(filed)).await;
+    assert_eq!(
+        (&active["redrives"], &active["profile"]),
+        (&json!(1), &json!("clips"))
+    );
+    task.abort();
+
+    // Another leader finds it finished; another request finds nothing dead but what died later.
+    let task = tokio::spawn(run(scene.config.clone()));
+    request(&scene.api, "again", &json!({"reasons": ["Poison"]}));
+    let again = scene.finished("again").await;
+    assert_eq!(again["redriven"], Value::Null, "{again}");
+    assert_eq!(scene.done.lock().unwrap().len(), 2);
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_and_changes_nothing() {
+    let scene = scene().await;
+    request(&scene.api, "dry", &json!({"dryRun": true}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let status = scene.finished("dry").await;
+    assert_eq!(status["matched"], 4);
+    assert_eq!(status["redriven"], Value::Null);
+    assert!(scene.done.lock().unwrap().is_empty());
+    assert!(scene.api.created().is_empty());
+    assert!(!scene.site.has(&keys::active(&scene.ids["filed"])).await);
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_redrive_can_be_paused_limited_and_ended() {
+    let scene = scene().await;
+    request(&scene.api, "held", &json!({"suspend": true}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let paused = || condition(&status(&scene.api, "held"), "Suspended").is_some();
+    until("paused", paused).await;
+    assert!(scene.done.lock().unwrap().is_empty());
+    request(
+        &scene.api,
+        "held",
+        &json!({"suspend": true, "cancelRequested": true}),
+    );
+    let ended = scene.finished("held").await;
+    assert_eq!(condition(&ended, "Succeeded").unwrap(), "False/Cancelled");
+    request(&scene.api, "one", &json!({"maxJobs": 1}));
+    assert_eq!(scene.finished("one").await["redriven"], 1);
+    assert_eq!(scene.done.lock().unwrap().len(), 1);
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_standby_touches_nothing() {
+    let scene = scene().await;
+    scene.site.leads.send_replace(Leadership::Standby {
+        leader_address: None,
+    });
+    request(&scene.api, "all", &json!({}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    // Time enough for a leader, who then does it.
+    tokio::task::yield_now().await;
+    assert_eq!(status(&scene.api, "all"), Value::Null);
+    scene.site.leads.send_replace(Leadership::Leader);
+    assert_eq!(scene.finished("all").await["redriven"], 4);
+    task.abort();
+}
