@@ -282,6 +282,20 @@ mod tests {
     }
 
     #[test]
+    fn a_period_of_no_days_or_no_pace_is_refused() {
+        let all = args(&[]);
+        assert_eq!(
+            (all.retention_days, all.retention_deletes_per_second),
+            (1827, 100)
+        );
+        for flag in ["--retention-days", "--retention-deletes-per-second"] {
+            let parsed = Args::try_parse_from(REQUIRED.iter().chain(&[flag, "0"]));
+            let problem = parsed.unwrap_err().to_string();
+            assert!(problem.contains(flag), "{problem}");
+        }
+    }
+
+    #[test]
     fn prefixes_are_a_map_of_lists_and_never_everything() {
         let table = [
             ("none", "{}", true),

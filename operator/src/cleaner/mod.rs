@@ -3,20 +3,22 @@
 //! What may go is decided in the engine by two dates, two clocks and holds. The note is written before anything is deleted; the
 //! record of a video goes last, because it names everything else.
 
+mod documents;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use kinora_engine::Wall;
 use kinora_engine::retention::{Clocks, Kept, Verdict, is_due, judge, period};
-use kinora_storage::documents::{Document, Record, VERSION, decode, encode};
+use kinora_storage::documents::{Record, VERSION, decode, encode};
 use kinora_storage::{
     Condition, Day, Entry, PutOptions, PutOutcome, Store, StoreError, UploadId, keys,
 };
 use rand::Rng;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Map;
 use tokio::sync::watch;
 
+use self::documents::{Note, Period};
 use crate::ports::Leadership;
 
 const EVERY: Duration = Duration::from_secs(86_400);
@@ -47,31 +49,6 @@ pub enum CleanError {
     /// Another replica leads.
     #[error("this replica leads no more")]
     NotLeader,
-}
-
-/// `retention/<day>`: the period that was in force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Period {
-    v: u32,
-    days: u32,
-    #[serde(flatten)]
-    extra: Map<String, Value>,
-}
-
-impl Document for Period {
-    const WHAT: &'static str = "retention period";
-}
-
-/// What one batch deleted, and why it could.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Note<'a> {
-    v: u32,
-    at: Timestamp,
-    day: String,
-    period_days: u64,
-    ids: Vec<&'a str>,
-    keys: Vec<&'a str>,
 }
 
 /// What a pass did.
