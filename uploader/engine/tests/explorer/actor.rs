@@ -121,6 +121,8 @@ pub(crate) struct Origin {
     pub(crate) hinted: bool,
     /// What it sends is not what its checksum says.
     pub(crate) damaged: bool,
+    /// It says the length of the whole.
+    pub(crate) tells: bool,
 }
 
 pub(crate) struct Actor {
@@ -168,6 +170,7 @@ impl Actor {
                     ..
                 })
             ),
+            tells: matches!(&kind, Kind::Patch(Patch { tells: true, .. })),
             ..Origin::default()
         };
         let body = match &kind {

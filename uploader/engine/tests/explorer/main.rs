@@ -21,6 +21,7 @@
 mod actor;
 mod dice;
 mod film;
+mod hunt;
 mod mutants;
 mod oracle;
 mod random;
@@ -165,30 +166,7 @@ fn small_uploads_cost_few_store_calls() {
 fn every_mutant_is_caught() {
     let mut missed = Vec::new();
     for mutant in mutants::ALL {
-        let stories = || {
-            let scenario = |scenario| {
-                settings().into_iter().find_map(|setting| {
-                    let mutant = Some(mutant);
-                    scenarios::explore(scenario, Setting { mutant, ..setting }, false).1
-                })
-            };
-            scenarios::ALL.iter().find_map(scenario)
-        };
-        let look = || {
-            let setting = Setting {
-                replicas: 2,
-                manners: S3,
-                mutant: Some(mutant),
-                ..Setting::default()
-            };
-            scenarios::explore(&scenarios::FILM, setting, false).1
-        };
-        let looks = mutant == mutants::Mutant::StoreErrorIsVerdict;
-        let found = stories()
-            .or_else(|| looks.then(look).flatten())
-            .or_else(|| random::explore(0..4_000, true, Some(mutant)).found)
-            .or_else(|| random::explore(1_000_000..1_004_000, false, Some(mutant)).found);
-        match found {
+        match hunt::hunt(mutant) {
             Some(found) => println!("{mutant:?}: {} ({})", found.what, found.story),
             None => missed.push(mutant),
         }

@@ -61,7 +61,8 @@ pub(crate) enum Mutant {
     DraftEndsByItself,
     /// The length that a later body tells is not stored.
     LengthForgotten,
-    /// A look that the store does not serve is a verdict.
+    /// A look that the store does not serve is a verdict: its error page is judged, cut or filled
+    /// to the range (bytes of another count than asked for are no verdict to the walk).
     StoreErrorIsVerdict,
     /// A digest is believed without reading.
     DigestUnread,
@@ -169,8 +170,8 @@ pub(crate) fn execute(
                 luck,
             )
         }
-        (M::StoreErrorIsVerdict, call @ Call::ReadVideo { .. }) => match run(call, luck) {
-            Answer::Failed(_) => Answer::Bytes(Piece::new(Vec::new())),
+        (M::StoreErrorIsVerdict, call @ Call::ReadVideo { from, to }) => match run(call, luck) {
+            Answer::Failed(_) => Answer::Bytes(Piece::new(error_page(to - from))),
             answer => answer,
         },
         (M::DigestUnread, Call::DigestVideo { .. }) => {
@@ -306,6 +307,12 @@ fn forgetful(mutant: Mutant, mut doc: Box<State>) -> Box<State> {
         _ => {}
     }
     doc
+}
+
+/// What an object store says instead of so many bytes of an object.
+fn error_page(length: u64) -> Vec<u8> {
+    let page = "<Error><Code>SlowDown</Code></Error>\n";
+    page.bytes().cycle().take(length as usize).collect()
 }
 
 fn overwrite(w: &mut World, doc: Box<State>, origin: &Origin, bag: &Bag, luck: Luck) -> Answer {

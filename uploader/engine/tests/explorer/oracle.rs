@@ -183,6 +183,14 @@ impl World {
         if new.phase == Phase::Finishing && self.wish.draft && !self.oracle.end_said {
             self.wrong("finished, and nobody said that nothing follows");
         }
+        // Whoever goes on after a crash need not tell it again, and cannot tell another.
+        if new.phase == Phase::Open && origin.tells && new.length.is_none() {
+            self.wrong("opened for a body that tells the length, and the length is not kept");
+        }
+        let known = old.as_ref().and_then(|old| old.length);
+        if known.is_some() && new.length != known {
+            self.wrong(format!("the length became {:?} from {known:?}", new.length));
+        }
         let Some(old) = old else {
             self.oracle.touched = now;
             if self.oracle.state_gone {
