@@ -79,14 +79,6 @@ pub(crate) struct Scenario {
     pub(crate) wish: Wish,
 }
 
-impl Scenario {
-    /// Whether the upload is of a special kind, or its bodies have checksums.
-    pub(crate) fn wished(&self) -> bool {
-        let checked = self.bodies.iter().any(|body| body.checksum.is_some());
-        checked || self.wish.special()
-    }
-}
-
 const WISH: Wish = Wish {
     draft: false,
     deferred: false,

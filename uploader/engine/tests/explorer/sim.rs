@@ -99,11 +99,14 @@ impl Sim {
                 Some(from) => {
                     let send = self.w.length - from;
                     let wish = self.w.wish;
+                    // HEAD says the length once it was told.
+                    let state = self.w.store.state.as_ref();
+                    let untold = state.is_some_and(|(doc, ..)| doc.length.is_none());
                     self.run(Kind::Patch(Patch {
                         from,
                         send,
                         end: wish.draft.then_some(true),
-                        tells: wish.deferred,
+                        tells: untold,
                         ..Patch::default()
                     }))
                 }

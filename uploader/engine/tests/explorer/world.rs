@@ -72,11 +72,6 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    /// Whether it is more than an upload of known length.
-    pub(crate) fn special(self) -> bool {
-        self.draft || self.deferred || self.looks || self.digests.is_some()
-    }
-
     /// Whether the upload is refused at its end.
     pub(crate) fn refused(self) -> bool {
         self.no_video || matches!(self.digests, Some(Some(_)))
