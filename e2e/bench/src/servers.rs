@@ -92,6 +92,8 @@ pub(crate) async fn tusd(setting: &Setting, store: &StoreArgs, parts: Parts) -> 
     let address = free_address()?;
     let mut command = Command::new(&setting.tusd);
     command
+        // It gathers parts in files, and leaves them behind when it is killed.
+        .env("TMPDIR", &setting.scratch)
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
         .env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
         .env("AWS_REGION", &store.store_region)
