@@ -120,8 +120,8 @@ pub struct State {
     /// ETags of the parts that count, from `doubted` on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sure: BTreeMap<u32, String>,
-    /// Of uploads whose end is said and not counted (the IETF draft): whether the last request
-    /// said that it brings the end. Absent: an upload with all its bytes is whole.
+    /// Of uploads whose end is said and not counted (the IETF draft, no length told): whether the
+    /// last request said that it brings the end. Absent: an upload with all its bytes is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
     /// Most bytes of an upload whose length was not known when it was made.

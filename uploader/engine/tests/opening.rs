@@ -663,7 +663,7 @@ fn a_length_an_end_and_a_checksum_are_stored_before_the_body() {
         ..Append::default()
     };
     type Want = Result<(Option<u64>, Option<bool>), &'static str>;
-    let cases: [(&str, &State, Append, Want); 10] = [
+    let cases: [(&str, &State, Append, Want); 11] = [
         (
             "nothing said",
             &deferred,
@@ -689,10 +689,16 @@ fn a_length_an_end_and_a_checksum_are_stored_before_the_body() {
             Ok((None, Some(true))),
         ),
         (
-            "no end",
+            "no end, and nobody told the length",
+            &deferred,
+            said(None, Some(false), Some(30)),
+            Ok((None, Some(false))),
+        ),
+        (
+            "no end, but the length is known",
             &known,
             said(None, Some(false), Some(80)),
-            Ok((Some(100), Some(false))),
+            Ok((Some(100), None)),
         ),
         (
             "less than is there",

@@ -40,7 +40,7 @@ fn ended(answer: &Response) -> bool {
 }
 
 #[tokio::test]
-async fn every_version_uploads_in_pieces_and_ends_when_it_says_so() {
+async fn every_version_uploads_in_pieces_and_ends_when_it_says_so_or_told_its_length() {
     let world = World::new("d1").await;
     let replica = world.replica().await;
     let file = video(250_000);
@@ -96,20 +96,21 @@ async fn every_version_uploads_in_pieces_and_ends_when_it_says_so() {
             assert_eq!(problem["expected-offset"], 100_000, "{name}");
             assert_eq!(problem["provided-offset"], 5, "{name}");
             let all = patch(100_000, false, &file[100_000..]).await.unwrap();
-            let want = if version == "8" { 204 } else { 201 };
-            assert_eq!(
-                (all.status().as_u16(), offset_of(&all)),
-                (want, Some(250_000)),
-                "{name}"
-            );
-            assert!(!ended(&all), "{name}");
-            assert!(world.video(&id).await.is_none(), "{name}: nobody said so");
-            let head = ask(&world, &replica, version, "HEAD", &path, None);
-            let head = head.send().await.unwrap();
-            assert!(!ended(&head), "{name}");
-            // Offset and length together would let a client forget its file.
-            assert!(!head.headers().contains_key("upload-length"), "{name}");
-            let last = patch(250_000, true, &[]).await.unwrap();
+            assert_eq!(offset_of(&all), Some(250_000), "{name}");
+            let last = if told {
+                // tus-js-client goes on with `?0` after a cut, and takes this offset for the end.
+                all
+            } else {
+                let want = if version == "8" { 204 } else { 201 };
+                assert_eq!(all.status(), want, "{name}");
+                assert!(!ended(&all), "{name}");
+                assert!(world.video(&id).await.is_none(), "{name}: nobody said so");
+                let head = ask(&world, &replica, version, "HEAD", &path, None);
+                let head = head.send().await.unwrap();
+                assert!(!ended(&head), "{name}");
+                assert!(!head.headers().contains_key("upload-length"), "{name}");
+                patch(250_000, true, &[]).await.unwrap()
+            };
             assert_eq!(last.status(), 201, "{name}");
             assert!(ended(&last), "{name}");
             assert_eq!(

@@ -33,8 +33,9 @@ impl Append {
         }
         next.length = length;
         next.unverified = self.verify;
-        // Over tus nothing is said of an end: there a full upload is whole.
-        next.complete = self.complete;
+        // Over tus nothing is said of an end: there a full upload is whole. So it is wherever the
+        // length was told: clients take an offset of that length for the end, whatever they said.
+        next.complete = self.complete.filter(|end| *end || length.is_none());
         next.digests.extend(self.digests);
         Ok(Box::new(next))
     }

@@ -164,7 +164,8 @@ impl Asked {
         state.upload_metadata = self.metadata.raw.clone();
         state.sniffed = self.any;
         state.limit = Some(self.max).filter(|_| self.length.is_none());
-        state.complete = self.protocol.draft().and_then(|draft| draft.complete);
+        let said = self.protocol.draft().and_then(|draft| draft.complete);
+        state.complete = said.filter(|end| *end || self.length.is_none());
         state.digests = self.digests.clone();
         state.crc32c = state.digests.contains_key("crc32c").then_some(0);
         state
