@@ -51,13 +51,15 @@ pub(crate) struct Setting {
 
 /// Starts Kinora's uploader on a store and waits until it is ready.
 pub(crate) async fn kinora(setting: &Setting, store: &StoreArgs, name: &str) -> Result<Peer> {
-    let keys = setting.scratch.join("keys");
+    // Of its own: another server, which starts at the same time, would read files that are half written.
+    let folder = setting.scratch.join(name);
+    let keys = folder.join("keys");
     std::fs::create_dir_all(&keys)?;
     let key = json!({"sha256": SECRET_SHA256, "tenant": "bench", "scopes": ["kinora:upload"]});
     for owner in 0..OWNERS {
         std::fs::write(keys.join(format!("phone-{owner}")), key.to_string())?;
     }
-    let profiles = setting.scratch.join("profiles.yaml");
+    let profiles = folder.join("profiles.yaml");
     std::fs::write(&profiles, format!("default: {{maxBytes: {MAX_BYTES}}}\n"))?;
     let address = free_address()?;
     let mut command = Command::new(&setting.uploader);
