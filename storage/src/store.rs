@@ -177,30 +177,35 @@ impl Store {
     }
 
     /// One attempt under a time limit.
-    pub(crate) async fn once<T>(
-        &self,
-        action: &Action,
+    pub(crate) fn once<'a, T: 'a>(
+        &'a self,
+        action: &'a Action,
         limit: Duration,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+        call: impl Future<Output = Result<T, StoreError>> + 'a,
+    ) -> impl Future<Output = Result<T, StoreError>> + 'a {
         let begun = Instant::now();
         let span = tracing::debug_span!(
             "store",
             otel.name = action.call.word(),
             otel.kind = "client"
         );
-        let done = match tokio::time::timeout(limit, call.instrument(span)).await {
-            Ok(done) => done,
-            Err(_) => Err(self.inner.target.timed_out(action, limit.as_secs_f64())),
-        };
-        if done.is_ok() {
-            self.inner.budget.earn();
+        // Not in the state of this future: the client's own is large, and a request that only waits for its body would
+        // hold room for all the calls that may follow.
+        let call = Box::pin(call.instrument(span));
+        async move {
+            let done = match tokio::time::timeout(limit, call).await {
+                Ok(done) => done,
+                Err(_) => Err(self.inner.target.timed_out(action, limit.as_secs_f64())),
+            };
+            if done.is_ok() {
+                self.inner.budget.earn();
+            }
+            if let Some(observer) = &self.observer {
+                let ended = done.as_ref().map(|_| ()).map_err(|error| error.kind);
+                observer.observed(action.call, ended, begun.elapsed());
+            }
+            done
         }
-        if let Some(observer) = &self.observer {
-            let ended = done.as_ref().map(|_| ()).map_err(|error| error.kind);
-            observer.observed(action.call, ended, begun.elapsed());
-        }
-        done
     }
 
     /// Several attempts of an idempotent, unconditional call, each under the limit.
