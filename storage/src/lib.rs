@@ -16,6 +16,7 @@ pub mod keys;
 mod multipart;
 pub mod observe;
 pub mod parts;
+mod payload;
 mod presign;
 mod read;
 mod retry;
@@ -30,6 +31,7 @@ mod write;
 pub use args::StoreArgs;
 pub use error::{StoreError, StoreErrorKind};
 pub use id::{Cell, Day, IdError, UploadId};
+pub use payload::Payload;
 pub use selftest::{SelfTestError, SelfTestReport};
 pub use store::Store;
 pub use types::{

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
@@ -10,6 +9,7 @@ use crate::checksum::crc64_base64;
 use crate::clock::timestamp;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::observe::StoreCall;
+use crate::payload::Payload;
 use crate::read::unsigned;
 use crate::retry;
 use crate::store::Store;
@@ -89,9 +89,10 @@ impl Store {
         key: &str,
         id: &MultipartId,
         number: i32,
-        body: Bytes,
+        body: impl Into<Payload>,
         crc64nvme: &str,
     ) -> Result<String, StoreError> {
+        let body = body.into();
         let action = StoreCall::UploadPart.on(format!("upload part {number} of {key}"));
         let call = || async {
             let request = self
@@ -101,9 +102,7 @@ impl Store {
                 .key(key)
                 .upload_id(&id.0)
                 .part_number(number);
-            let request = request
-                .body(ByteStream::from(body.clone()))
-                .checksum_crc64_nvme(crc64nvme);
+            let request = request.body(body.stream()).checksum_crc64_nvme(crc64nvme);
             // Hashing every byte for the signature costs more than sending it; the signed CRC header protects it.
             let sent = request.customize().disable_payload_signing().send().await;
             sent.map_err(|error| self.classify(&action, error))

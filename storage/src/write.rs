@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
 
-use crate::checksum::crc64_base64;
+use crate::checksum::to_base64;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::observe::StoreCall;
+use crate::payload::Payload;
 use crate::read::{MAX_GET, absent_is_none};
 use crate::store::Store;
 use crate::types::{CasOutcome, Condition, Metadata, Object, PutOptions, PutOutcome};
@@ -32,6 +32,19 @@ impl Store {
         body: Bytes,
         options: PutOptions,
     ) -> Result<PutOutcome, StoreError> {
+        self.put_payload(key, body.into(), options).await
+    }
+
+    /// As [`Store::put`], of bytes in pieces.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn put_payload(
+        &self,
+        key: &str,
+        body: Payload,
+        options: PutOptions,
+    ) -> Result<PutOutcome, StoreError> {
         let PutOptions {
             condition,
             content_type,
@@ -39,13 +52,11 @@ impl Store {
             checksum,
         } = options;
         let action = StoreCall::Put.on(format!("put {key}"));
-        let checksum = checksum.unwrap_or_else(|| crc64_base64(&body));
+        let checksum = checksum.unwrap_or_else(|| to_base64(body.crc64()));
         let unhashed = self.is_tls() || body.len() > SIGN_PAYLOAD_BELOW;
         let call = || async {
             let mut request = self.client().put_object().bucket(self.bucket()).key(key);
-            request = request
-                .body(ByteStream::from(body.clone()))
-                .checksum_crc64_nvme(&checksum);
+            request = request.body(body.stream()).checksum_crc64_nvme(&checksum);
             request = request
                 .set_content_type(content_type.clone())
                 .set_metadata(hashed(&metadata));

@@ -111,6 +111,34 @@ impl Running {
     }
 }
 
+/// A running CRC of bytes that are cut into parts: of the part under way and of all of them, each byte looked at once.
+#[derive(Debug, Default)]
+pub struct Parted {
+    before: u64,
+    part: Running,
+}
+
+impl Parted {
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.part.update(bytes);
+    }
+
+    /// The CRC of the bytes since the last cut; the next part begins.
+    pub fn cut(&mut self) -> u64 {
+        let value = self.part.value();
+        self.before = self.value();
+        self.part = Running::default();
+        value
+    }
+
+    /// The CRC of all bytes so far.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        join(self.before, self.part.value(), self.part.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +165,20 @@ mod tests {
         }
         assert_eq!(crc32c(b"123456789"), 0xe306_9283, "the check value");
         assert_eq!(Running::default().value(), of(b""), "nothing");
+    }
+
+    #[test]
+    fn a_parted_value_tells_each_part_and_the_whole() {
+        let whole = b"a video in three pieces";
+        for cut in 0..=whole.len() {
+            let (a, b) = whole.split_at(cut);
+            let mut parted = Parted::default();
+            parted.update(a);
+            assert_eq!(parted.cut(), of(a), "first part, cut at {cut}");
+            parted.update(b);
+            assert_eq!(parted.value(), of(whole), "whole, cut at {cut}");
+            assert_eq!(parted.cut(), of(b), "second part, cut at {cut}");
+            assert_eq!(parted.value(), of(whole), "whole after a cut at {cut}");
+        }
     }
 }

@@ -4,19 +4,19 @@
 use std::time::Duration;
 
 use axum::body::BodyDataStream;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
-use kinora_upload_engine::sniff::{Sniff, sniff};
+use kinora_upload_engine::sniff::{LOOK, Sniff, sniff};
 use tokio::time::Instant;
 
-use super::Driver;
 use super::body::{IDLE, RATE_BYTES, RATE_WINDOW};
+use super::{Driver, Pieces};
 use crate::budget::Held;
 
 /// The beginning of a body, for those who may not need more than memory for it.
 pub struct Gathered {
     /// The bytes.
-    pub bytes: BytesMut,
+    pub bytes: Pieces,
     /// The budget's share.
     pub held: Held,
     /// Whether the body ended with them.
@@ -51,7 +51,7 @@ pub async fn begin(
     any: bool,
 ) -> Result<Gathered, NotGathered> {
     let mut got = Gathered {
-        bytes: BytesMut::new(),
+        bytes: Pieces::default(),
         held: Held::default(),
         ended: false,
     };
@@ -84,7 +84,7 @@ pub async fn begin(
             (waited, window) = (Duration::ZERO, 0);
         }
         if !judged && !got.bytes.is_empty() {
-            match sniff(&got.bytes, got.ended) {
+            match sniff(&got.bytes.head(LOOK), got.ended) {
                 Sniff::Video => judged = true,
                 Sniff::NotVideo(why) => return Err(NotGathered::NotVideo(why)),
                 Sniff::More => {}
@@ -98,14 +98,14 @@ pub async fn begin(
 async fn keep(driver: &Driver, got: &mut Gathered, chunk: &Bytes) -> Result<bool, NotGathered> {
     for _ in 0..ROUNDS {
         if driver.app.budget.take(&mut got.held, chunk.len()).await {
-            got.bytes.extend_from_slice(chunk);
+            got.bytes.push(chunk.clone());
             return Ok(true);
         }
         if driver.app.closing.is_cancelled() {
             return Err(NotGathered::Closing);
         }
         if !got.bytes.is_empty() {
-            got.bytes.extend_from_slice(chunk);
+            got.bytes.push(chunk.clone());
             return Ok(false);
         }
     }

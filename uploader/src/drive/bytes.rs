@@ -1,9 +1,10 @@
 //! Bytes of an upload by their place in it, wherever they are now: memory or tail slices.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kinora_storage::{Store, StoreError, UploadId, keys};
 use kinora_upload_engine::Slice;
 
+use super::pieces::Pieces;
 use crate::budget::Held;
 
 /// Bytes in memory, from `from` on, and the part of the budget they take.
@@ -12,19 +13,27 @@ pub struct Ram {
     /// Place of the first byte.
     pub from: u64,
     /// The bytes.
-    pub bytes: Bytes,
+    pub bytes: Pieces,
+    /// CRC64NVME of all of them, where it was taken as they came.
+    pub crc: Option<u64>,
     /// Given back when the bytes go.
     pub held: Held,
 }
 
 impl Ram {
     /// Bytes `[from, to)`, when all of them are here.
-    pub(crate) fn range(&self, from: u64, to: u64) -> Option<Bytes> {
+    pub(crate) fn range(&self, from: u64, to: u64) -> Option<Pieces> {
         let end = self.from + self.bytes.len() as u64;
         (from >= self.from && to <= end).then(|| {
             self.bytes
-                .slice(index(from - self.from)..index(to - self.from))
+                .slice(index(from - self.from), index(to - self.from))
         })
+    }
+
+    /// CRC64NVME of bytes `[from, to)`, when they are exactly what is here and it is known.
+    pub(crate) fn crc_of(&self, from: u64, to: u64) -> Option<u64> {
+        let all = from == self.from && to == self.from + self.bytes.len() as u64;
+        self.crc.filter(|_| all)
     }
 }
 
@@ -60,18 +69,18 @@ pub(crate) async fn gather(
     range: (u64, u64),
     slices: &[Slice],
     ram: &Ram,
-) -> Result<Bytes, GatherError> {
+) -> Result<Pieces, GatherError> {
     let (from, to) = range;
     if let Some(bytes) = ram.range(from, to) {
         return Ok(bytes);
     }
     let ram_end = ram.from + ram.bytes.len() as u64;
-    let mut all = BytesMut::with_capacity(index(to - from));
+    let mut all = Pieces::default();
     let mut at = from;
     while at < to {
         if at >= ram.from && at < ram_end {
             let end = to.min(ram_end);
-            all.extend_from_slice(&ram.bytes[index(at - ram.from)..index(end - ram.from)]);
+            all.append(ram.bytes.slice(index(at - ram.from), index(end - ram.from)));
             at = end;
             continue;
         }
@@ -85,7 +94,7 @@ pub(crate) async fn gather(
             .iter()
             .find(|s| s.from <= at && at < s.to)
             .ok_or_else(missing)?;
-        let stored = store
+        let stored: Bytes = store
             .get(&slice_key(id, slice))
             .await?
             .ok_or_else(missing)?
@@ -94,10 +103,10 @@ pub(crate) async fn gather(
             return Err(missing());
         }
         let end = to.min(slice.to);
-        all.extend_from_slice(&stored[index(at - slice.from)..index(end - slice.from)]);
+        all.push(stored.slice(index(at - slice.from)..index(end - slice.from)));
         at = end;
     }
-    Ok(all.freeze())
+    Ok(all)
 }
 
 /// A distance within one part always fits.

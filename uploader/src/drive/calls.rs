@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kinora_storage::{
-    Condition, Metadata, MultipartId, Part, PutOptions, PutOutcome, StoreError, StoreErrorKind,
-    checksum, keys,
+    Condition, Metadata, MultipartId, Part, Payload, PutOptions, PutOutcome, StoreError,
+    StoreErrorKind, checksum, keys,
 };
 use kinora_upload_engine::parts::SeenPart;
 use kinora_upload_engine::{Answer, Call, Expect, PutAnswer, Slice, State};
@@ -167,12 +167,12 @@ impl Driver {
                 self.id
             ));
         };
-        match self
-            .app
-            .store
-            .upload_part(key, &MultipartId(multipart), number, bytes)
-            .await
-        {
+        let (bytes, multipart) = (Payload::from(bytes), MultipartId(multipart));
+        let crc = ram.crc_of(range.0, range.1);
+        let crc = checksum::to_base64(crc.unwrap_or_else(|| bytes.crc64()));
+        let store = &self.app.store;
+        let stored = store.upload_part_with_crc(key, &multipart, number, bytes, &crc);
+        match stored.await {
             Ok(etag) => {
                 self.app.metrics.stored(Written::Part, range.1 - range.0);
                 Answer::Part { part, etag }
@@ -196,7 +196,15 @@ impl Driver {
             Ok(bytes) => {
                 let key = self.slice_key(slice);
                 let size = slice.to - slice.from;
-                let put = self.app.store.put(&key, bytes, PutOptions::default()).await;
+                let options = PutOptions {
+                    checksum: ram.crc_of(slice.from, slice.to).map(checksum::to_base64),
+                    ..PutOptions::default()
+                };
+                let put = self
+                    .app
+                    .store
+                    .put_payload(&key, bytes.into(), options)
+                    .await;
                 if matches!(put, Ok(PutOutcome::Written { .. })) {
                     self.app.metrics.stored(Written::Slice, size);
                 }

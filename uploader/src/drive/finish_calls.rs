@@ -143,7 +143,9 @@ impl Finisher {
             metadata: self.video_metadata(),
             checksum: facts.crc.map(checksum::to_base64),
         };
-        let result = store.put(&self.pending.key, body, options).await;
+        let result = store
+            .put_payload(&self.pending.key, body.into(), options)
+            .await;
         if let Ok(PutOutcome::Written { etag }) = &result {
             self.object.etag = Some(etag.clone());
             self.object.parts_only = false;
@@ -212,7 +214,7 @@ impl Finisher {
 
     async fn read_video(&self, from: u64, to: u64) -> Answer {
         if let Some(bytes) = self.ram.range(from, to) {
-            return Answer::Bytes(Piece::new(bytes));
+            return Answer::Bytes(Piece::new(bytes.into_bytes()));
         }
         let key = &self.pending.key;
         match self.driver.app.store.get_range(key, from..to).await {

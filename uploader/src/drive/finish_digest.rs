@@ -27,7 +27,7 @@ impl Finisher {
 
     async fn piece(&self, from: u64, to: u64) -> Result<bytes::Bytes, Answer> {
         if let Some(bytes) = self.ram.range(from, to) {
-            return Ok(bytes);
+            return Ok(bytes.into_bytes());
         }
         let key = &self.pending.key;
         match self.driver.app.store.get_range(key, from..to).await {

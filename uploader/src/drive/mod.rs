@@ -9,6 +9,7 @@ mod ends;
 mod finish;
 mod finish_calls;
 mod finish_digest;
+mod pieces;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use kinora_upload_engine::document::{SmallPatches, VERSION};
 use kinora_upload_engine::end::{End, Ended};
 use kinora_upload_engine::open::{Goal, Open, Opened};
 use kinora_upload_engine::{Answer, Context, Next, Owner, Phase, Principal, State};
+pub use pieces::Pieces;
 
 use crate::app::App;
 use crate::janitor::Garbage;

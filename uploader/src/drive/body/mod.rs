@@ -7,7 +7,7 @@ mod sums;
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -17,7 +17,7 @@ use kinora_upload_engine::{Answer, Call, Context, State};
 
 use super::bytes::gather;
 pub use super::ends::{Incoming, Written};
-use super::{Driver, Ram, nonce};
+use super::{Driver, Pieces, Ram, nonce};
 use crate::budget::Held;
 use crate::digest::Check;
 use crate::writers::Registration;
@@ -45,7 +45,7 @@ struct Pipe {
     place: Registration,
     ended: Ended,
     chunk: Bytes,
-    buffer: BytesMut,
+    buffer: Pieces,
     buffer_from: u64,
     held: Held,
     kept: Ram,
@@ -88,7 +88,7 @@ pub async fn write(driver: &Driver, doc: State, etag: String, mut incoming: Inco
         place,
         ended,
         chunk,
-        buffer: BytesMut::new(),
+        buffer: Pieces::default(),
         kept: Ram::default(),
         head,
         calls: FuturesUnordered::new(),
@@ -119,7 +119,7 @@ async fn first_bytes(driver: &Driver, doc: &State) -> Result<Option<Vec<u8>>, St
     )
     .await;
     bytes
-        .map(|bytes| Some(bytes.to_vec()))
+        .map(|bytes| Some(bytes.into_bytes().to_vec()))
         .map_err(|error| error.to_string())
 }
 
@@ -241,10 +241,11 @@ impl Pipe {
         if let Some(check) = &mut self.incoming.check {
             check.update(&bytes);
         }
-        self.buffer.extend_from_slice(&bytes);
+        if let Some(head) = &mut self.head {
+            head.extend_from_slice(&bytes[..n.min(LOOK.saturating_sub(head.len()))]);
+        }
+        self.buffer.push(bytes);
         self.step(Event::Bytes(n as u64));
-        let Some(head) = &mut self.head else { return };
-        head.extend_from_slice(&bytes[..n.min(LOOK.saturating_sub(head.len()))]);
         self.judge(false);
     }
 
@@ -329,23 +330,26 @@ impl Pipe {
             Call::UploadPart { to, .. } => {
                 let ram = Ram {
                     from: self.buffer_from,
-                    bytes: self.buffer.split().freeze(),
+                    bytes: std::mem::take(&mut self.buffer),
+                    crc: Some(self.sums.cut()),
                     held: self.held.take(),
                 };
                 self.buffer_from = *to;
                 ram
             }
             Call::PutSlice { .. } => {
-                let bytes = self.buffer.split().freeze();
+                let (bytes, crc) = (std::mem::take(&mut self.buffer), Some(self.sums.cut()));
                 // The finisher may want them again.
                 self.kept = Ram {
                     from: self.buffer_from,
                     bytes: bytes.clone(),
+                    crc,
                     held: self.held.take(),
                 };
                 Ram {
                     from: self.buffer_from,
                     bytes,
+                    crc,
                     held: Held::default(),
                 }
             }

@@ -5,7 +5,7 @@ use kinora_upload_engine::crc::{self, Sums};
 
 /// CRC64NVME always, CRC32C where the upload's digests ask for it.
 pub(super) struct Running {
-    crc: crc::Running,
+    crc: crc::Parted,
     crc32c: Option<crc_fast::Digest>,
 }
 
@@ -14,7 +14,7 @@ impl Running {
     pub(super) fn of(doc: &State) -> Self {
         let crc32c = crc_fast::CrcAlgorithm::Crc32Iscsi;
         Self {
-            crc: crc::Running::default(),
+            crc: crc::Parted::default(),
             crc32c: doc.crc32c.map(|_| crc_fast::Digest::new(crc32c)),
         }
     }
@@ -25,6 +25,11 @@ impl Running {
         if let Some(digest) = &mut self.crc32c {
             digest.update(bytes);
         }
+    }
+
+    /// CRC64NVME of the bytes since the last cut; the next piece begins.
+    pub(super) fn cut(&mut self) -> u64 {
+        self.crc.cut()
     }
 
     /// The checksums of all bytes so far.

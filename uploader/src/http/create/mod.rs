@@ -9,7 +9,6 @@ use std::sync::Arc;
 use axum::body::BodyDataStream;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use kinora_storage::keys;
 use kinora_upload_engine::create::Created;
@@ -25,7 +24,7 @@ use crate::app::App;
 use crate::budget::Held;
 use crate::drive::begin::{self, Gathered, NotGathered};
 use crate::drive::body::{self, Incoming, Written};
-use crate::drive::{Driver, Ram};
+use crate::drive::{Driver, Pieces, Ram};
 use crate::wire::Interim;
 use asked::{Asked, longer_than_told, no_body};
 
@@ -112,7 +111,6 @@ async fn with_body(
         .await
         .map_err(|why| not_gathered(&why))?;
     let Gathered { bytes, held, ended } = got;
-    let bytes = bytes.freeze();
     let size = bytes.len() as u64;
     if asked.length.is_some_and(|length| size > length) {
         return Err(longer_than_told());
@@ -129,7 +127,7 @@ async fn with_body(
         return direct(driver, asked, state, bytes, held).await;
     }
     let incoming = Incoming {
-        first: bytes,
+        first: bytes.into_bytes(),
         held,
         ended,
         ..asked.incoming(stream)
@@ -154,22 +152,25 @@ async fn direct(
     driver: &Driver,
     mut asked: Asked,
     mut state: State,
-    bytes: Bytes,
+    bytes: Pieces,
     held: Held,
 ) -> Result<Response, Problem> {
     if let Some(check) = &mut asked.check {
-        check.update(&bytes);
+        bytes.iter().for_each(|piece| check.update(piece));
         if !check.holds() {
             return Err(damaged());
         }
     }
     state.offset = bytes.len() as u64;
-    state.crc = Some(crc::of(&bytes));
-    state.crc32c = state.crc32c.map(|_| crc::crc32c(&bytes));
+    state.crc = Some(bytes.crc64());
+    state.crc32c = state
+        .crc32c
+        .map(|_| crc::crc32c(&bytes.clone().into_bytes()));
     let offset = state.offset;
     let ram = Ram {
         from: 0,
         bytes,
+        crc: state.crc,
         held,
     };
     let stored = finish_direct(driver, &state, ram).await?;
