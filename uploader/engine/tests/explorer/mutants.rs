@@ -57,7 +57,7 @@ pub(crate) enum Mutant {
     UnverifiedCounts,
     /// After a wrong checksum a listing is believed again.
     DoubtForgotten,
-    /// An upload whose end is to be said is whole with its last byte.
+    /// An upload whose end is to be said is whole with whatever is there.
     DraftEndsByItself,
     /// The length that a later body tells is not stored.
     LengthForgotten,
@@ -303,7 +303,10 @@ fn forgetful(mutant: Mutant, mut doc: Box<State>) -> Box<State> {
             doc.doubted = None;
         }
         Mutant::DoubtForgotten => doc.doubted = None,
-        Mutant::DraftEndsByItself => doc.complete = None,
+        Mutant::DraftEndsByItself if doc.offset > 0 => {
+            doc.complete = None;
+            doc.length = doc.length.or(Some(doc.offset));
+        }
         _ => {}
     }
     doc

@@ -180,7 +180,8 @@ impl World {
         if new.phase == Phase::Open {
             self.oracle.opener = origin.actor;
         }
-        if new.phase == Phase::Finishing && self.wish.draft && !self.oracle.end_said {
+        let told = old.as_ref().is_some_and(|doc| doc.length.is_some());
+        if new.phase == Phase::Finishing && self.wish.draft && !told && !self.oracle.end_said {
             self.wrong("finished, and nobody said that nothing follows");
         }
         // Whoever goes on after a crash need not tell it again, and cannot tell another.

@@ -114,7 +114,7 @@ const fn wishing(name: &'static str, length: u64, bodies: &'static [Body], wish:
     }
 }
 
-pub(crate) const ALL: [Scenario; 26] = [
+pub(crate) const ALL: [Scenario; 27] = [
     story(
         "one plain POST of a part",
         6,
@@ -287,11 +287,21 @@ pub(crate) const ALL: [Scenario; 26] = [
         },
     ),
     wishing(
+        "a length that was told, and an end that nobody says",
+        19,
+        &[ends(12, false), ends(7, false)],
+        Wish {
+            draft: true,
+            ..WISH
+        },
+    ),
+    wishing(
         "an end that is said after the last byte",
         16,
         &[ends(16, false), ends(0, true)],
         Wish {
             draft: true,
+            deferred: true,
             ..WISH
         },
     ),
@@ -320,6 +330,7 @@ pub(crate) const ALL: [Scenario; 26] = [
             &[ends(16, false)],
             Wish {
                 draft: true,
+                deferred: true,
                 ..WISH
             },
         )

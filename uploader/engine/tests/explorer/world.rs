@@ -153,7 +153,7 @@ pub(crate) fn fresh(w: &mut World, length: Option<u64>) -> State {
 pub(crate) fn wished(w: &mut World) -> State {
     let known = !w.wish.deferred;
     let mut doc = fresh(w, known.then_some(w.length));
-    doc.complete = w.wish.draft.then_some(false);
+    doc.complete = (w.wish.draft && !known).then_some(false);
     let names = ["crc64nvme", "crc32c", "sha-256"];
     for name in names.iter().filter(|_| w.wish.digests.is_some()) {
         let mut bytes = w.files[0].clone();
