@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{STREAM, World, half_a_patch, id_of, offset_of, video};
+use crate::harness::{STREAM, World, half_a_patch, id_of, offset_of, until, video};
 
 const MB: usize = 1_000_000;
 
@@ -106,6 +106,8 @@ async fn a_stalled_socket_changes_nothing_after_another_replica_went_on() {
     let file = video(20 * MB);
     let id = world.create(&one, file.len()).await;
     let mut stalled = half_a_patch(&one, &id, 0, file.len(), &file[..10 * MB]).await;
+    let read = || one.app.metrics.received_bytes.get() >= 10 * MB as u64;
+    until("all that was sent is read", read).await;
     let offset = offset_of(&world.head(&two, &id).await).unwrap();
     assert!(
         (8 << 20..=10 * MB).contains(&offset),
