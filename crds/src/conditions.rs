@@ -1,6 +1,8 @@
 //! Condition types and reasons of the three kinds, and how a set of conditions is written: always whole, with
 //! `observedGeneration`, the transition time moving only when the status flips. Pure; time is an argument.
 
+pub mod reason;
+
 use crate::{Condition, Time};
 
 /// VideoJob: Unknown while active, then True or False.
@@ -19,56 +21,6 @@ pub const READY: &str = "Ready";
 pub const SCALING_LIMITED: &str = "ScalingLimited";
 /// VideoWorkerPool: whether the processing service answers.
 pub const SERVICE_HEALTHY: &str = "ServiceHealthy";
-
-/// Reasons, each used with the conditions its group names.
-pub mod reason {
-    /// Waits for a slot.
-    pub const QUEUED: &str = "Queued";
-    /// An attempt runs.
-    pub const PROCESSING: &str = "Processing";
-    /// Waits for its next attempt.
-    pub const BACKOFF: &str = "Backoff";
-    /// Suspended by its spec.
-    pub const SUSPENDED: &str = "Suspended";
-    /// Blocked: the pool does not exist.
-    pub const POOL_NOT_FOUND: &str = "PoolNotFound";
-    /// Blocked: the source cannot be read for now.
-    pub const SOURCE_UNAVAILABLE: &str = "SourceUnavailable";
-    /// Ended well.
-    pub const COMPLETED: &str = "Completed";
-    /// Out of `maxFailures`.
-    pub const FAILURES_EXHAUSTED: &str = "FailuresExhausted";
-    /// The service says that the input will never do.
-    pub const REJECTED: &str = "Rejected";
-    /// The job kept killing its workers.
-    pub const POISON: &str = "Poison";
-    /// `startDeadlineSeconds` or `activeDeadlineSeconds` ran out.
-    pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
-    /// The source is gone for good, or is a key this job may not name.
-    pub const INVALID_SOURCE: &str = "InvalidSource";
-    /// Cancelled by request.
-    pub const CANCELLED: &str = "Cancelled";
-    /// Pool: no work, no workers.
-    pub const SCALED_TO_ZERO: &str = "ScaledToZero";
-    /// Pool: enough workers are ready.
-    pub const WORKERS_READY: &str = "WorkersReady";
-    /// Pool: workers were asked for and are not ready yet.
-    pub const WORKERS_STARTING: &str = "WorkersStarting";
-    /// Pool: credentials, address or protocol of the service are wrong.
-    pub const SERVICE_MISCONFIGURED: &str = "ServiceMisconfigured";
-    /// Pool: the service cannot be reached.
-    pub const SERVICE_UNAVAILABLE: &str = "ServiceUnavailable";
-    /// Pool: the service answers.
-    pub const SERVICE_ANSWERS: &str = "ServiceAnswers";
-    /// Pool: another default pool of the namespace is older and acts.
-    pub const NOT_THE_DEFAULT: &str = "AnotherDefaultPool";
-    /// Pool: the spec cannot be served as it stands.
-    pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// Pool: the workers' image cannot be pulled.
-    pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
-    /// Pool: `maxReplicas` or the service's limits hold the number of workers down.
-    pub const AT_MAXIMUM: &str = "AtMaximum";
-}
 
 /// Longest message written, in bytes; the schema allows more so that no newer writer is refused.
 pub const MAX_MESSAGE_BYTES: usize = 1024;

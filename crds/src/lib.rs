@@ -6,6 +6,7 @@
 
 pub mod cel_cases;
 pub mod conditions;
+pub mod events;
 pub mod job;
 pub mod names;
 pub mod pool;

@@ -96,6 +96,12 @@ pub struct CoreCounters {
     pub redriven: AtomicU64,
     /// VideoJobs deleted after their TTL.
     pub deletes: AtomicU64,
+    /// Events that were posted.
+    pub events_posted: AtomicU64,
+    /// Events that were not posted, because there were too many.
+    pub events_dropped: AtomicU64,
+    /// Events that the API server did not take.
+    pub events_failed: AtomicU64,
     /// Stale outcomes.
     pub stale_outcomes: AtomicU64,
     /// Open worker streams.

@@ -3,6 +3,7 @@
 //! One task ([`run`]) owns the engine; everything else sends to it and is sent by it.
 
 mod act;
+mod allowance;
 pub(crate) mod attempt_pods;
 mod dispatch;
 mod effects;

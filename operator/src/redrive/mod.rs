@@ -98,6 +98,16 @@ async fn tend(
         return;
     };
     if is_finished(redrive) {
+        if let Some(status) = status::observed(redrive)
+            && let Err(error) = run::write_status(&config.client, redrive, &status).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                redrive = redrive.name_any(),
+                "a change of a finished redrive is not noted yet"
+            );
+        }
         if is_expired(redrive, Timestamp::now())
             && let Err(error) = delete(&config.client, redrive, &uid).await
         {

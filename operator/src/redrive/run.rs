@@ -13,7 +13,7 @@ use kinora_storage::{CasOutcome, Condition, PutOptions, UploadId, keys};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{Selector, SelectorExt};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -91,9 +91,7 @@ impl Run {
     /// Until it is over, or this replica cannot go on.
     pub(super) async fn work(mut self) -> Result<()> {
         let Some(selector) = self.selector.clone() else {
-            return Err(AuditError::Unusable(
-                "spec.selector cannot be understood".into(),
-            ));
+            return self.refuse().await;
         };
         let (client, store) = (self.config.client.clone(), self.config.store.clone());
         let cursor = self.cursor.clone();
@@ -122,6 +120,16 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Ends a request whose selection cannot be read.
+    async fn refuse(&self) -> Result<()> {
+        let Some(redrive) = self.known.get(&self.at) else {
+            return Ok(());
+        };
+        let message = "spec.selector is no label selector: see `kubectl explain videojobredrive.spec.selector`, and make another";
+        let status = status::unusable(&redrive, message, Time(Timestamp::now()));
+        write_status(&self.config.client, &redrive, &status).await
     }
 
     /// Waits for its turn.
@@ -320,21 +328,30 @@ impl Run {
         if !(urgent || (counted && due)) {
             return Ok(());
         }
-        let api: Api<VideoJobRedrive> =
-            Api::namespaced(self.config.client.clone(), &self.namespace);
-        let params = PatchParams {
-            field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
-            ..PatchParams::default()
-        };
-        // The uid stands for the fence: only a leader works on a request, and counts are "at least".
-        let patch = Patch::Merge(json!({"metadata": {"uid": self.uid}, "status": status}));
-        let name = redrive.name_any();
-        let write = api.patch_status(&name, &params, &patch);
-        call(|| format!("write status of videojobredrive {name}"), write).await?;
+        write_status(&self.config.client, redrive, &status).await?;
         self.reported = Some(Instant::now());
         self.told = Some(status);
         Ok(())
     }
+}
+
+/// Stores a status. Only a leader works on a request, and counts are "at least", so nothing but the name is compared.
+pub(super) async fn write_status(
+    client: &Client,
+    redrive: &VideoJobRedrive,
+    status: &VideoJobRedriveStatus,
+) -> Result<()> {
+    let namespace = redrive.namespace().unwrap_or_default();
+    let api: Api<VideoJobRedrive> = Api::namespaced(client.clone(), &namespace);
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(json!({"status": status}));
+    let name = redrive.name_any();
+    let write = api.patch_status(&name, &params, &patch);
+    call(|| format!("write status of videojobredrive {name}"), write).await?;
+    Ok(())
 }
 
 fn wishes(redrive: &VideoJobRedrive) -> Wishes {

@@ -274,7 +274,13 @@ fn waiting(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
     let blocked = job.status.reason == Reason::PoolNotFound;
     let Some(policy) = beside.policy else {
         if beside.pools_known && (!blocked || is_unobserved(job)) {
-            return write(job.blocked(Reason::PoolNotFound, now), Cause::Blocked);
+            // Seen before: only its new generation is noted.
+            let cause = if blocked {
+                Cause::Observed
+            } else {
+                Cause::Blocked
+            };
+            return write(job.blocked(Reason::PoolNotFound, now), cause);
         }
         return Next::Wait(start_deadline(job));
     };

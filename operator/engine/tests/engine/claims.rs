@@ -213,6 +213,46 @@ fn a_successful_job_costs_two_status_writes_and_an_idle_engine_none() {
     assert!(world.asked.is_empty());
 }
 
+/// Held, blocked, dead and done: whoever waits for somebody else costs nothing meanwhile.
+#[test]
+fn an_idle_hour_over_parked_jobs_writes_and_asks_nothing() {
+    let (mut world, session) = World::running();
+    world.report(session, attempt(1, 1), outcome::Fact::Succeeded);
+    let parked = |uid, change: fn(&mut Spec)| {
+        let mut job = job(uid);
+        job.spec.declared = true;
+        job.spec.ttl = None;
+        change(&mut job.spec);
+        job
+    };
+    world.put(parked(2, |spec| spec.suspend = true));
+    world.put(parked(3, |spec| spec.pool = Some(Symbol(99))));
+    world.put(parked(4, |spec| spec.cancel = true));
+    let phases = [2, 3, 4].map(|uid| world.phase(uid));
+    assert_eq!(phases, [Phase::Suspended, Phase::Queued, Phase::Cancelled]);
+    world.pass(secs(1), &[session]);
+    world.edit(1, |spec| spec.ttl = None);
+    let writes = world.writes.len();
+    world.asked.clear();
+    world.pass(secs(3600), &[session]);
+    assert_eq!(world.writes.len(), writes, "{:?}", &world.writes[writes..]);
+    assert!(world.asked.is_empty(), "{:?}", world.asked);
+    assert!(world.deleted.is_empty());
+}
+
+#[test]
+fn a_change_of_a_job_that_waits_for_a_pool_is_observed_and_not_told_as_a_new_block() {
+    let mut world = World::new();
+    let mut lost = job(1);
+    lost.spec.pool = Some(Symbol(99));
+    world.put(lost);
+    world.edit(1, |spec| spec.priority = 5);
+    let causes: Vec<_> = world.writes.iter().map(|w| w.1).collect();
+    assert_eq!(causes, [Cause::Blocked, Cause::Observed]);
+    assert_eq!(world.status(1).observed, 2);
+    assert_eq!(world.status(1).reason, Reason::PoolNotFound);
+}
+
 #[test]
 fn a_suspended_pool_claims_nothing() {
     let mut world = World::with_pool(PoolPolicy {

@@ -1,104 +1,111 @@
-//! Events for people: only of declared jobs, only on the unhappy path, after the write they describe. Losing one loses nothing.
+//! Posts Events for people: of declared jobs only, after the write they describe. Losing one loses nothing.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kinora_crds::conditions::{SUCCEEDED, find};
+use kinora_crds::events::EventReason;
 use kinora_crds::{VideoJob, names};
 use kinora_engine::action::Cause;
-use kinora_engine::outcome::Class;
 use kinora_engine::{Phase, Reason};
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Actor;
+use super::jobs::{count, status_code};
+use super::telling::{controller, name_of, note, worth_telling};
+use crate::core::allowance::Allowance;
 
 /// Posting one takes no longer.
 const LIMIT: Duration = Duration::from_secs(3);
-/// Bytes that the API server takes of a note.
-const MAX_NOTE: usize = 1024;
+/// How many are posted at once.
+const AT_ONCE: usize = 8;
+/// How many a second on average, and how many may come together: an outage must not bury the API server in notes about it.
+const RATE: f64 = 5.0;
+const BURST: f64 = 50.0;
 
-/// What a stored write is worth telling: type and reason of the Event.
-pub(crate) fn worth_telling(
-    cause: Cause,
-    phase: Phase,
-    reason: Reason,
-) -> Option<(&'static str, &'static str)> {
-    match cause {
-        Cause::Ended(Class::Succeeded) if phase == Phase::Succeeded => None,
-        Cause::Ended(_) | Cause::SourceGone if phase == Phase::DeadLettered => {
-            Some(("Warning", "DeadLettered"))
+/// What bounds the posting of Events. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Events {
+    at_once: Arc<Semaphore>,
+    allowance: Arc<Mutex<Allowance>>,
+}
+
+impl Events {
+    pub(super) fn new() -> Events {
+        Events {
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            allowance: Arc::new(Mutex::new(Allowance::new(RATE, BURST, Instant::now()))),
         }
-        Cause::Ended(Class::Interrupted) | Cause::Reclaimed(Class::Interrupted) => {
-            Some(("Warning", "Interrupted"))
-        }
-        Cause::Ended(_) | Cause::SourceGone if reason == Reason::SourceUnavailable => {
-            Some(("Warning", "SourceUnavailable"))
-        }
-        Cause::Ended(Class::Lost | Class::Released) | Cause::Reclaimed(_) => None,
-        Cause::Ended(_) => Some(("Warning", "AttemptFailed")),
-        Cause::Cancelled => Some(("Normal", "JobCancelled")),
-        Cause::Expired => Some(("Warning", "DeadlineExceeded")),
-        Cause::Redriven => Some(("Normal", "Redriven")),
-        Cause::Blocked if reason == Reason::PoolNotFound => Some(("Warning", "PoolNotFound")),
-        Cause::Blocked
-        | Cause::SourceGone
-        | Cause::Observed
-        | Cause::Suspension
-        | Cause::Placed
-        | Cause::Progress(_)
-        | Cause::Claimed => None,
+    }
+
+    fn may_post(&self) -> bool {
+        let mut allowance = self
+            .allowance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        allowance.take_if_any(Instant::now())
     }
 }
 
 impl Actor {
-    /// Posts the Event of a stored write. Too many at once are dropped.
+    /// Posts the Event of a stored write. Too many are dropped, and counted.
     pub(crate) fn tell(&self, job: &VideoJob, cause: Cause, phase: Phase, reason: Reason) {
         if job.is_upload() {
             return;
         }
-        let Some((type_, why)) = worth_telling(cause, phase, reason) else {
+        let Some(reason) = worth_telling(cause, phase, reason) else {
             return;
         };
-        let Ok(permit) = self.events.clone().try_acquire_owned() else {
-            return;
+        let counters = self.counters.clone();
+        let permit = self.events.at_once.clone().try_acquire_owned();
+        let (Ok(permit), true) = (permit, self.events.may_post()) else {
+            return count(&counters.events_dropped);
         };
-        let event = event(job, type_, why);
+        let event = event(job, reason);
         let namespace = job.namespace().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         tokio::spawn(async move {
             let params = PostParams::default();
             match timeout(LIMIT, api.create(&params, &event)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "an Event was not posted"),
-                Err(_) => tracing::debug!("an Event was not posted in time"),
+                Ok(Ok(_)) => count(&counters.events_posted),
+                // This very transition was told before.
+                Ok(Err(error)) if status_code(&error) == Some(409) => {}
+                Ok(Err(error)) => {
+                    count(&counters.events_failed);
+                    tracing::debug!(%error, "an Event was not posted");
+                }
+                Err(_) => {
+                    count(&counters.events_failed);
+                    tracing::debug!("an Event was not posted in time");
+                }
             }
             drop(permit);
         });
     }
 }
 
-fn event(job: &VideoJob, type_: &str, reason: &str) -> Event {
-    let conditions = job.status.as_ref().map(|s| s.conditions.as_slice());
-    let message = find(conditions.unwrap_or_default(), SUCCEEDED).map(|c| c.message.as_str());
-    let message = message.filter(|m| !m.is_empty()).unwrap_or(reason);
+fn event(job: &VideoJob, reason: EventReason) -> Event {
+    let name = name_of(job);
     Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", job.name_any())),
+            generate_name: name.is_none().then(|| format!("{}-", job.name_any())),
+            name,
             namespace: job.namespace(),
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(Timestamp::now())),
-        reporting_controller: Some(format!("{}/operator", names::GROUP)),
+        reporting_controller: Some(controller()),
         reporting_instance: Some(names::MANAGER_OPERATOR.to_owned()),
         action: Some("Process".to_owned()),
-        reason: Some(reason.to_owned()),
-        type_: Some(type_.to_owned()),
-        note: Some(kinora_crds::conditions::cut(message, MAX_NOTE).to_owned()),
+        reason: Some(reason.word().to_owned()),
+        type_: Some(reason.kind().to_owned()),
+        note: Some(note(job, reason)),
         regarding: Some(ObjectReference {
             api_version: Some(VideoJob::api_version(&()).into_owned()),
             kind: Some(VideoJob::kind(&()).into_owned()),
@@ -109,61 +116,5 @@ fn event(job: &VideoJob, type_: &str, reason: &str) -> Event {
             ..ObjectReference::default()
         }),
         ..Event::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case::success_is_silent(
-        Cause::Ended(Class::Succeeded),
-        Phase::Succeeded,
-        Reason::Completed,
-        None
-    )]
-    #[case::a_claim_is_silent(Cause::Claimed, Phase::Running, Reason::Processing, None)]
-    #[case::a_loss_is_silent(Cause::Ended(Class::Lost), Phase::Queued, Reason::Queued, None)]
-    #[case::a_failure(
-        Cause::Ended(Class::Failed),
-        Phase::Backoff,
-        Reason::Backoff,
-        Some("AttemptFailed")
-    )]
-    #[case::the_last_failure(
-        Cause::Ended(Class::Failed),
-        Phase::DeadLettered,
-        Reason::FailuresExhausted,
-        Some("DeadLettered")
-    )]
-    #[case::a_missing_source(
-        Cause::Ended(Class::Failed),
-        Phase::Backoff,
-        Reason::SourceUnavailable,
-        Some("SourceUnavailable")
-    )]
-    #[case::an_interruption(
-        Cause::Reclaimed(Class::Interrupted),
-        Phase::Running,
-        Reason::Processing,
-        Some("Interrupted")
-    )]
-    #[case::a_pool_that_came_back(Cause::Blocked, Phase::Queued, Reason::Queued, None)]
-    #[case::no_pool(
-        Cause::Blocked,
-        Phase::Queued,
-        Reason::PoolNotFound,
-        Some("PoolNotFound")
-    )]
-    fn only_the_unhappy_path_is_told(
-        #[case] cause: Cause,
-        #[case] phase: Phase,
-        #[case] reason: Reason,
-        #[case] want: Option<&str>,
-    ) {
-        let told = worth_telling(cause, phase, reason);
-        assert_eq!(told.map(|(_, reason)| reason), want);
     }
 }

@@ -175,7 +175,7 @@ async fn keep_messages(api: &Api<VideoJob>, address: &Address, mut patch: Value)
     Some(patch)
 }
 
-fn status_code(error: &kube::Error) -> Option<u16> {
+pub(super) fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
         _ => None,

@@ -5,6 +5,7 @@ mod events;
 mod jobs;
 mod pods;
 mod stored;
+mod telling;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +25,6 @@ use super::seams::{AttemptPods, FoundOutput, LeaseUrls, StoreWork};
 const WRITES: usize = 32;
 /// How many questions to the store run at once.
 const STORE_CALLS: usize = 16;
-/// How many Events are posted at once; more are dropped.
-const EVENTS: usize = 8;
 
 /// A claim must be settled before anybody else could hold the leader lease.
 pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -96,7 +95,7 @@ pub(crate) struct Actor {
     renewed: watch::Receiver<Instant>,
     writes: Arc<Semaphore>,
     store_calls: Arc<Semaphore>,
-    events: Arc<Semaphore>,
+    events: events::Events,
     counters: Arc<CoreCounters>,
     done: mpsc::UnboundedSender<Done>,
 }
@@ -117,7 +116,7 @@ impl Actor {
             renewed,
             writes: Arc::new(Semaphore::new(WRITES)),
             store_calls: Arc::new(Semaphore::new(STORE_CALLS)),
-            events: Arc::new(Semaphore::new(EVENTS)),
+            events: events::Events::new(),
             counters,
             done,
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kinora_engine::ids::SessionId;
 use kinora_protocol::{MAX_MESSAGE_BYTES, MAX_RESULT_BYTES, dispatch as wire};
@@ -12,6 +12,7 @@ use tonic::Streaming;
 use wire::from_worker::Message;
 
 use super::{MAX_LISTED, Said};
+use crate::core::allowance::Allowance;
 use crate::core::handle::CoreCounters;
 use crate::ports::WorkerIdentity;
 
@@ -29,7 +30,7 @@ pub(super) async fn read(
     counters: Arc<CoreCounters>,
 ) {
     counters.streams.fetch_add(1, Ordering::Relaxed);
-    let mut allowance = Allowance::new(Instant::now());
+    let mut allowance = Allowance::new(RATE, BURST, Instant::now());
     loop {
         let next = tokio::select! {
             next = inbound.message() => next,
@@ -83,39 +84,18 @@ fn bounded(message: Message) -> Option<Message> {
     }
 }
 
-/// A token bucket of messages.
-struct Allowance {
-    tokens: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn new(now: Instant) -> Allowance {
-        Allowance {
-            tokens: BURST,
-            at: now,
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let elapsed: Duration = now.saturating_duration_since(self.at);
-        self.at = now;
-        self.tokens = (self.tokens + elapsed.as_secs_f64() * RATE).min(BURST);
-        self.tokens -= 1.0;
-        self.tokens >= 0.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn a_flood_is_cut_off_and_an_honest_worker_never_is() {
         let start = Instant::now();
-        let mut flood = Allowance::new(start);
+        let mut flood = Allowance::new(RATE, BURST, start);
         assert!((0..5000).any(|_| !flood.take(start)));
-        let mut honest = Allowance::new(start);
+        let mut honest = Allowance::new(RATE, BURST, start);
         let busy = (0..60_000).all(|i| honest.take(start + Duration::from_millis(i * 12)));
         assert!(busy);
     }

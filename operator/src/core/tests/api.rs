@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
+const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/videos/events";
 const JOBS: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videojobs";
 
 /// What the server does with the next status write.
@@ -33,6 +34,7 @@ struct Stored {
     objects: BTreeMap<String, Value>,
     patches: Vec<Value>,
     deletes: Vec<Value>,
+    told: Vec<Value>,
     fault: Option<Fault>,
 }
 
@@ -58,6 +60,7 @@ impl Api {
                 &format!("{JOBS}/{{name}}/status"),
                 axum::routing::patch(patch),
             )
+            .route(EVENTS, axum::routing::post(tell))
             .with_state(api.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -105,6 +108,11 @@ impl Api {
         self.stored.lock().unwrap().deletes.clone()
     }
 
+    /// Events that were posted.
+    pub(super) fn told(&self) -> Vec<Value> {
+        self.stored.lock().unwrap().told.clone()
+    }
+
     fn tell(&self, type_: &str, object: &Value) {
         let _ = self
             .events
@@ -137,6 +145,16 @@ fn status(code: u16, reason: &str) -> Response {
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason});
     let code = StatusCode::from_u16(code).unwrap();
     (code, Json(body)).into_response()
+}
+
+async fn tell(State(api): State<Api>, Json(event): Json<Value>) -> Response {
+    let mut stored = api.stored.lock().unwrap();
+    let is_there = |known: &Value| known["metadata"]["name"] == event["metadata"]["name"];
+    if stored.told.iter().any(is_there) {
+        return status(409, "AlreadyExists");
+    }
+    stored.told.push(event.clone());
+    (StatusCode::CREATED, Json(event)).into_response()
 }
 
 async fn read(State(api): State<Api>, Path(name): Path<String>) -> Response {

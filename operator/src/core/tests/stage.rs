@@ -356,6 +356,20 @@ impl Stage {
         self.put(name, &json!({"observedGeneration": -1, "state": "Queued"}));
     }
 
+    /// A job that somebody declares.
+    pub(super) fn declare(&self, name: &str, spec: &serde_json::Value) {
+        self.api.put(json!({
+            "apiVersion": "kinora.dev/v1alpha1",
+            "kind": "VideoJob",
+            "metadata": {
+                "name": name, "namespace": "videos", "generation": 1, "uid": JOB,
+                "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            },
+            "spec": spec,
+            "status": {"observedGeneration": -1, "state": "Queued"},
+        }));
+    }
+
     /// An upload job with this status.
     pub(super) fn put(&self, name: &str, status: &serde_json::Value) {
         self.api.put(json!({
