@@ -153,7 +153,7 @@ impl Core {
         let known = self
             .engine
             .job(job)
-            .and_then(|facts| self.memory.object(facts));
+            .and_then(|facts| self.memory.object(&facts));
         self.actor.store(job, token, address, known, task);
     }
 

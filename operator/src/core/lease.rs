@@ -97,6 +97,7 @@ impl Core {
         let asked = self
             .engine
             .job(attempt.job)
+            .as_ref()
             .and_then(kinora_engine::Job::claimed_pool)
             .and_then(|pool| self.memory.pools.get(&pool))
             .is_some_and(|pool| pool.report_progress);

@@ -152,11 +152,12 @@ impl Engine {
             .get(&uid)
             .and_then(|live| live.pushed)
             .map(|pushed| now.mono.since(pushed));
-        let pool = self.index.job(uid).and_then(Job::claimed_pool);
-        let before = self.index.job(uid).map(|job| &job.status);
-        let was_running = before.is_some_and(|status| status.phase == Phase::Running);
-        let still_runs = before.is_some_and(|status| {
-            pending.after.phase == Phase::Running && status.attempt == pending.after.attempt
+        let before = self.index.job(uid);
+        let pool = before.as_ref().and_then(Job::claimed_pool);
+        let before = before.map(|job| (job.status.phase, job.status.attempt));
+        let was_running = before.is_some_and(|(phase, _)| phase == Phase::Running);
+        let still_runs = before.is_some_and(|(_, attempt)| {
+            pending.after.phase == Phase::Running && attempt == pending.after.attempt
         });
         self.late.paid(uid, pending.owed);
         self.note_lost(uid, pending.cause, now);
@@ -185,10 +186,7 @@ impl Engine {
                 pool.ended(uid, class, call, running, now.mono);
             }
         }
-        if pending.after.phase.is_final()
-            && let Some(entry) = self.index.entry(uid)
-            && entry.archive == Archive::Unknown
-        {
+        if pending.after.phase.is_final() && self.index.archive(uid) == Some(Archive::Unknown) {
             // Our own finish: nobody else can have written its record.
             self.index.set_archive(uid, Archive::ToWrite);
         }
@@ -256,7 +254,7 @@ impl Engine {
                 job: uid,
                 attempt: report.attempt,
             };
-            match fence::judge(job, report.attempt, report.worker, class) {
+            match fence::judge(&job, report.attempt, report.worker, class) {
                 Fence::Current => self.live(uid).report = Some(report),
                 Fence::Accepted => self.acknowledge(report.worker, attempt, true),
                 Fence::Stale | Fence::FactsAreOld => {
@@ -307,7 +305,11 @@ impl Engine {
         }
         self.workers.forget(worker, attempt);
         let shared = self.live(attempt.job).shared;
-        let pool = self.index.job(attempt.job).and_then(Job::claimed_pool);
+        let pool = self
+            .index
+            .job(attempt.job)
+            .as_ref()
+            .and_then(Job::claimed_pool);
         if let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool))
             && !shared
         {
@@ -321,12 +323,12 @@ impl Engine {
     }
 
     fn on_record(&mut self, uid: Uid, answer: &Answer, now: Now) {
-        let Some(entry) = self.index.entry(uid) else {
+        let (Some(job), Some(archive)) = (self.index.job(uid), self.index.archive(uid)) else {
             return;
         };
-        let (is_final, archive) = (entry.job.status.phase.is_final(), entry.archive);
+        let is_final = job.status.phase.is_final();
         let covered = match (answer, answer.look()) {
-            (Answer::Record(redrives), _) => *redrives >= entry.job.status.redrives,
+            (Answer::Record(redrives), _) => *redrives >= job.status.redrives,
             (_, Look::Missing) => false,
             (_, Look::There | Look::Away | Look::Unasked) => {
                 return self.hold(uid, now.mono + STORE_HOLD);
@@ -335,11 +337,7 @@ impl Engine {
         match (is_final, covered) {
             (false, false) => self.index.set_cleared(uid),
             // It has come and gone before: never to be run again.
-            (false, true) => {
-                if let Some(job) = self.index.job(uid).cloned() {
-                    self.ask(&job, What::Delete);
-                }
-            }
+            (false, true) => self.ask(&job, What::Delete),
             (true, false) => {
                 self.index.set_archive(uid, Archive::ToWrite);
                 if archive == Archive::Done {
@@ -368,7 +366,7 @@ impl Engine {
             return self.on_deleted(uid, now);
         }
         self.index.set_archive(uid, Archive::Done);
-        if let Some(job) = self.index.job(uid).cloned() {
+        if let Some(job) = self.index.job(uid) {
             self.ask(&job, What::Refresh);
         }
     }

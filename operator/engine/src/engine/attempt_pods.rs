@@ -129,7 +129,7 @@ impl Engine {
         if let Some(worker) = worker {
             self.workers.forget(worker, attempt);
         }
-        let pool = self.index.job(job).and_then(Job::claimed_pool);
+        let pool = self.index.job(job).as_ref().and_then(Job::claimed_pool);
         if let Some(pool) = pool.and_then(|name| self.pools.get_mut(&name)) {
             pool.give_back_token();
         }
@@ -159,7 +159,7 @@ impl Engine {
         let awaited = self
             .index
             .job(uid)
-            .filter(|job| job.awaits_pod())
+            .filter(Job::awaits_pod)
             .map(|job| job.status.attempt);
         let Some(attempt) = awaited else {
             return;

@@ -173,7 +173,7 @@ impl Engine {
     }
 
     fn claim(&mut self, uid: Uid, worker: Option<Uid>, pool: PoolName, now: Now) {
-        let Some(job) = self.index.job(uid).cloned() else {
+        let Some(job) = self.index.job(uid) else {
             return;
         };
         let (after, cause) = match self.lost.remove(&uid) {

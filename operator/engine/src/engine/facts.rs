@@ -32,7 +32,7 @@ impl Engine {
     /// Takes newer facts and lets workers and limits follow. False: nothing new.
     pub(super) fn absorb(&mut self, job: Job, now: Now) -> bool {
         let uid = job.uid;
-        let before = self.index.job(uid).map(|known| known.status.clone());
+        let before = self.index.job(uid).map(|known| known.status);
         if !self.index.put(job) {
             return false;
         }
@@ -40,7 +40,7 @@ impl Engine {
             return true;
         }
         self.lost.remove(&uid);
-        let Some(job) = self.index.job(uid).cloned() else {
+        let Some(job) = self.index.job(uid) else {
             return true;
         };
         if let Some(before) = before {

@@ -43,7 +43,7 @@ impl Engine {
             pool.begin(now.mono);
         }
         for uid in self.index.uids() {
-            if let Some(job) = self.index.job(uid).cloned() {
+            if let Some(job) = self.index.job(uid) {
                 self.attempt_entered(&job, now);
             }
         }

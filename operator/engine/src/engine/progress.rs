@@ -44,7 +44,7 @@ impl Engine {
             return;
         };
         self.workers.heard(worker, now.mono);
-        let Some(job) = self.index.job(attempt.job).cloned() else {
+        let Some(job) = self.index.job(attempt.job) else {
             return;
         };
         let wanted = job

@@ -20,8 +20,8 @@ impl Engine {
         let refusal = match known {
             _ if self.lead != Lead::Leader => Some(Redrive::NotLeader),
             None => Some(Redrive::Gone),
-            Some(known) if known.status.phase != Phase::DeadLettered => Some(Redrive::Skipped),
-            Some(known) if known.status.redriven_by == Some(by) => Some(Redrive::Skipped),
+            Some(ref known) if known.status.phase != Phase::DeadLettered => Some(Redrive::Skipped),
+            Some(ref known) if known.status.redriven_by == Some(by) => Some(Redrive::Skipped),
             Some(_) => None,
         };
         let busy = self.live.get(&job).and_then(|live| live.redrive);

@@ -22,7 +22,7 @@ pub(super) const STORE_HOLD: Duration = Duration::from_secs(5);
 
 impl Engine {
     pub(super) fn review(&mut self, uid: Uid, now: Now, rng: &mut dyn RngCore) {
-        let Some(job) = self.index.job(uid).cloned() else {
+        let Some(job) = self.index.job(uid) else {
             return;
         };
         let pool = self.pool_of(&job);
@@ -199,7 +199,6 @@ impl Engine {
     fn beside<'a>(&'a self, job: &Job, pool: Option<PoolName>, now: Now) -> Beside<'a> {
         let known = pool.and_then(|name| self.pools.get(&name));
         let live = self.live.get(&job.uid);
-        let entry = self.index.entry(job.uid);
         Beside {
             policy: known.and_then(|p| p.policy.as_ref()),
             pools_known: self.pools_known,
@@ -209,8 +208,8 @@ impl Engine {
             others_succeed: known.is_some_and(|p| p.others_succeed(job.uid, now.mono)),
             source: live.map(|l| l.source).unwrap_or_default(),
             foreign: live.is_some_and(|l| l.foreign),
-            cleared: entry.is_some_and(|e| e.cleared),
-            archive: entry.map(|e| e.archive).unwrap_or_default(),
+            cleared: self.index.is_cleared(job.uid),
+            archive: self.index.archive(job.uid).unwrap_or_default(),
             doubted: self.is_doubted(job),
             owed: self.late.owed(job.uid),
             redrive: live.and_then(|l| l.redrive),
@@ -292,7 +291,7 @@ impl Engine {
     /// Losses that no slot was free for are stored as they are.
     pub(super) fn store_losses(&mut self) {
         for (uid, lost) in std::mem::take(&mut self.lost) {
-            let Some(job) = self.index.job(uid).cloned() else {
+            let Some(job) = self.index.job(uid) else {
                 continue;
             };
             self.index.unqueue(uid);

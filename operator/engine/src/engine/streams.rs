@@ -165,7 +165,7 @@ impl Engine {
     /// What a worker holds, held against the facts: it is told to stop what is not its own.
     fn examine(&mut self, worker: Uid, held: &[AttemptId], now: Now) {
         for attempt in held {
-            let Some(job) = self.index.job(attempt.job).cloned() else {
+            let Some(job) = self.index.job(attempt.job) else {
                 if self.is_strange(*attempt, now) {
                     self.stop(worker, *attempt);
                 }
@@ -223,7 +223,7 @@ impl Engine {
 
     pub(super) fn refresh(&mut self, uid: Uid) {
         let idle = self.live.get(&uid).is_none_or(|live| live.op.is_none());
-        if let (true, Some(job)) = (idle, self.index.job(uid).cloned()) {
+        if let (true, Some(job)) = (idle, self.index.job(uid)) {
             self.ask(&job, What::Refresh);
         }
     }
@@ -256,7 +256,7 @@ impl Engine {
             source: Look::Unasked,
         };
         let class = classify(fact, retry_after);
-        match fence::judge(job, attempt.attempt, worker, class) {
+        match fence::judge(&job, attempt.attempt, worker, class) {
             Fence::Current => {
                 let live = self.live(attempt.job);
                 if live.report.is_none_or(|known| known.by_operator) {

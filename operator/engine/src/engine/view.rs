@@ -47,16 +47,15 @@ impl Engine {
 
     /// The facts of a job.
     #[must_use]
-    pub fn job(&self, uid: Uid) -> Option<&Job> {
+    pub fn job(&self, uid: Uid) -> Option<Job> {
         self.index.job(uid)
     }
 
     /// Whether its record is written and nothing is left to do before its TTL.
     #[must_use]
     pub fn is_archived(&self, uid: Uid) -> bool {
-        self.index
-            .entry(uid)
-            .is_some_and(|e| matches!(e.archive, Archive::Done | Archive::Confirmed))
+        let archive = self.index.archive(uid);
+        matches!(archive, Some(Archive::Done | Archive::Confirmed))
     }
 
     /// Whether a report on this stream about this attempt could be taken: worth keeping its texts.

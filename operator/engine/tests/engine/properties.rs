@@ -197,8 +197,3 @@ fn backoffs_average_half_of_their_window() {
     let mean = total / 4000;
     assert!(mean > secs(19) && mean < secs(21), "{mean:?} of 40 s");
 }
-
-#[test]
-fn a_job_of_the_index_stays_small() {
-    assert!(std::mem::size_of::<index::Entry>() <= 480);
-}

@@ -93,7 +93,7 @@ impl World<'_> {
     fn read(&self, r: usize, uid: Uid) -> Answer {
         let engine = &self.s.replicas[r].get().engine;
         let found = if self.is(Mutant::ReadFromCache) {
-            engine.job(uid).cloned()
+            engine.job(uid)
         } else {
             self.s.job(uid).map(|job| (**job).clone())
         };

@@ -2,6 +2,8 @@
 //!
 //! Facts only move forward: what was read at an older resourceVersion never replaces newer facts.
 
+mod compact;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::archive::Archive;
@@ -10,17 +12,16 @@ use crate::job::{Job, Phase};
 use crate::schedule::queue::Queue;
 use crate::time::{Mono, Wall};
 
-/// One job and where it stands.
+use compact::Compact;
+
+/// One job and where it stands. Its pools are of its namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Entry {
-    /// The facts.
-    pub job: Job,
-    /// Of a final job.
-    pub archive: Archive,
-    /// Its late creation was looked into: it has no final record.
-    pub cleared: bool,
-    ready: Option<PoolName>,
-    counted: Option<(PoolName, Count)>,
+struct Entry {
+    facts: Compact,
+    archive: Archive,
+    cleared: bool,
+    ready: Option<Symbol>,
+    counted: Option<(Symbol, Count)>,
     alarm: Option<Wall>,
     bell: Option<Mono>,
 }
@@ -47,7 +48,8 @@ pub struct Tally {
 /// All jobs.
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Index {
-    jobs: BTreeMap<Uid, Entry>,
+    /// In boxes: nodes of the tree stay small, and so does what half-empty ones waste.
+    jobs: BTreeMap<Uid, Box<Entry>>,
     ready: BTreeMap<PoolName, Queue>,
     tallies: BTreeMap<PoolName, Tally>,
     /// Running jobs of each tenant.
@@ -62,14 +64,20 @@ pub struct Index {
 impl Index {
     /// The facts of a job.
     #[must_use]
-    pub fn job(&self, uid: Uid) -> Option<&Job> {
-        self.jobs.get(&uid).map(|e| &e.job)
+    pub fn job(&self, uid: Uid) -> Option<Job> {
+        self.jobs.get(&uid).map(|entry| entry.facts.unpack(uid))
     }
 
-    /// A job and where it stands.
+    /// Whether there is such a job.
     #[must_use]
-    pub fn entry(&self, uid: Uid) -> Option<&Entry> {
-        self.jobs.get(&uid)
+    pub fn contains(&self, uid: Uid) -> bool {
+        self.jobs.contains_key(&uid)
+    }
+
+    /// How far its archive is.
+    #[must_use]
+    pub fn archive(&self, uid: Uid) -> Option<Archive> {
+        self.jobs.get(&uid).map(|entry| entry.archive)
     }
 
     /// Every uid, in order.
@@ -98,25 +106,27 @@ impl Index {
 
     /// Takes newer facts. False: they are older than what is known, or the same.
     pub fn put(&mut self, job: Job) -> bool {
-        if self.jobs.get(&job.uid).is_some_and(|e| e.job.rv >= job.rv) {
+        let uid = job.uid;
+        let before = self.jobs.get(&uid).map(|entry| &entry.facts);
+        if before.is_some_and(|facts| facts.rv() >= job.rv) {
             return false;
         }
+        let was_live = before.is_some_and(|facts| !facts.phase().is_final());
         // Its place in the queue depends on the facts that go now.
-        self.unqueue(job.uid);
-        let known = self.jobs.contains_key(&job.uid);
-        let entry = self.jobs.entry(job.uid).or_default();
-        let (old, new) = (dead_letter(&entry.job), dead_letter(&job));
+        self.unqueue(uid);
+        let entry = self.jobs.entry(uid).or_default();
+        let facts = Compact::pack(job);
+        let (old, new) = (entry.facts.dead_since(), facts.dead_since());
         if old != new {
-            old.map(|key| self.dead.remove(&key));
-            self.dead.extend(new);
+            old.map(|at| self.dead.remove(&(at, uid)));
+            self.dead.extend(new.map(|at| (at, uid)));
         }
-        let was_live = known && !entry.job.status.phase.is_final();
-        let is_live = !job.status.phase.is_final();
+        let is_live = !facts.phase().is_final();
         self.live = (self.live + u64::from(is_live)).saturating_sub(u64::from(was_live));
-        if entry.job.status.redrives != job.status.redrives {
+        if entry.facts.redrives() != facts.redrives() {
             entry.archive = Archive::Unknown;
         }
-        entry.job = job;
+        entry.facts = facts;
         true
     }
 
@@ -127,11 +137,13 @@ impl Index {
         self.set_alarm(uid, None);
         self.set_bell(uid, None);
         let entry = self.jobs.remove(&uid)?;
-        dead_letter(&entry.job).map(|key| self.dead.remove(&key));
-        if !entry.job.status.phase.is_final() {
+        if let Some(at) = entry.facts.dead_since() {
+            self.dead.remove(&(at, uid));
+        }
+        if !entry.facts.phase().is_final() {
             self.live = self.live.saturating_sub(1);
         }
-        Some(entry.job)
+        Some(entry.facts.unpack(uid))
     }
 
     /// How far its archive is.
@@ -177,18 +189,20 @@ impl Index {
         let Some(entry) = self.jobs.get_mut(&uid) else {
             return;
         };
-        let as_what = match entry.job.status.phase {
+        let as_what = match entry.facts.phase() {
             Phase::Queued | Phase::Backoff => Some(Count::Queued),
             Phase::Running => Some(Count::Running),
             Phase::Suspended => Some(Count::Suspended),
             Phase::Succeeded | Phase::DeadLettered | Phase::Cancelled => None,
         };
-        let next = pool.zip(as_what);
+        let next = pool.map(|pool| pool.name).zip(as_what);
         let before = std::mem::replace(&mut entry.counted, next);
         if before == next {
             return;
         }
-        let tenant = entry.job.spec.tenant;
+        let (tenant, namespace) = (entry.facts.tenant(), entry.facts.namespace());
+        let named = |(name, what)| (PoolName { namespace, name }, what);
+        let (before, next) = (before.map(named), next.map(named));
         if let Some((pool, Count::Running)) = before {
             let left = self.tenants.remove(&(pool, tenant)).unwrap_or(0);
             if left > 1 {
@@ -231,14 +245,14 @@ impl Index {
         let Some(entry) = self.jobs.get_mut(&uid) else {
             return;
         };
-        if entry.ready == Some(pool) {
+        if entry.ready == Some(pool.name) {
             return;
         }
-        entry.ready = Some(pool);
+        entry.ready = Some(pool.name);
         self.ready
             .entry(pool)
             .or_default()
-            .insert(&entry.job, alone);
+            .insert(&entry.facts.unpack(uid), alone);
     }
 
     /// Takes it out again.
@@ -246,11 +260,12 @@ impl Index {
         let Some(entry) = self.jobs.get_mut(&uid) else {
             return;
         };
-        let Some(pool) = entry.ready.take() else {
+        let Some(name) = entry.ready.take() else {
             return;
         };
-        if let Some(queue) = self.ready.get_mut(&pool) {
-            queue.remove(&entry.job);
+        let namespace = entry.facts.namespace();
+        if let Some(queue) = self.ready.get_mut(&PoolName { namespace, name }) {
+            queue.remove(&entry.facts.unpack(uid));
         }
     }
 
@@ -307,11 +322,12 @@ impl Index {
             let Some(entry) = self.jobs.get(uid) else {
                 continue;
             };
-            let soon = entry.job.status.phase == Phase::Backoff
+            let soon = entry.facts.phase() == Phase::Backoff
                 && entry.ready.is_none()
-                && entry.job.status.next_attempt.is_some_and(|at| at <= until);
-            if let (true, Some((pool, _))) = (soon, entry.counted) {
-                *due.entry(pool).or_default() += 1;
+                && entry.facts.next_attempt().is_some_and(|at| at <= until);
+            if let (true, Some((name, _))) = (soon, entry.counted) {
+                let namespace = entry.facts.namespace();
+                *due.entry(PoolName { namespace, name }).or_default() += 1;
             }
         }
         due
@@ -377,11 +393,4 @@ impl Tally {
             Count::Suspended => &mut self.suspended,
         }
     }
-}
-
-/// Place among the dead letters of uploads.
-fn dead_letter(job: &Job) -> Option<(Wall, Uid)> {
-    let counts = job.status.phase == Phase::DeadLettered && !job.spec.declared;
-    let at = job.status.finished.filter(|_| counts)?;
-    Some((at, job.uid))
 }
