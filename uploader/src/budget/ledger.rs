@@ -2,13 +2,21 @@
 //!
 //! The last `reserve` bytes are for the part that is nearest to full: it alone can always go on
 //! until it is stored, which frees memory for the others. So there is always one that moves, and the
-//! emptiest are the first that stop being read.
+//! emptiest are the first that stop being read. Beside it there is a lane by age, or a newcomer
+//! would wait for as long as fuller ones come, and its client would take the silence for a loss:
+//! after [`TURN`] others it is the turn of the one that waited longest.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So many others, the part nearest to full aside, are served before who waited longest is.
+pub(super) const TURN: u32 = 1;
+
 /// One place where bytes are gathered.
 pub(super) type HolderId = u64;
+
+/// Since when somebody waits: the number of its first ticket. The lower, the older.
+pub(super) type Since = u64;
 
 /// The order in which waiters are served: fullest first, then first come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +33,7 @@ impl Ticket {
 struct Waiter {
     holder: HolderId,
     more: u64,
+    since: Since,
 }
 
 /// What became of a wish for memory.
@@ -45,6 +54,11 @@ pub(super) struct Ledger {
     next: u64,
     filling: BTreeSet<(u64, HolderId)>,
     waiting: BTreeMap<Ticket, Waiter>,
+    /// The same waiters, oldest first.
+    line: BTreeMap<Since, Ticket>,
+    /// Others that were served since the oldest was, and how many may be.
+    passed: u32,
+    turn: u32,
 }
 
 impl Ledger {
@@ -56,6 +70,9 @@ impl Ledger {
             next: 0,
             filling: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            line: BTreeMap::new(),
+            passed: 0,
+            turn: TURN,
         }
     }
 
@@ -72,11 +89,20 @@ impl Ledger {
         !self.waiting.is_empty()
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether no other part is nearer to full than one that holds `held`.
+    fn is_nearest(&self, holder: HolderId, held: u64) -> bool {
+        let others = self.filling.iter().rev().find(|(_, id)| *id != holder);
+        others.is_none_or(|(most, _)| *most <= held)
+    }
+
     /// Whether `more` bytes fit for one that holds `held`.
     fn fits(&self, holder: HolderId, held: u64, more: u64) -> bool {
-        let others = self.filling.iter().rev().find(|(_, id)| *id != holder);
-        let nearest = others.is_none_or(|(most, _)| *most <= held);
-        let limit = if nearest {
+        let limit = if self.is_nearest(holder, held) {
             self.limit
         } else {
             self.limit - self.reserve
@@ -84,16 +110,57 @@ impl Ledger {
         self.used.saturating_add(more) <= limit
     }
 
-    /// Takes `more` bytes for one that holds `held`, if nobody fuller waits and they fit.
-    pub(super) fn wish(&mut self, holder: HolderId, held: u64, more: u64) -> Wish {
+    /// Whether the next bytes are for the oldest.
+    fn is_turn_of_age(&self) -> bool {
+        self.passed >= self.turn && !self.line.is_empty()
+    }
+
+    /// Whether nobody who waits is older.
+    fn is_oldest(&self, since: Since) -> bool {
+        self.line
+            .keys()
+            .next()
+            .is_none_or(|oldest| since <= *oldest)
+    }
+
+    /// Takes `more` bytes for one that holds `held`, if it is its turn and they fit. `since` is
+    /// when it first wished for them, if that was in vain.
+    pub(super) fn wish(
+        &mut self,
+        holder: HolderId,
+        held: u64,
+        more: u64,
+        since: Option<Since>,
+    ) -> Wish {
         let ticket = Ticket(Reverse(held), self.number());
-        let first = self.waiting.keys().next().is_none_or(|head| ticket < *head);
-        if first && self.fits(holder, held, more) {
+        let since = since.unwrap_or(ticket.number());
+        let may = if self.is_turn_of_age() {
+            self.is_oldest(since) || self.is_nearest(holder, held)
+        } else {
+            self.waiting.keys().next().is_none_or(|head| ticket < *head)
+        };
+        if may && self.fits(holder, held, more) {
+            self.count(holder, held, since);
             self.grow(holder, held, more);
             return Wish::Granted;
         }
-        self.waiting.insert(ticket, Waiter { holder, more });
+        let waiter = Waiter {
+            holder,
+            more,
+            since,
+        };
+        self.waiting.insert(ticket, waiter);
+        self.line.insert(since, ticket);
         Wish::Waits(ticket)
+    }
+
+    /// Counts one that is about to be served, for those who wait longer.
+    fn count(&mut self, holder: HolderId, held: u64, since: Since) {
+        if self.is_oldest(since) {
+            self.passed = 0;
+        } else if !(self.is_turn_of_age() && self.is_nearest(holder, held)) {
+            self.passed += 1;
+        }
     }
 
     fn grow(&mut self, holder: HolderId, held: u64, more: u64) {
@@ -102,25 +169,45 @@ impl Ledger {
         self.filling.insert((held + more, holder));
     }
 
-    /// Takes for the waiters, in their order, what fits now; the tickets that are served.
+    /// Takes for the waiters, each in its turn, what fits now; the tickets that are served.
     pub(super) fn serve(&mut self) -> Vec<Ticket> {
-        let mut served = Vec::new();
-        while let Some((ticket, waiter)) = self.waiting.first_key_value() {
-            let (ticket, holder, more) = (*ticket, waiter.holder, waiter.more);
-            let held = ticket.0.0;
-            if !self.fits(holder, held, more) {
-                break;
-            }
-            self.waiting.remove(&ticket);
-            self.grow(holder, held, more);
-            served.push(ticket);
+        std::iter::from_fn(|| self.serve_next()).collect()
+    }
+
+    fn serve_next(&mut self) -> Option<Ticket> {
+        let ticket = self.next_in_turn()?;
+        let waiter = self.forget(ticket)?;
+        let held = ticket.0.0;
+        self.count(waiter.holder, held, waiter.since);
+        self.grow(waiter.holder, held, waiter.more);
+        Some(ticket)
+    }
+
+    /// Who is served next, if what it wants fits.
+    fn next_in_turn(&self) -> Option<Ticket> {
+        let fits = |ticket: &Ticket| {
+            let waiter = self.waiting.get(ticket);
+            waiter.is_some_and(|waiter| self.fits(waiter.holder, ticket.0.0, waiter.more))
+        };
+        let (fullest, waiter) = self.waiting.first_key_value()?;
+        if !self.is_turn_of_age() {
+            return Some(*fullest).filter(fits);
         }
-        served
+        let oldest = self.line.values().next().copied().filter(fits);
+        // Only what frees memory may go before it.
+        let nearest = self.is_nearest(waiter.holder, fullest.0.0);
+        oldest.or_else(|| Some(*fullest).filter(|ticket| nearest && fits(ticket)))
+    }
+
+    fn forget(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let waiter = self.waiting.remove(&ticket)?;
+        self.line.remove(&waiter.since);
+        Some(waiter)
     }
 
     /// Forgets a waiter; false when it was served before.
     pub(super) fn give_up(&mut self, ticket: Ticket) -> bool {
-        self.waiting.remove(&ticket).is_some()
+        self.forget(ticket).is_some()
     }
 
     /// Bytes that leave the place where they were gathered; they are in memory until [`Self::give_back`].
@@ -136,105 +223,5 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn the_reserve_is_for_the_part_nearest_to_full() {
-        let mut book = Ledger::new(32 * MIB, 8 * MIB);
-        assert_eq!(book.wish(1, 0, 7 * MIB), Wish::Granted);
-        assert_eq!(book.wish(2, 0, 6 * MIB), Wish::Granted);
-        assert_eq!(book.wish(3, 0, 6 * MIB), Wish::Granted);
-        assert_eq!(book.wish(4, 0, 5 * MIB), Wish::Granted);
-        let Wish::Waits(emptiest) = book.wish(4, 5 * MIB, MIB) else {
-            panic!("24 of 24 MiB are held");
-        };
-        let Wish::Waits(_) = book.wish(2, 6 * MIB, MIB) else {
-            panic!("another part is nearer to full");
-        };
-        assert!(book.is_pressed());
-        assert_eq!(book.wish(1, 7 * MIB, MIB), Wish::Granted, "the fullest");
-        assert_eq!(book.serve(), [], "nothing was freed");
-        book.hand_over(1, 8 * MIB);
-        assert_eq!(book.serve().len(), 1, "the next is nearest now");
-        book.give_back(1, 8 * MIB);
-        assert_eq!(book.serve(), [emptiest], "its bytes are free");
-        assert!(!book.give_up(emptiest), "it was served");
-        assert_eq!(book.free(), 32 * MIB - 19 * MIB);
-    }
-
-    #[test]
-    fn waiters_are_served_fullest_first_and_nobody_barges() {
-        let mut book = Ledger::new(10, 0);
-        assert_eq!(book.wish(1, 0, 6), Wish::Granted);
-        assert_eq!(book.wish(2, 0, 4), Wish::Granted);
-        let (Wish::Waits(empty), Wish::Waits(full)) = (book.wish(3, 0, 2), book.wish(2, 4, 5))
-        else {
-            panic!("all is held");
-        };
-        book.give_back(1, 6);
-        let Wish::Waits(late) = book.wish(4, 0, 1) else {
-            panic!("others wait");
-        };
-        assert_eq!(
-            book.serve(),
-            [full],
-            "the emptier ones do not fit beside it"
-        );
-        book.give_back(2, 9);
-        assert_eq!(book.serve(), [empty, late]);
-        assert!(!book.is_pressed());
-    }
-
-    /// Whatever happens, the book balances, and the fullest of all can go on to a whole part.
-    #[test]
-    fn the_book_balances_over_random_lives() {
-        const PART: u64 = 64;
-        let mut x = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut dice = move |below: u64| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            x % below
-        };
-        let mut book = Ledger::new(512, PART);
-        let mut held: BTreeMap<HolderId, u64> = BTreeMap::new();
-        let mut waits: BTreeMap<Ticket, (HolderId, u64)> = BTreeMap::new();
-        for _ in 0..20_000 {
-            let holder = dice(40);
-            let busy = waits.values().any(|(id, _)| *id == holder);
-            let has = held.get(&holder).copied().unwrap_or_default();
-            if !busy && has < PART {
-                let more = 1 + dice(PART - has);
-                match book.wish(holder, has, more) {
-                    Wish::Granted => *held.entry(holder).or_default() += more,
-                    Wish::Waits(ticket) => {
-                        waits.insert(ticket, (holder, more));
-                    }
-                }
-            } else if !busy {
-                book.hand_over(holder, has);
-                book.give_back(holder, has);
-                held.remove(&holder);
-            }
-            for ticket in book.serve() {
-                let (holder, more) = waits.remove(&ticket).unwrap();
-                *held.entry(holder).or_default() += more;
-            }
-            assert_eq!(book.used, held.values().sum::<u64>());
-            assert!(book.used <= 512);
-            assert_eq!(book.waiting.len(), waits.len());
-            let fullest = book.filling.last().copied();
-            if let Some((most, id)) = fullest.filter(|(most, _)| *most < PART) {
-                let waits_itself = waits.values().any(|(holder, _)| *holder == id);
-                assert!(
-                    waits_itself || book.fits(id, most, 1),
-                    "it can always go on"
-                );
-                assert!(!waits_itself, "and is never the one that waits");
-            }
-        }
-    }
-}
+#[path = "ledger_tests.rs"]
+mod tests;

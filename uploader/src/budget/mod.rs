@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::metrics::{Metrics, Wait};
-use ledger::{HolderId, Ledger, Ticket, Wish};
+use ledger::{HolderId, Ledger, Since, Ticket, Wish};
 
 /// An upload that gets no memory for this long flushes what it holds and frees it.
 pub const PRESSURE: Duration = Duration::from_secs(5);
@@ -31,9 +31,13 @@ struct Book {
     calls: HashMap<u64, oneshot::Sender<()>>,
 }
 
-/// Bytes that are held.
+/// Bytes that are held, and the place in the line for more.
 #[derive(Debug, Default)]
-pub struct Held(Option<Share>);
+pub struct Held {
+    share: Option<Share>,
+    /// Since when it waits for memory, over wishes that were in vain.
+    since: Option<Since>,
+}
 
 #[derive(Debug)]
 struct Share {
@@ -71,19 +75,22 @@ impl Budget {
     /// Takes `bytes` for a chunk that was received; false after 5 s without room.
     pub async fn take(&self, held: &mut Held, bytes: usize) -> bool {
         let more = bytes as u64;
-        let share = held.0.get_or_insert_with(|| Share {
+        let share = held.share.get_or_insert_with(|| Share {
             budget: self.clone(),
             holder: self.book().ledger.number(),
             bytes: 0,
         });
         let (ticket, called) = {
             let mut book = self.book();
-            match book.ledger.wish(share.holder, share.bytes, more) {
+            let (holder, bytes) = (share.holder, share.bytes);
+            match book.ledger.wish(holder, bytes, more, held.since) {
                 Wish::Granted => {
                     share.bytes += more;
+                    held.since = None;
                     return true;
                 }
                 Wish::Waits(ticket) => {
+                    held.since.get_or_insert(ticket.number());
                     let (sender, receiver) = oneshot::channel();
                     book.calls.insert(ticket.number(), sender);
                     (ticket, receiver)
@@ -101,7 +108,11 @@ impl Budget {
         if let Some(metrics) = &self.metrics {
             metrics.waited(Wait::Budget, begun.elapsed());
         }
-        waiting.settle()
+        let granted = waiting.settle();
+        if granted {
+            held.since = None;
+        }
+        granted
     }
 
     /// Bytes there are, free or not.
@@ -114,6 +125,12 @@ impl Budget {
     #[must_use]
     pub fn free(&self) -> u64 {
         self.book().ledger.free()
+    }
+
+    /// Requests that wait for memory.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.book().ledger.waiting()
     }
 
     /// Whether somebody waits for memory.
@@ -168,16 +185,20 @@ impl Drop for Waiting<'_> {
 }
 
 impl Held {
-    /// Hands over all that is held: the bytes are gathered no more, but stay in memory.
+    /// Hands over all that is held: the bytes are gathered no more, but stay in memory. Whoever got
+    /// no more keeps its place in the line.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        if let Some(share) = &self.0 {
+        if let Some(share) = &self.share {
             let mut book = share.budget.book();
             book.ledger.hand_over(share.holder, share.bytes);
             // Another part is the fullest now.
             book.call();
         }
-        Self(self.0.take())
+        Self {
+            share: self.share.take(),
+            ..Self::default()
+        }
     }
 }
 
@@ -210,6 +231,23 @@ mod tests {
         drop(first.take());
         assert!(budget.take(&mut second, 3).await, "room again");
         assert_eq!(budget.free(), 7);
+    }
+
+    #[tokio::test]
+    async fn whoever_flushes_because_it_got_nothing_keeps_its_place() {
+        let mut budget = Budget::new(10, 0);
+        budget.patience = Duration::from_millis(1);
+        let (mut full, mut held) = (Held::default(), Held::default());
+        assert!(budget.take(&mut full, 10).await);
+        assert!(!budget.take(&mut held, 1).await);
+        let place = held.since;
+        assert!(place.is_some());
+        drop(held.take());
+        assert!(!budget.take(&mut held, 1).await);
+        assert_eq!(held.since, place, "a flush costs no place");
+        drop(full);
+        assert!(budget.take(&mut held, 1).await);
+        assert_eq!(held.since, None, "the next wish has not waited");
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ pub(super) async fn admit(
         .limits
         .owner(&who, action, declared(headers)?, &app.store);
     stopped.await.map_err(|stop| match stop {
-        Stop::Limit(reached) => limited(&reached),
+        Stop::Limit(reached) => limited(app, &reached),
         Stop::Unknown => Problem::try_again("what was used of a quota cannot be read"),
     })?;
     if action == Action::Create {

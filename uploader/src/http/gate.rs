@@ -19,7 +19,7 @@ pub(super) async fn gate(State(app): State<Arc<App>>, request: Request, next: Ne
     if let Some(Peer(peer)) = request.extensions().get::<Peer>()
         && let Err(reached) = app.limits.address(peer.ip(), request.headers())
     {
-        return limited(&reached).into_response();
+        return limited(&app, &reached).into_response();
     }
     let wish = token::wished(request.headers());
     let seat = Arc::new(Seat::default());
@@ -49,16 +49,17 @@ pub(super) async fn gate(State(app): State<Arc<App>>, request: Request, next: Ne
 }
 
 /// 429 that names the limit.
-pub(super) fn limited(reached: &Reached) -> Problem {
+pub(super) fn limited(app: &App, reached: &Reached) -> Problem {
+    app.metrics.limited(reached.limit);
+    let limit = reached.limit.word();
     let seconds = reached.after.as_secs_f64().ceil().max(1.0);
     Problem::new(
         Kind::LimitReached,
         format!(
-            "The limit {} is reached. Wait for Retry-After; whoever runs this service sets the limits.",
-            reached.limit
+            "The limit {limit} is reached. Wait for Retry-After; whoever runs this service sets the limits."
         ),
     )
-    .field(reached.limit)
+    .field(limit)
     // Seconds of at most a day.
     .retry_after(seconds as u64)
 }

@@ -36,6 +36,9 @@ fn look(app: &App) {
     let used = app.budget.all().saturating_sub(app.budget.free());
     metrics.budget_used_bytes.set(number(used));
     metrics
+        .budget_waiting
+        .set(number(app.budget.waiting() as u64));
+    metrics
         .ready
         .set(i64::from(app.ready.check(&app.store).is_ok()));
     metrics

@@ -23,6 +23,7 @@ pub use quota::Quotas;
 pub use seat::{Counted, Seat, seat};
 
 use crate::auth::Action;
+use crate::metrics::Limit;
 use crate::serve::Caps;
 use at_once::AtOnce;
 use buckets::{Buckets, Key, key_of};
@@ -31,11 +32,11 @@ use open::OpenUploads;
 /// Owners and addresses that are remembered.
 const REMEMBERED: usize = 16_384;
 
-/// The limit that was reached, by the name it has in the configuration.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// Its name.
-    pub limit: &'static str,
+    /// Which.
+    pub limit: Limit,
     /// When to try again.
     pub after: Duration,
 }
@@ -107,7 +108,7 @@ impl Limits {
         self.address_rate
             .take(key_of_address(client))
             .map_err(|after| Reached {
-                limit: "address.requestsPerSecond",
+                limit: Limit::AddressRate,
                 after,
             })
     }
@@ -139,7 +140,7 @@ impl Limits {
                 .has_room(key, self.config.owner.open_uploads, store);
             if !room.await.map_err(|_| Stop::Unknown)? {
                 return Err(Stop::Limit(Reached {
-                    limit: "owner.openUploads",
+                    limit: Limit::OwnerOpen,
                     after: Duration::from_secs(60),
                 }));
             }
@@ -156,10 +157,10 @@ impl Limits {
         let reached = |limit, after| Stop::Limit(Reached { limit, after });
         self.owner_rate
             .take(key)
-            .map_err(|after| reached("owner.requestsPerSecond", after))?;
+            .map_err(|after| reached(Limit::OwnerRate, after))?;
         let most = self.config.owner.requests_at_once;
         let place = self.at_once.enter(key, most);
-        let place = place.ok_or(reached("owner.requestsAtOnce", Duration::from_secs(1)))?;
+        let place = place.ok_or(reached(Limit::OwnerAtOnce, Duration::from_secs(1)))?;
         if let Some(seat) = seat {
             seat.hold(place);
         }
@@ -211,7 +212,7 @@ mod tests {
             limits.address("10.0.0.1".parse().unwrap(), &headers)
         };
         let reached = (0..50).find_map(|_| from("192.0.2.1").err()).unwrap();
-        assert_eq!(reached.limit, "address.requestsPerSecond");
+        assert_eq!(reached.limit, Limit::AddressRate);
         assert!(reached.after > Duration::ZERO);
         assert!(
             from("6.6.6.6, 192.0.2.1").is_err(),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{OwnerLimits, Reached, Stop};
 use crate::auth::Action;
+use crate::metrics::Limit;
 
 const EVERY: Duration = Duration::from_secs(60);
 /// What the others used is not believed for longer: then nothing is written.
@@ -230,14 +231,14 @@ impl Quotas {
 }
 
 /// The limit that `more` bytes or one more upload would exceed. Pure.
-fn reached(most: &Share, used: &Share, action: Action, more: u64) -> Option<&'static str> {
+fn reached(most: &Share, used: &Share, action: Action, more: u64) -> Option<Limit> {
     let creates = action == Action::Create;
     // A create brings bytes sooner or later.
     let more = if creates { more.max(1) } else { more };
     if most.bytes > 0 && more > 0 && used.bytes.saturating_add(more) > most.bytes {
-        return Some("owner.bytesPerDay");
+        return Some(Limit::OwnerBytes);
     }
-    (creates && most.uploads > 0 && used.uploads >= most.uploads).then_some("owner.uploadsPerDay")
+    (creates && most.uploads > 0 && used.uploads >= most.uploads).then_some(Limit::OwnerUploads)
 }
 
 fn until_tomorrow(now: i64) -> Duration {
@@ -268,7 +269,7 @@ mod tests {
                 share(4, 0),
                 Action::Write,
                 7,
-                Some("owner.bytesPerDay"),
+                Some(Limit::OwnerBytes),
             ),
             (
                 "none left",
@@ -276,7 +277,7 @@ mod tests {
                 share(10, 0),
                 Action::Create,
                 0,
-                Some("owner.bytesPerDay"),
+                Some(Limit::OwnerBytes),
             ),
             (
                 "only a question",
@@ -300,7 +301,7 @@ mod tests {
                 share(0, 3),
                 Action::Create,
                 0,
-                Some("owner.uploadsPerDay"),
+                Some(Limit::OwnerUploads),
             ),
             (
                 "going on with one",

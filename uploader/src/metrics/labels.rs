@@ -75,6 +75,14 @@ words! {
     /// What a request waits for that is not its client.
     Wait { Budget = "budget", Writer = "writer" }
 }
+words! {
+    /// A limit on clients, by its name in the configuration.
+    Limit {
+        AddressConnections = "address.connections", AddressRate = "address.requestsPerSecond",
+        OwnerRate = "owner.requestsPerSecond", OwnerAtOnce = "owner.requestsAtOnce",
+        OwnerOpen = "owner.openUploads", OwnerUploads = "owner.uploadsPerDay", OwnerBytes = "owner.bytesPerDay",
+    }
+}
 /// A call to the store, by the store's word for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Call(pub StoreCall);

@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 pub use labels::{
-    Call, CallEnd, Class, FinishEnd, Rejection, Route, SweepEnd, Verb, Wait, Written,
+    Call, CallEnd, Class, FinishEnd, Limit, Rejection, Route, SweepEnd, Verb, Wait, Written,
 };
 
 use crate::http::problem::Kind as Refusal;
@@ -36,6 +36,8 @@ label_sets! {
     Request { route: Route, method: Verb, status: Class }
     /// Label of refusals: the kind of the problem.
     Refused { reason: Refusal }
+    /// Label of limits that were reached.
+    Limited { limit: Limit }
     /// Label of rejected videos.
     Rejected { reason: Rejection }
     /// Label of finish sequences.
@@ -57,6 +59,7 @@ label_sets! {
 pub struct Metrics {
     pub(crate) requests: Family<Request, Counter>,
     pub(crate) refusals: Family<Refused, Counter>,
+    pub(crate) limits_reached: Family<Limited, Counter>,
     pub(crate) videos_rejected: Family<Rejected, Counter>,
     pub(crate) finishes: Family<Finish, Counter>,
     pub(crate) writers: Family<Writer, Counter>,
@@ -74,6 +77,7 @@ pub struct Metrics {
     pub(crate) waiters: Gauge,
     pub(crate) budget_bytes: Gauge,
     pub(crate) budget_used_bytes: Gauge,
+    pub(crate) budget_waiting: Gauge,
     pub(crate) pending: Gauge,
     pub(crate) stale_pending: Gauge,
     pub(crate) oldest_pending_seconds: Gauge,
@@ -112,6 +116,11 @@ impl Metrics {
     /// Counts a refusal.
     pub fn refused(&self, reason: Refusal) {
         self.refusals.get_or_create(&Refused { reason }).inc();
+    }
+
+    /// Counts a request or a connection that a limit stops.
+    pub fn limited(&self, limit: Limit) {
+        self.limits_reached.get_or_create(&Limited { limit }).inc();
     }
 
     /// Counts the end of a finish sequence.

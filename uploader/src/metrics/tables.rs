@@ -7,8 +7,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{
-    Finish, FinishEnd, Kind, Metrics, On, Refusal, Refused, Rejected, Rejection, Sweep, SweepEnd,
-    Wait, Written,
+    Finish, FinishEnd, Kind, Limit, Limited, Metrics, On, Refusal, Refused, Rejected, Rejection,
+    Sweep, SweepEnd, Wait, Written,
 };
 
 /// From 1 ms to half a minute: the longest call to the store has a limit of a minute.
@@ -21,6 +21,7 @@ impl Default for Metrics {
         let all = Self {
             requests: Family::default(),
             refusals: Family::default(),
+            limits_reached: Family::default(),
             videos_rejected: Family::default(),
             finishes: Family::default(),
             writers: Family::default(),
@@ -37,6 +38,7 @@ impl Default for Metrics {
             waiters: Gauge::default(),
             budget_bytes: Gauge::default(),
             budget_used_bytes: Gauge::default(),
+            budget_waiting: Gauge::default(),
             pending: Gauge::default(),
             stale_pending: Gauge::default(),
             oldest_pending_seconds: Gauge::default(),
@@ -53,6 +55,9 @@ impl Metrics {
     fn at_zero(&self) {
         for &reason in Refusal::ALL {
             let _ = self.refusals.get_or_create(&Refused { reason });
+        }
+        for &limit in Limit::ALL {
+            let _ = self.limits_reached.get_or_create(&Limited { limit });
         }
         for &reason in Rejection::ALL {
             let _ = self.videos_rejected.get_or_create(&Rejected { reason });
@@ -97,6 +102,7 @@ impl Metrics {
     fn counters(&self, all: &mut Registry) {
         all.register("requests", "Requests answered", self.requests.clone());
         all.register("refusals", "Requests refused, by the type of the problem", self.refusals.clone());
+        all.register("limits_reached", "Requests and connections that a limit on clients stopped", self.limits_reached.clone());
         all.register("videos_rejected", "Whole uploads that are no video of their profile", self.videos_rejected.clone());
         all.register("finishes", "Ends of the finish sequence", self.finishes.clone());
         all.register("writers", "Ends of writing requests", self.writers.clone());
@@ -116,6 +122,7 @@ impl Metrics {
         gauge(all, "waiters", "Requests that wait for a video's state", &self.waiters);
         gauge(all, "budget_bytes", "Memory for bodies", &self.budget_bytes);
         gauge(all, "budget_used_bytes", "Memory that bodies take now", &self.budget_used_bytes);
+        gauge(all, "budget_waiting", "Requests that wait for memory now", &self.budget_waiting);
         gauge(all, "pending", "Outbox entries, by the last sweep", &self.pending);
         gauge(all, "stale_pending", "Outbox entries older than a minute, by the last sweep", &self.stale_pending);
         gauge(all, "oldest_pending_seconds", "Age of the oldest outbox entry, by the last sweep", &self.oldest_pending_seconds);

@@ -76,6 +76,7 @@ fn values() -> Vec<String> {
         words("`outcome` of sweeps", SweepEnd::ALL, SweepEnd::word),
         words("`outcome` of store calls", CallEnd::ALL, CallEnd::word),
         words("`call`", StoreCall::ALL, StoreCall::word),
+        words("`limit`", Limit::ALL, Limit::word),
         words("`kind`", Written::ALL, Written::word),
         words("`on`", Wait::ALL, Wait::word),
     ]
@@ -103,6 +104,7 @@ fn what_never_happened_is_zero_and_not_absent() {
         "kinora_uploader_refusals_total{reason=\"overloaded\"} 0",
         "kinora_uploader_videos_rejected_total{reason=\"TooLong\"} 0",
         "kinora_uploader_finishes_total{outcome=\"store_lost\"} 0",
+        "kinora_uploader_limits_reached_total{limit=\"owner.bytesPerDay\"} 0",
     ] {
         assert!(text.lines().any(|other| other == line), "{line}:\n{text}");
     }

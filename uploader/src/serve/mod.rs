@@ -2,6 +2,7 @@
 //! connections and streams, and connections that end in order.
 
 mod idle;
+mod patient;
 mod places;
 mod preface;
 
@@ -19,7 +20,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower::util::MapRequestLayer;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
+use patient::Patient;
 pub use places::Caps;
 use places::Places;
 
@@ -29,6 +31,8 @@ use crate::wire::Wire;
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// An HTTP/2 connection without a request is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
+/// A connection whose client takes nothing of what is sent is closed after this.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 const READ_BUFFER: usize = 64 << 10;
 /// Bytes of a request's head.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
@@ -85,6 +89,7 @@ pub async fn serve_counted(
             Ok((stream, peer)) => {
                 // One address has too many: this connection is closed at once.
                 let Some(place) = places.of(place, peer.ip()) else {
+                    metrics.limited(Limit::AddressConnections);
                     continue;
                 };
                 let (router, end) = (router.clone(), end.clone());
@@ -139,7 +144,10 @@ async fn http1(
         .max_buf_size(READ_BUFFER)
         .max_header_size(MAX_HEADER_BYTES as usize)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(wire), TowerToHyperService::new(service));
+        .serve_connection(
+            TokioIo::new(Patient::new(wire, TAKEN_WITHIN)),
+            TowerToHyperService::new(service),
+        );
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
@@ -172,7 +180,10 @@ async fn http2(
         .max_send_buf_size(READ_BUFFER)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(HEADERS_WITHIN)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, TAKEN_WITHIN)),
+            TowerToHyperService::new(service),
+        );
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,

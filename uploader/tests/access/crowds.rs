@@ -14,7 +14,7 @@ use crate::stage::{Stage, video};
 const MOST_MIB: u64 = if cfg!(debug_assertions) { 400 } else { 200 };
 
 /// A server of its own process, whose memory can be measured.
-async fn server(stage: &Stage) -> (Child, String) {
+pub(crate) async fn server(stage: &Stage) -> (Child, String) {
     let kubeconfig = stage.files.path().join("kubeconfig");
     std::fs::write(&kubeconfig, KUBECONFIG).unwrap();
     let binary = env!("CARGO_BIN_EXE_kinora-uploader");
@@ -56,11 +56,26 @@ async fn server(stage: &Stage) -> (Child, String) {
 }
 
 fn rss_mib(pid: u32) -> u64 {
+    status_mib(pid, "VmRSS:")
+}
+
+/// The most memory that a process ever had.
+pub(crate) fn peak_mib(pid: u32) -> u64 {
+    status_mib(pid, "VmHWM:")
+}
+
+/// A metric without labels, as the server tells it.
+pub(crate) async fn scraped(stage: &Stage, address: &str, name: &str) -> u64 {
+    let answer = stage.http.get(format!("http://{address}/metrics")).send();
+    let text = answer.await.unwrap().text().await.unwrap();
+    let name = format!("kinora_uploader_{name} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value.unwrap().parse().unwrap()
+}
+
+fn status_mib(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_ascii_whitespace()
         .nth(1)
         .unwrap()

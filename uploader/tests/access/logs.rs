@@ -26,11 +26,12 @@ impl Write for Lines {
 
 /// Keeps all log lines of this process, from `debug` on.
 pub(crate) fn capture() {
+    // But for the store's, which writes out every body that it gets.
     ONCE.call_once(|| {
         tracing_subscriber::fmt()
             .json()
             .with_env_filter(EnvFilter::new(
-                "debug,kinora_uploader=trace,kinora_storage=trace",
+                "debug,s3s=info,kinora_uploader=trace,kinora_storage=trace",
             ))
             .with_writer(|| Lines)
             .init();

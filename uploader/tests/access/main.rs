@@ -7,9 +7,11 @@
     reason = "a failed expectation is the test's finding"
 )]
 
+mod abuse;
 mod crowds;
 mod limits;
 mod logs;
 mod matrix;
+mod parked;
 mod stage;
 mod tokens;

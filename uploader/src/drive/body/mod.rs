@@ -83,7 +83,7 @@ pub async fn write(driver: &Driver, doc: State, etag: String, mut incoming: Inco
         } else {
             Writer::new(doc, etag)
         },
-        held: incoming.held.take(),
+        held: std::mem::take(&mut incoming.held),
         incoming,
         place,
         ended,
