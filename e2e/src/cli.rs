@@ -10,7 +10,7 @@ use crate::cluster::{self, Cluster, DEFAULT_NAME, State, Status};
 use crate::progress::Progress;
 use crate::stack::Images;
 use crate::tools::wheel;
-use crate::{bench, command, demo, figures, host, images, test};
+use crate::{bench, command, demo, faults, figures, host, images, test};
 
 /// Kinora's workshop: a local Kubernetes, the demo, the tests.
 ///
@@ -48,6 +48,10 @@ enum Job {
     /// Measure Kinora beside what others use for the same, against the budgets.
     #[command(subcommand)]
     Bench(bench::Job),
+    /// Tell which tests cover which fault (F), invariant (T, I) and control (S).
+    ///
+    /// A test cites names in its doc comment, `covers: F12, T3`. Exits with 1 when a name is cited that does not exist.
+    Faults(faults::Options),
     /// Carries a forwarded port; started by `cluster up`.
     #[command(hide = true)]
     ForwardDaemon(ForwardDaemon),
@@ -163,6 +167,7 @@ fn run(job: Job) -> Result<ExitCode> {
             ExitCode::FAILURE
         }),
         Job::Figures(asked) => figures(&asked),
+        Job::Faults(options) => faults::run(options),
         Job::Bench(job) => bench::run(&job),
         Job::ForwardDaemon(it) => {
             cluster::serve_forward(&it.name, &it.forward, it.port, &it.target)

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod command;
 pub mod demo;
 pub mod diagnose;
+pub mod faults;
 pub mod figures;
 pub mod hello;
 pub mod host;
