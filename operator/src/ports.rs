@@ -238,6 +238,11 @@ pub enum CoreCommand {
         /// Uid of the pod.
         pod_uid: String,
     },
+    /// Its pod goes next: it is told to take no more leases. Lifted by `Uncordon`.
+    Drain {
+        /// Uid of the pod.
+        pod_uid: String,
+    },
     /// Leases may go there again.
     Uncordon {
         /// Uid of the pod.

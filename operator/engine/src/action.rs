@@ -85,6 +85,8 @@ pub enum ToWorker {
     Ack(AttemptId, bool),
     /// Stop.
     Cancel(AttemptId),
+    /// Take no more leases, on this stream.
+    Drain,
 }
 
 /// Why a stream is closed.
@@ -96,6 +98,8 @@ pub enum CloseReason {
     Silent,
     /// Somebody else leads.
     NotLeader,
+    /// Its worker was asked to leave, and is to stay after all: what was asked on a stream ends with it.
+    Recalled,
 }
 
 /// One thing to do.

@@ -196,6 +196,8 @@ pub enum Event {
         /// Whether to.
         on: bool,
     },
+    /// The worker's pod goes next: it is told to take no more leases, until a [`Event::Cordon`] lifts that.
+    Drain(Uid),
     /// The answer to the action that carried `token`.
     Answer {
         /// The job it was about.

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::ids::{AttemptId, Uid};
 use crate::policy::PoolPolicy;
+use crate::schedule::CLAIM_CONCURRENCY;
 use crate::time::{Mono, Wall};
 
 /// A token bucket. Starts empty: a new leader cannot know what the old one spent.
@@ -35,14 +36,28 @@ impl Bucket {
         let Some(rate) = policy.rate_per_second else {
             return true;
         };
-        let elapsed = now.since(self.at).as_secs_f64();
-        self.at = self.at.max(now);
-        self.tokens = (self.tokens + elapsed * rate.max(0.0)).min(capacity(policy));
+        self.refill(rate, policy, now);
         if self.tokens < 1.0 {
             return false;
         }
         self.tokens -= 1.0;
         true
+    }
+
+    fn refill(&mut self, rate: f64, policy: &PoolPolicy, now: Mono) {
+        let elapsed = now.since(self.at).as_secs_f64();
+        self.at = self.at.max(now);
+        self.tokens = (self.tokens + elapsed * rate.max(0.0)).min(capacity(policy));
+    }
+
+    /// Somebody else started so many calls: they are paid back before the next of our own. No leader that was stopped has
+    /// more under way than its claim concurrency.
+    pub fn owe(&mut self, calls: u32, policy: &PoolPolicy, now: Mono) {
+        if let Some(rate) = policy.rate_per_second {
+            self.refill(rate, policy, now);
+            let least = -f64::from(CLAIM_CONCURRENCY);
+            self.tokens = (self.tokens - f64::from(calls)).max(least);
+        }
     }
 
     /// Gives back a token that was not spent.

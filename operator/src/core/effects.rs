@@ -267,6 +267,7 @@ impl Core {
                 attempt: attempt(id),
                 reason: "no longer wanted".to_owned(),
             }),
+            ToWorker::Drain => wire::to_worker::Message::Drain(wire::Drain {}),
             ToWorker::Lease(id) => match self.lease(id) {
                 Some(lease) => {
                     count(&self.counters.leases);
@@ -302,6 +303,7 @@ impl Core {
         };
         let status = match why {
             CloseReason::Replaced => tonic::Status::aborted("a newer stream took its place"),
+            CloseReason::Recalled => tonic::Status::aborted("leases come here again"),
             CloseReason::Silent => tonic::Status::deadline_exceeded("silent for too long"),
             CloseReason::NotLeader => dispatch::redirect(&self.leadership)
                 .err()

@@ -415,6 +415,7 @@ impl Core {
         let (pod_uid, on) = match command {
             CoreCommand::Cordon { pod_uid } => (pod_uid, true),
             CoreCommand::Uncordon { pod_uid } => (pod_uid, false),
+            CoreCommand::Drain { pod_uid } => return self.step(Event::Drain(uid_of(pod_uid))),
         };
         self.step(Event::Cordon {
             worker: uid_of(pod_uid),

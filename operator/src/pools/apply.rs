@@ -54,6 +54,11 @@ pub(super) async fn apply(
     if plan.publish_ca {
         publish_ca(shared, pool).await?;
     }
+    // Before the number falls, whoever writes it.
+    command(shared, &plan.moves.drain, |pod_uid| CoreCommand::Drain {
+        pod_uid,
+    })
+    .await;
     if let Some(deployment) = plan.deployment {
         apply_deployment(shared, pool, &deployment, memory).await?;
     }

@@ -177,12 +177,13 @@ fn is_quiet(plan: &Plan) -> bool {
     let Moves {
         target: _,
         cordon,
+        drain,
         uncordon,
         mark,
         unmark,
         again: _,
     } = moves;
-    let lists = [cordon, uncordon, mark, unmark];
+    let lists = [cordon, drain, uncordon, mark, unmark];
     !publish_ca
         && deployment.is_none()
         && scale.is_none()

@@ -1,8 +1,8 @@
 //! From a desired number to the number of replicas: up at once, down only after a quiet window and only over idle workers.
 //!
 //! Pure; time is an argument. Level-triggered: what is asked for is asked again until the view shows it. A worker that is to
-//! go is first cordoned (no new leases), then, once idle, marked with a deletion cost, and 2 s later, if still idle, the
-//! number falls by one.
+//! go is first cordoned (no new leases), then, once idle, marked with a deletion cost, and 2 s later, if still idle, told to
+//! drain, and the number falls by one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub struct Moves {
     pub target: i32,
     /// Uids that get no new leases.
     pub cordon: Vec<String>,
+    /// Uids that go with this number: they are told to take no more leases.
+    pub drain: Vec<String>,
     /// Uids that get leases again.
     pub uncordon: Vec<String>,
     /// Pod names that get the deletion cost.
@@ -146,7 +148,6 @@ impl Scaler {
         let unborn = view.current.saturating_sub(existing).max(0);
         let surplus = view.current.saturating_sub(goal);
         self.pick(&live, surplus.saturating_sub(unborn));
-        let mut idle = 0;
         for worker in live {
             let Some(since) = self.picked.get_mut(&worker.uid) else {
                 continue;
@@ -166,9 +167,10 @@ impl Scaler {
             } else if !worker.marked {
                 moves.mark.push(worker.name.clone());
             } else if since.is_some_and(|since| now.duration_since(since) >= SETTLE) {
-                idle += 1;
+                moves.drain.push(worker.uid.clone());
             }
         }
+        let idle = i32::try_from(moves.drain.len()).unwrap_or(i32::MAX);
         moves.target = view.current - unborn.min(surplus) - idle;
         if moves.target < view.current {
             self.removing = Some(now + REMOVAL);

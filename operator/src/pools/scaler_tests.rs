@@ -92,11 +92,16 @@ fn down_goes_over_cordon_mark_wait_and_a_second_look() {
         (2, 0, Some(LOOK_AGAIN))
     );
     assert_eq!(
-        scaler.step(&seen, at(2_199)).target,
-        2,
+        scaler.step(&seen, at(2_199)),
+        Moves {
+            target: 2,
+            again: Some(LOOK_AGAIN),
+            ..Moves::default()
+        },
         "two seconds are not over"
     );
-    assert_eq!(scaler.step(&seen, at(2_200)).target, 1);
+    let moves = scaler.step(&seen, at(2_200));
+    assert_eq!((moves.target, moves.drain), (1, vec!["b".to_owned()]));
 
     seen.current = 1;
     let moves = scaler.step(&seen, at(2_300));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{Action, AttemptKey, Machine, Timings};
 use crate::report::ReleaseReason;
 
-/// A drain by SIGTERM has a deadline and ends the process; one that the operator asked for has neither.
+/// A drain by SIGTERM has a deadline and ends the process; one that the operator asked for has neither, and holds as long as
+/// the stream that it was asked for on: whoever leads next asks again.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     deadline: Option<Duration>,
@@ -49,6 +50,11 @@ impl Drain {
 }
 
 impl Machine {
+    /// A new stream begins.
+    pub(super) fn forget_asked_drain(&mut self) {
+        self.drain.take_if(|drain| drain.deadline.is_none());
+    }
+
     pub(super) fn drain_by_operator(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.drain.is_none() {
             self.drain = Some(Drain::default());

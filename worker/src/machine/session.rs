@@ -31,6 +31,7 @@ impl Session {
 impl Machine {
     /// Hello first, with all that is in our hands; then what the operator may not have heard yet.
     pub(super) fn open_session(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.forget_asked_drain();
         let (held, unacked) = self.in_hand();
         actions.push(send(from_worker::Message::Hello(Hello {
             protocol_version: DISPATCH_PROTOCOL_VERSION,

@@ -593,7 +593,7 @@ fn a_second_sigterm_ends_the_drain_time_at_once() {
 }
 
 #[test]
-fn a_drain_by_the_operator_takes_no_more_leases_stays_alive_and_is_told_again_on_a_new_stream() {
+fn a_drain_by_the_operator_takes_no_more_leases_stays_alive_and_ends_with_its_stream() {
     bench(1)
         .open()
         .echo()
@@ -611,8 +611,14 @@ fn a_drain_by_the_operator_takes_no_more_leases_stays_alive_and_is_told_again_on
         .step(Event::LinkClosed)
         .at(1.0)
         .open()
-        .want(&["hello [][]", "draining", "heartbeat [][] seen 0"])
+        .want(&["hello [][]", "heartbeat [][] seen 0"])
         .echo()
+        .running("c/1")
+        .hear(to_worker::Message::Drain(Drain {}))
+        .want(&["draining", "heartbeat [c/1][] seen 3"])
+        .echo()
+        .ended("c/1")
+        .ack("c/1", Verdict::Accepted)
         .step(Event::Terminate)
         .echo()
         .want(&["exit 0"]);

@@ -351,7 +351,7 @@ impl World {
                     });
                 }
             }
-            ToWorker::Beat(_) => {}
+            ToWorker::Beat(_) | ToWorker::Drain => {}
         }
     }
 }

@@ -161,7 +161,7 @@ impl Engine {
         });
         self.late.paid(uid, pending.owed);
         self.note_lost(uid, pending.cause, now);
-        self.absorb(job, now);
+        self.take_facts(job, now);
         self.answer_redrive(uid);
         let live = self.live(uid);
         live.refused = 0;

@@ -99,6 +99,9 @@ impl Engine {
             .wants_idle_worker()
             .then(|| self.workers.idle(name).filter(|_| !makes_pods))
             .flatten();
+        if !makes_pods && any.is_none() && idle.is_none() {
+            return None;
+        }
         let room = Room {
             any: makes_pods || any.is_some(),
             idle: makes_pods || idle.is_some(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 
 use super::Engine;
-use super::live::{Live, Placement};
+use super::live::{Live, Placement, What};
 use crate::action::{Redrive, ToWorker};
 use crate::event::Lead;
 use crate::ids::{AttemptId, Uid};
@@ -29,8 +29,50 @@ impl Engine {
         }
     }
 
-    /// Takes newer facts and lets workers and limits follow. False: nothing new.
+    /// Takes newer facts that this replica did not write itself. False: nothing new.
     pub(super) fn absorb(&mut self, job: Job, now: Now) -> bool {
+        self.charge_foreign_calls(&job, now);
+        self.take_facts(job, now)
+    }
+
+    /// A leader that was stopped and wakes has claims under way. Their calls count against the rate as if they were our own.
+    fn charge_foreign_calls(&mut self, job: &Job, now: Now) {
+        let (Lead::Leader, Some(pool)) = (self.lead, job.claimed_pool()) else {
+            return;
+        };
+        let known = self.index.job(job.uid);
+        if known.as_ref().is_some_and(|known| known.rv >= job.rv) {
+            return;
+        }
+        let Some(pool) = self.pools.get_mut(&pool) else {
+            return;
+        };
+        let status = &job.status;
+        let holds = status.phase == Phase::Running && status.worker.is_some();
+        let makes_pods = pool.policy.as_ref().is_some_and(|p| p.pod_start.is_some());
+        let calls = match known {
+            // Its call begins when its pod becomes the holder, not with the claim.
+            Some(known) if makes_pods => {
+                let held = known.status.worker == status.worker;
+                u32::from(holds && !(held && known.status.attempt == status.attempt))
+            }
+            Some(known) => status.attempt.saturating_sub(known.status.attempt),
+            None => u32::from(holds),
+        };
+        let ours = self.live.get(&job.uid).is_some_and(|live| {
+            let same = |after: &Status| {
+                holds && after.attempt == status.attempt && after.worker == status.worker
+            };
+            matches!(&live.op, Some(op) if matches!(&op.what, What::Write(p) if same(&p.after)))
+        });
+        let calls = calls.saturating_sub(u32::from(ours));
+        if calls > 0 {
+            pool.owe(calls, now.mono);
+        }
+    }
+
+    /// Takes newer facts and lets workers and limits follow. False: nothing new.
+    pub(super) fn take_facts(&mut self, job: Job, now: Now) -> bool {
         let uid = job.uid;
         let before = self.index.job(uid).map(|known| known.status);
         if !self.index.put(job) {
@@ -229,7 +271,7 @@ impl Engine {
 
     fn abandon(&mut self, uid: Uid, live: Live) {
         let Some(op) = live.op else { return };
-        if let super::live::What::Write(pending) = op.what
+        if let What::Write(pending) = op.what
             && let Some(claim) = pending.claim
         {
             let attempt = AttemptId {

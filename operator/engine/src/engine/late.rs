@@ -1,6 +1,6 @@
 //! What comes after it was decided: proof of an interruption after the verdict Lost, and answers about jobs that are gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::Engine;
@@ -11,7 +11,7 @@ use crate::time::{Mono, Wall};
 const LATE_PROOF: Duration = Duration::from_secs(300);
 /// For this long an answer that was under way may still tell of a job that is gone.
 const GRAVE: Duration = Duration::from_secs(300);
-/// More of either is not remembered.
+/// More of either is not remembered; of graves the oldest goes.
 const MAX_REMEMBERED: usize = 20_000;
 
 /// A loss that was stored as one.
@@ -27,6 +27,8 @@ pub(super) struct Late {
     verdicts: BTreeMap<(Uid, AttemptId), Verdict>,
     owed: BTreeMap<Uid, u32>,
     graves: BTreeMap<Uid, Mono>,
+    /// The same, oldest first.
+    dug: VecDeque<(Mono, Uid)>,
 }
 
 impl Late {
@@ -85,8 +87,19 @@ impl Late {
     /// The job is gone; its uid never comes back.
     pub(super) fn bury(&mut self, job: Uid, now: Mono) {
         self.owed.remove(&job);
-        if self.graves.len() < MAX_REMEMBERED {
-            self.graves.insert(job, now + GRAVE);
+        let until = now + GRAVE;
+        self.graves.insert(job, until);
+        self.dug.push_back((until, job));
+        if self.dug.len() > MAX_REMEMBERED {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((until, job)) = self.dug.pop_front()
+            && self.graves.get(&job) == Some(&until)
+        {
+            self.graves.remove(&job);
         }
     }
 
@@ -102,7 +115,9 @@ impl Late {
 
     pub(super) fn expire(&mut self, now: Mono) {
         self.verdicts.retain(|_, verdict| verdict.until > now);
-        self.graves.retain(|_, until| *until > now);
+        while self.dug.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_oldest();
+        }
     }
 }
 

@@ -177,7 +177,8 @@ impl Engine {
                 finished,
                 by_itself,
             } => self.on_container_ended(worker, finished, by_itself, now, rng),
-            Event::Cordon { worker, on } => self.on_cordon(worker, on),
+            Event::Cordon { worker, on } => self.on_cordon(worker, on, now),
+            Event::Drain(worker) => self.on_drain(worker),
             Event::Answer { job, token, answer } => self.on_answer(job, token, answer, now, rng),
         }
     }

@@ -3,13 +3,32 @@
 use rand::RngCore;
 
 use super::Engine;
-use crate::action::{Action, CloseReason};
+use crate::action::{Action, CloseReason, ToWorker};
 use crate::ids::{AttemptId, Uid};
 use crate::time::{Now, Wall};
+use crate::workers::Worker;
 
 impl Engine {
     pub(super) fn on_pod_draining(&mut self, worker: Uid) {
         self.workers.doom(worker);
+        self.ask_to_leave(worker);
+    }
+
+    /// Scale-down is about to take this worker's pod away.
+    pub(super) fn on_drain(&mut self, worker: Uid) {
+        self.workers.update(worker, |w| w.dismissed = true);
+        self.ask_to_leave(worker);
+    }
+
+    /// A worker that has to go is told so, once on each of its streams: it refuses whatever lease may still come.
+    pub(super) fn ask_to_leave(&mut self, worker: Uid) {
+        let untold = self
+            .workers
+            .update(worker, Worker::take_farewell)
+            .unwrap_or(false);
+        if untold {
+            self.send(worker, ToWorker::Drain);
+        }
     }
 
     /// No process of this pod is left.
@@ -73,11 +92,30 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_cordon(&mut self, worker: Uid, on: bool) {
+    pub(super) fn on_cordon(&mut self, worker: Uid, on: bool, now: Now) {
         self.workers.update(worker, |w| w.cordoned = on);
         if !on {
+            self.recall(worker, now);
             self.dirty
                 .extend(self.workers.get(worker).and_then(|w| w.pool));
+        }
+    }
+
+    /// It stays after all. There is no message for that: the drain ends with the stream that it was asked for on.
+    fn recall(&mut self, worker: Uid, now: Now) {
+        let told = self
+            .workers
+            .update(worker, |w| {
+                let told = w.dismissed.then(|| w.session.as_ref().map(|s| s.id));
+                w.dismissed = false;
+                w.draining &= told.is_none();
+                told.flatten()
+            })
+            .flatten();
+        if let Some(session) = told {
+            let why = CloseReason::Recalled;
+            self.out.push(Action::Close { session, why });
+            self.workers.closed(session, now.mono);
         }
     }
 }

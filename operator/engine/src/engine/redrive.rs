@@ -52,8 +52,10 @@ impl Engine {
 
     /// The job is no dead letter any more: whoever asked for it learns what became of it.
     pub(super) fn answer_redrive(&mut self, job: Uid) {
-        let wanted = self.live.get(&job).and_then(|live| live.redrive);
-        let (Some(by), Some(known)) = (wanted, self.index.job(job)) else {
+        let Some(by) = self.live.get(&job).and_then(|live| live.redrive) else {
+            return;
+        };
+        let Some(known) = self.index.job(job) else {
             return;
         };
         if known.status.phase == Phase::DeadLettered {

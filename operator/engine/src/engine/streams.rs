@@ -73,6 +73,7 @@ impl Engine {
             self.take_back(worker, *attempt);
         }
         self.examine(worker, &hello.held, now);
+        self.ask_to_leave(worker);
         self.on_pod_hello(worker, now, rng);
         self.dirty.insert(hello.pool);
     }

@@ -170,6 +170,13 @@ impl Pool {
         }
     }
 
+    /// Calls that another leader started while this one leads.
+    pub fn owe(&mut self, calls: u32, now: Mono) {
+        if let Some(policy) = &self.policy {
+            self.bucket.owe(calls, policy, now);
+        }
+    }
+
     /// The claim's write is settled: from now on the stored status counts, or nothing.
     pub fn settle(&mut self) {
         self.reserved = self.reserved.saturating_sub(1);

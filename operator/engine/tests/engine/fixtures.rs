@@ -228,7 +228,7 @@ impl World {
                 match message {
                     ToWorker::Lease(id) => holds.push(id),
                     ToWorker::Ack(id, _) => holds.retain(|held| *held != id),
-                    ToWorker::Beat(_) | ToWorker::Cancel(_) => {}
+                    ToWorker::Beat(_) | ToWorker::Cancel(_) | ToWorker::Drain => {}
                 }
                 self.sent.push((session, seq, message));
                 return None;

@@ -202,3 +202,26 @@ fn a_final_job_whose_write_is_answered_after_its_deletion_stays_gone() {
     });
     assert_eq!(world.engine.jobs(), 0);
 }
+
+/// More jobs go within five minutes than are remembered: the oldest are forgotten first, so that whatever is still under way
+/// meets a grave.
+#[test]
+fn an_answer_about_a_job_that_went_just_now_brings_none_back_however_many_went() {
+    let mut world = World::new();
+    for uid in 1..=20_000 {
+        world.feed(Event::JobDeleted(Uid(uid)));
+    }
+    let mut gone = job(30_000);
+    gone.status.phase = Phase::Succeeded;
+    gone.status.finished = Some(START);
+    world.put(gone.clone());
+    gone.rv = Rv(1_000_000);
+    world.etcd.remove(&gone.uid);
+    world.feed(Event::JobDeleted(gone.uid));
+    world.feed(Event::Answer {
+        job: gone.uid,
+        token: Token(77),
+        answer: Answer::Written(Box::new(gone)),
+    });
+    assert_eq!(world.engine.jobs(), 0);
+}

@@ -6,10 +6,13 @@
 mod archive;
 mod attempt_pods;
 mod claims;
+mod conservation;
 mod decisions;
+mod drain;
 mod ends;
 mod failover;
 mod fixtures;
+mod foreign;
 mod history;
 mod late;
 mod outcomes;

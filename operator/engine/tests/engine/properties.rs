@@ -29,7 +29,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
 
 /// One move of the surroundings. Numbers are small, so that they meet.
 #[derive(Clone, Debug)]
-enum Move {
+pub(crate) enum Move {
     Create(u128),
     Suspend(u128, bool),
     Cancel(u128),
@@ -45,7 +45,7 @@ enum Move {
     Store(Answer, Answer, Answer),
 }
 
-fn any_move() -> impl Strategy<Value = Move> {
+pub(crate) fn any_move() -> impl Strategy<Value = Move> {
     let uid = 1..5u128;
     let session = 1..4u64;
     prop_oneof![
@@ -68,7 +68,7 @@ fn any_move() -> impl Strategy<Value = Move> {
     ]
 }
 
-fn play(world: &mut World, step: Move) {
+pub(crate) fn play(world: &mut World, step: Move) {
     match step {
         Move::Create(uid) => {
             if !world.etcd.contains_key(&Uid(uid)) {

@@ -358,7 +358,7 @@ impl Sim {
                     hand.unacked.insert(id, Fact::Released);
                 }
             }
-            ToWorker::Beat(_) => {}
+            ToWorker::Beat(_) | ToWorker::Drain => {}
         }
     }
 

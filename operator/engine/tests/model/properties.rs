@@ -245,7 +245,7 @@ impl World<'_> {
                     self.s.broken.note(Invariant::Fence);
                 }
             }
-            ToWorker::Beat(_) => {}
+            ToWorker::Beat(_) | ToWorker::Drain => {}
         }
     }
 

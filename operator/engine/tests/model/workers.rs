@@ -120,7 +120,7 @@ impl World<'_> {
                     self.end_call(h, id, Fact::Released);
                 }
             }
-            ToWorker::Beat(_) => {}
+            ToWorker::Beat(_) | ToWorker::Drain => {}
         }
     }
 

@@ -205,8 +205,8 @@ impl World<'_> {
         let Some(line) = self.line(h) else { return };
         match message {
             // An echo counts as received with whatever came before it.
-            ToWorker::Beat(_) if line.inbox.is_empty() => line.received = seq,
-            ToWorker::Beat(_) => {}
+            ToWorker::Beat(_) | ToWorker::Drain if line.inbox.is_empty() => line.received = seq,
+            ToWorker::Beat(_) | ToWorker::Drain => {}
             ToWorker::Lease(id) => {
                 line.sure.insert(id);
                 line.inbox.push_back((seq, message));

@@ -2,6 +2,7 @@
 
 mod api;
 mod attempt_pods;
+mod drain;
 mod events;
 mod hostile;
 mod stage;
