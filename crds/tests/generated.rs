@@ -22,6 +22,12 @@ fn definitions_and_the_chart_s_copies_are_current() {
 }
 
 #[test]
+fn the_reference_of_the_api_is_current() {
+    let (code, text) = crdgen(&["reference", "--check"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
 fn the_chart_s_table_of_values_and_schema_are_current() {
     let (code, text) = crdgen(&["values", "--check"]);
     assert_eq!(code, Some(0), "{text}");

@@ -71,6 +71,7 @@ pub async fn run(args: Args) -> Result<(), StartError> {
     let (ready, readiness) = watch::channel(Some("starting".to_owned()));
     let (counted, admission) = watch::channel(None);
     let metrics = Metrics::default();
+    metrics.readiness(readiness.clone());
     let surface = Surface::new(readiness, admission, args.max_live_jobs, metrics.clone());
     let surface_stop = CancellationToken::new();
     let surface = tokio::spawn(http::serve(web, surface, surface_stop.clone()));
@@ -246,6 +247,7 @@ impl Parts {
             counters: handle.counters.clone(),
             backlog: handle.backlog.clone(),
             admission: handle.admission.clone(),
+            max_live_jobs: self.args.max_live_jobs,
             leadership: election.leadership.clone(),
         });
         let (ready, counted) = (self.ready.clone(), self.counted.clone());

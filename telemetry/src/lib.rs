@@ -5,6 +5,7 @@
 
 mod context;
 mod export;
+pub mod exposed;
 
 use std::sync::OnceLock;
 

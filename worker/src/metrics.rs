@@ -21,6 +21,11 @@ pub enum FactLabel {
     Released,
 }
 
+impl FactLabel {
+    /// Every value.
+    pub const ALL: [Self; 4] = [Self::Succeeded, Self::Grpc, Self::Http, Self::Released];
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     fact: FactLabel,
@@ -54,6 +59,10 @@ impl Metrics {
             call_seconds: Histogram::new(exponential_buckets(0.1, 2.0, 16)),
         };
         metrics.slots.set(i64::from(slots));
+        // What has not happened yet is 0, not absent: a rate over it then sees the first one.
+        for fact in FactLabel::ALL {
+            let _ = metrics.outcomes.get_or_create(&OutcomeLabels { fact });
+        }
         let r = registry.sub_registry_with_prefix("kinora_worker");
         r.register("slots", "Leases held at once", metrics.slots.clone());
         r.register("held", "Leases whose call runs", metrics.held.clone());
@@ -117,5 +126,37 @@ impl Metrics {
 
     pub(crate) fn called(&self, seconds: f64) {
         self.call_seconds.observe(seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinora_telemetry::exposed::{documented, rows, values};
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+
+    #[test]
+    fn the_documentation_lists_every_metric_and_every_label() {
+        let mut registry = Registry::default();
+        let _metrics = Metrics::new(&mut registry, 2);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let mut want = rows(&text);
+        let facts = FactLabel::ALL.map(|fact| format!("{fact:?}"));
+        for fact in &facts {
+            let line = format!("kinora_worker_outcomes_total{{fact=\"{fact}\"}} 0");
+            assert!(text.contains(&line), "{line}:\n{text}");
+        }
+        want.push(values("`fact`", &facts.each_ref().map(String::as_str)));
+        let docs = std::fs::read_to_string(DOCS).unwrap();
+        assert_eq!(
+            documented(&docs, "## Worker"),
+            want,
+            "docs/metrics.md must hold below ## Worker:\n{}\n",
+            want.join("\n")
+        );
     }
 }

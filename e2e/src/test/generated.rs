@@ -21,7 +21,14 @@ pub(super) fn current() -> Result<Tally> {
     let mut check = Command::new(crdgen);
     check
         .current_dir(repository_root())
-        .args(["crds", "values", "manifests", "--check", "--helm"])
+        .args([
+            "crds",
+            "reference",
+            "values",
+            "manifests",
+            "--check",
+            "--helm",
+        ])
         .arg(helm()?);
     streamed(
         "crdgen --check (without --check it writes the files)",
@@ -36,7 +43,47 @@ pub(super) fn chart() -> Result<Tally> {
         .args(["lint", "charts/kinora", "--strict"]);
     streamed("helm lint", &mut lint)?;
     autoscaled()?;
+    monitored()?;
     Ok(Tally::ONE)
+}
+
+/// The Prometheus operator's kinds are asked for or absent, and every alert links into the runbook that was named.
+fn monitored() -> Result<()> {
+    const GROUP: &str = "monitoring.coreos.com/v1";
+    let names = |objects: &[serde_yaml::Value]| {
+        let ours = objects.iter().filter(|o| o["apiVersion"] == GROUP);
+        let mut names: Vec<String> = ours
+            .filter_map(|o| {
+                Some(format!(
+                    "{} {}",
+                    o["kind"].as_str()?,
+                    o["metadata"]["name"].as_str()?
+                ))
+            })
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    let minimal = rendered(&["--values", "charts/kinora/ci/minimal-values.yaml"])?;
+    ensure!(names(&minimal).is_empty(), "{:?}", names(&minimal));
+    let all = rendered(&["--values", "charts/kinora/ci/ha-values.yaml"])?;
+    let want = [
+        "PodMonitor kinora-workers",
+        "PrometheusRule kinora",
+        "ServiceMonitor kinora-operator",
+        "ServiceMonitor kinora-uploader",
+    ];
+    ensure!(names(&all) == want, "{:?}", names(&all));
+    let rules = all.iter().find(|o| o["kind"] == "PrometheusRule");
+    let text = serde_yaml::to_string(&rules)?;
+    let links = text
+        .matches("runbook_url: https://example.com/runbook#kinora")
+        .count();
+    ensure!(
+        links == text.matches("alert: Kinora").count() && links > 0,
+        "{text}"
+    );
+    Ok(())
 }
 
 /// With a HorizontalPodAutoscaler the Deployment leaves the replicas to it, and nothing runs as if it were alone.

@@ -19,6 +19,7 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 
 use super::{AuditError, call};
+use crate::metrics::{Judged, Upkeep};
 use crate::ports::{ForeignDeletion, Leadership};
 
 const TICK: Duration = Duration::from_secs(1);
@@ -60,6 +61,8 @@ pub struct Judge {
     pub waiting: Waiting,
     /// Time as it passes.
     pub clock: Clock,
+    /// Verdicts are counted here.
+    pub upkeep: Upkeep,
 }
 
 impl Judge {
@@ -98,6 +101,7 @@ impl Judge {
     async fn judged(&self, deletion: &ForeignDeletion, verdict: Verdict) {
         let job = deletion.name.as_str();
         if verdict == Verdict::Lost {
+            self.upkeep.judged(Judged::Loss);
             tracing::error!(
                 job,
                 "deleted with many others: no cancel, the audit makes it again"
@@ -105,9 +109,16 @@ impl Judge {
             return;
         }
         match self.cancelled(deletion).await {
-            Ok(true) => tracing::info!(job, "its deletion is its cancel: recorded"),
-            Ok(false) => tracing::warn!(job, "deleted, but that is no cancel"),
+            Ok(true) => {
+                self.upkeep.judged(Judged::Cancel);
+                tracing::info!(job, "its deletion is its cancel: recorded");
+            }
+            Ok(false) => {
+                self.upkeep.judged(Judged::Nothing);
+                tracing::warn!(job, "deleted, but that is no cancel");
+            }
             Err(error) => {
+                self.upkeep.judged(Judged::Unknown);
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(
                     job,

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Admission;
+use crate::metrics::{PassEnd, Upkeep};
 use crate::ports::{ForeignDeletion, Leadership};
 
 /// First audit of a leader whose control plane has only moved forward, and every later one.
@@ -46,6 +47,8 @@ pub struct AuditConfig {
     pub history: watch::Sender<History>,
     /// Cancelled when the control plane went back under this process.
     pub went_back: CancellationToken,
+    /// What was found is counted here.
+    pub upkeep: Upkeep,
 }
 
 /// Why a step could not be done; it is tried again.
@@ -103,6 +106,7 @@ pub async fn run(config: AuditConfig) {
         deletions,
         history,
         went_back,
+        upkeep,
     } = config;
     let known = history.subscribe();
     let past = past::Past {
@@ -110,6 +114,7 @@ pub async fn run(config: AuditConfig) {
         store: store.clone(),
         cell,
         jobs_namespace: jobs_namespace.clone(),
+        upkeep: upkeep.clone(),
     };
     let waiting = judge::Waiting::default();
     let judge = judge::Judge {
@@ -117,6 +122,7 @@ pub async fn run(config: AuditConfig) {
         store: store.clone(),
         waiting: waiting.clone(),
         clock: judge::clock(),
+        upkeep: upkeep.clone(),
     };
     let sweep = sweep::Sweep {
         client,
@@ -126,6 +132,7 @@ pub async fn run(config: AuditConfig) {
         admits: sweep::Admits::new(admission, max_live_jobs),
         waiting,
         ahead: Duration::ZERO,
+        upkeep,
     };
     tokio::join!(
         past.watch(leadership.clone(), history, went_back),
@@ -165,10 +172,12 @@ async fn audits(
             }
             pause = match sweep.pass().await {
                 Ok(report) => {
+                    sweep.upkeep.audited(PassEnd::Done);
                     tracing::info!(?report, "audit of active/ is done");
                     EVERY
                 }
                 Err(error) => {
+                    sweep.upkeep.audited(PassEnd::Failed);
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "audit of active/ broke off, it begins again");
                     FIRST

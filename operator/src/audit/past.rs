@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{AuditError, call};
+use crate::metrics::Upkeep;
 use crate::ports::Leadership;
 
 /// Between two looks.
@@ -55,6 +56,8 @@ pub struct Past {
     pub cell: Cell,
     /// Namespace of upload jobs.
     pub jobs_namespace: String,
+    /// Rewinds are counted here.
+    pub upkeep: Upkeep,
 }
 
 impl Past {
@@ -103,6 +106,10 @@ impl Past {
     async fn tell(&self, (cluster, version): &(String, u64), history: &watch::Sender<History>) {
         match self.note(cluster, *version, Timestamp::now()).await {
             Ok(found) => {
+                let is_news = *history.borrow() != found;
+                if is_news && matches!(found, History::Rewound(_)) {
+                    self.upkeep.rewound();
+                }
                 history.send_if_modified(|known| std::mem::replace(known, found) != found);
             }
             Err(error) => {

@@ -20,6 +20,7 @@ use super::judge::Waiting;
 use super::{AuditError, call};
 use crate::archive::revive;
 use crate::core::Admission;
+use crate::metrics::{self, Upkeep};
 use crate::ports::Leadership;
 
 const PAGE: usize = 1000;
@@ -80,6 +81,8 @@ pub struct Sweep {
     pub waiting: Waiting,
     /// Added to every age; zero but in tests.
     pub ahead: Duration,
+    /// What was done is counted here.
+    pub upkeep: Upkeep,
 }
 
 /// One entry on its way to a verdict.
@@ -96,8 +99,20 @@ impl Sweep {
     /// # Errors
     /// At the first answer that does not come; what was done stays done.
     pub async fn pass(&self) -> Result<Report, AuditError> {
-        let names = self.names().await?;
         let mut report = Report::default();
+        let ended = self.all(&mut report).await;
+        for (what, entries) in [
+            (metrics::Entry::Created, report.created),
+            (metrics::Entry::Removed, report.removed),
+            (metrics::Entry::Unusable, report.unusable),
+        ] {
+            self.upkeep.settled(what, entries);
+        }
+        ended.map(|()| report)
+    }
+
+    async fn all(&self, report: &mut Report) -> Result<(), AuditError> {
+        let names = self.names().await?;
         let mut pace = Pace::new(CREATES_PER_SECOND);
         let began = Instant::now();
         for shard in keys::shards() {
@@ -126,7 +141,7 @@ impl Sweep {
                         facts,
                         active: None,
                     };
-                    self.settle(case, &mut report, (&mut pace, began)).await?;
+                    self.settle(case, report, (&mut pace, began)).await?;
                 }
                 match page.next {
                     Some(next) => after = Some(next),
@@ -134,7 +149,7 @@ impl Sweep {
                 }
             }
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Names of all upload jobs there are; only names, page by page.

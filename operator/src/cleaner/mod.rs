@@ -19,6 +19,7 @@ use serde_json::Map;
 use tokio::sync::watch;
 
 use self::documents::{Note, Period};
+use crate::metrics::{Cleaned, PassEnd, Upkeep};
 use crate::ports::Leadership;
 
 const EVERY: Duration = Duration::from_secs(86_400);
@@ -76,6 +77,8 @@ pub struct Cleaner {
     pub per_second: u32,
     /// Added to both clocks; zero but in tests.
     pub ahead: SignedDuration,
+    /// What was done is counted here.
+    pub upkeep: Upkeep,
 }
 
 /// One video or declared job that goes.
@@ -106,10 +109,17 @@ impl Cleaner {
             }
             let pause = match self.pass().await {
                 Ok(report) => {
+                    self.upkeep.cleaned(PassEnd::Done);
                     tracing::info!(?report, "retention: a pass is done");
                     EVERY
                 }
                 Err(error) => {
+                    self.upkeep.cleaned(match error {
+                        CleanError::Clocks(_) => PassEnd::Clocks,
+                        CleanError::Store(_) | CleanError::Unusable(_) | CleanError::NotLeader => {
+                            PassEnd::Failed
+                        }
+                    });
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "retention: a pass broke off");
                     AGAIN
@@ -132,6 +142,15 @@ impl Cleaner {
     /// [`CleanError`]; what was deleted until then was due.
     pub async fn pass(&self) -> Result<Report, CleanError> {
         let mut report = Report::default();
+        let ended = self.all(&mut report).await;
+        self.upkeep.items(Cleaned::Deleted, report.deleted);
+        self.upkeep.items(Cleaned::Held, report.held);
+        self.upkeep.items(Cleaned::Left, report.left);
+        self.upkeep.deleted(report.objects);
+        ended.map(|()| report)
+    }
+
+    async fn all(&self, report: &mut Report) -> Result<(), CleanError> {
         let clocks = self.clocks().await?;
         self.note_period(clocks).await?;
         for prefix in BY_DAY {
@@ -141,11 +160,11 @@ impl Cleaner {
                 after = Some(format!("{prefix}{day}0"));
                 let period = self.period_of(day).await?;
                 if is_due(begin_of(day)?, period, self.clocks().await?) {
-                    self.clean(prefix, day, period, &mut report).await?;
+                    self.clean(prefix, day, period, report).await?;
                 }
             }
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Both clocks, by an answer that has just come.

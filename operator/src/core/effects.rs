@@ -350,7 +350,8 @@ impl Core {
             Class::Unavailable => count(&counters.unavailable),
             Class::Misconfigured => count(&counters.misconfigured),
             Class::Interrupted => count(&counters.interrupted),
-            Class::Lost | Class::Released => count(&counters.lost),
+            Class::Lost => count(&counters.lost),
+            Class::Released => count(&counters.released),
         }
     }
 }

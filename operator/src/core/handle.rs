@@ -1,7 +1,7 @@
 //! How the core is started and what it publishes.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Instant;
 
 use kinora_protocol::dispatch::dispatch_server::DispatchServer;
@@ -82,8 +82,10 @@ pub struct CoreCounters {
     pub misconfigured: AtomicU64,
     /// Attempts that ended Interrupted.
     pub interrupted: AtomicU64,
-    /// Attempts that were lost or released.
+    /// Attempts that were lost.
     pub lost: AtomicU64,
+    /// Attempts that were given back.
+    pub released: AtomicU64,
     /// Status writes that the API server confirmed.
     pub writes: AtomicU64,
     /// Status writes answered with 409.
@@ -92,6 +94,18 @@ pub struct CoreCounters {
     pub unknown_writes: AtomicU64,
     /// Status writes refused for good (4xx).
     pub refused_writes: AtomicU64,
+    /// Quorum reads.
+    pub reads: AtomicU64,
+    /// Quorum reads without an answer, which were tried again.
+    pub read_retries: AtomicU64,
+    /// Writes that the table of transitions forbade.
+    pub illegal_writes: AtomicU64,
+    /// Final jobs whose archive is not known to be done; 0 unless this replica leads.
+    pub archive_pending: AtomicU64,
+    /// When the oldest of those ended of which it is known to be undone, Unix milliseconds; 0: there is none.
+    pub archive_oldest_ms: AtomicI64,
+    /// The store's clock minus ours.
+    pub clock_skew_seconds: AtomicI64,
     /// Dead letters that were brought back.
     pub redriven: AtomicU64,
     /// VideoJobs deleted after their TTL.

@@ -301,6 +301,7 @@ impl Core {
     }
 
     fn publish(&mut self) {
+        self.publish_gauges();
         let backlog = view::backlog(&self.engine, &self.memory, self.now().wall);
         let admission = Admission {
             live: self.engine.live_jobs(),

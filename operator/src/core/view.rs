@@ -1,13 +1,33 @@
 //! The engine's counts in the words of the ports.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use kinora_engine::schedule::breaker::State;
 use kinora_engine::{Engine, Wall};
 
 use super::memory::Memory;
+use super::run::Core;
 use super::translate::uid_text;
 use crate::ports::{BreakerState, PoolBacklog, PoolKey, WorkerLoad};
+
+impl Core {
+    /// For `/metrics`: what only the engine and the store's client know.
+    pub(super) fn publish_gauges(&self) {
+        let counters = &self.counters;
+        let archive = self.engine.archive_backlog();
+        let oldest = archive.oldest.map_or(0, |at| at.0);
+        counters
+            .archive_pending
+            .store(archive.pending, Ordering::Relaxed);
+        counters.archive_oldest_ms.store(oldest, Ordering::Relaxed);
+        counters
+            .illegal_writes
+            .store(self.engine.illegal_writes(), Ordering::Relaxed);
+        let skew = self.actor.clock_skew_seconds().unwrap_or(0);
+        counters.clock_skew_seconds.store(skew, Ordering::Relaxed);
+    }
+}
 
 /// Counts of every pool, with its workers.
 pub(super) fn backlog(

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::audit::{AuditError, call};
+use crate::metrics::Upkeep;
 use crate::ports::{Leadership, RedriveRequest};
 
 /// How often the set of requests is looked at without a change.
@@ -39,6 +40,8 @@ pub struct RedriveConfig {
     pub requests: mpsc::Sender<RedriveRequest>,
     /// Who leads.
     pub leadership: watch::Receiver<Leadership>,
+    /// What became of dead letters is counted here.
+    pub upkeep: Upkeep,
 }
 
 /// The requests as the watch shows them.

@@ -21,6 +21,7 @@ use super::source::{DEAD, Found, Source};
 use super::{Known, RedriveConfig, status};
 use crate::archive::revive;
 use crate::audit::{AuditError, call};
+use crate::metrics::Redriven;
 use crate::ports::{Redrive, RedriveRequest};
 
 /// Jobs a second when the request names no pace.
@@ -132,6 +133,18 @@ impl Run {
         write_status(&self.config.client, &redrive, &status).await
     }
 
+    /// Counts what became of one. False: nothing did, it is to be tried again.
+    fn note(&mut self, outcome: Redrive) -> bool {
+        let word = match outcome {
+            Redrive::Done => Redriven::Done,
+            Redrive::Skipped | Redrive::Gone => Redriven::Skipped,
+            Redrive::Refused => Redriven::Refused,
+            Redrive::NotLeader => return false,
+        };
+        self.config.upkeep.redriven(word);
+        self.counts.note(outcome)
+    }
+
     /// Waits for its turn.
     async fn turn(&mut self) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -170,7 +183,7 @@ impl Run {
         let sent = self.config.requests.send(request).await.is_ok();
         let outcome = if sent { answer.await.ok() } else { None };
         match outcome {
-            Some(outcome) if self.counts.note(outcome) => Ok(()),
+            Some(outcome) if self.note(outcome) => Ok(()),
             Some(_) | None => Err(AuditError::Unusable("this replica leads no more".into())),
         }
     }
@@ -207,7 +220,7 @@ impl Run {
         }
         self.turn().await;
         let outcome = self.make_again(&jobs, job, &record, redrives).await?;
-        self.counts.note(outcome);
+        self.note(outcome);
         Ok(())
     }
 

@@ -24,6 +24,7 @@ pub(super) struct Ends {
 
 impl Parts {
     pub(super) fn recover(&self, ends: Ends) {
+        let upkeep = self.metrics.upkeep();
         tokio::spawn(audit::run(AuditConfig {
             client: self.client.clone(),
             store: self.store.clone(),
@@ -35,12 +36,14 @@ impl Parts {
             deletions: ends.deletions,
             history: ends.history,
             went_back: ends.went_back,
+            upkeep: upkeep.clone(),
         }));
         tokio::spawn(redrive::run(RedriveConfig {
             client: self.client.clone(),
             store: self.store.clone(),
             requests: ends.redrives,
             leadership: ends.leadership.clone(),
+            upkeep: upkeep.clone(),
         }));
         let cleaner = Cleaner {
             store: self.store.clone(),
@@ -48,6 +51,7 @@ impl Parts {
             days: self.args.retention_days,
             per_second: self.args.retention_deletes_per_second,
             ahead: jiff::SignedDuration::ZERO,
+            upkeep,
         };
         tokio::spawn(cleaner.run());
     }

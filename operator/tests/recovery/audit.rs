@@ -12,6 +12,7 @@ use kinora_operator::audit::judge::{Judge, Waiting, clock};
 use kinora_operator::audit::past::Past;
 use kinora_operator::audit::sweep::{Admits, Report, Sweep};
 use kinora_operator::core::Admission;
+use kinora_operator::metrics::Upkeep;
 use kinora_operator::ports::{ForeignDeletion, Leadership};
 use kinora_storage::{Cell, UploadId, keys};
 use serde_json::json;
@@ -30,6 +31,7 @@ fn sweep(site: &Site, client: kube::Client, live: u64, ahead: Duration) -> Sweep
         admits: Admits::new(admission, 1000),
         waiting: Waiting::default(),
         ahead,
+        upkeep: Upkeep::default(),
     }
 }
 
@@ -114,6 +116,7 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
         store: site.store.clone(),
         cell: Cell::default(),
         jobs_namespace: "videos".into(),
+        upkeep: Upkeep::default(),
     };
     let (cluster, version) = past.look().await.unwrap();
     assert_eq!(cluster, "cluster-1");
@@ -176,6 +179,7 @@ async fn a_deleted_job_is_a_cancel_only_in_a_namespace_that_stays() {
         store: site.store.clone(),
         waiting: Waiting::default(),
         clock: clock(),
+        upkeep: Upkeep::default(),
     };
     let deletion = |id: &UploadId| ForeignDeletion {
         namespace: "videos".into(),
@@ -239,6 +243,7 @@ async fn a_deletion_is_recorded_after_its_minute_and_until_then_nobody_makes_the
         store: site.store.clone(),
         waiting: waiting.clone(),
         clock: Arc::new(move || Mono(clock.load(Ordering::Relaxed))),
+        upkeep: Upkeep::default(),
     };
     let mut audit = sweep(&site, client, 0, HOUR);
     audit.waiting = waiting.clone();

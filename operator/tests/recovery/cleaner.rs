@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use kinora_operator::cleaner::{Cleaner, Report};
+use kinora_operator::metrics::Upkeep;
 use kinora_operator::ports::Leadership;
 use kinora_storage::{UploadId, keys};
 use serde_json::json;
@@ -17,6 +18,7 @@ fn cleaner(site: &Site, days: u32, ahead_days: i64) -> Cleaner {
         days,
         per_second: 100_000,
         ahead: SignedDuration::from_secs(ahead_days * DAY),
+        upkeep: Upkeep::default(),
     }
 }
 

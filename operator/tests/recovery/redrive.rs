@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use kinora_operator::metrics::Upkeep;
 use kinora_operator::ports::{Leadership, Redrive, RedriveRequest};
 use kinora_operator::redrive::{RedriveConfig, run};
 use kinora_storage::{UploadId, keys};
@@ -118,6 +119,7 @@ async fn scene() -> Scene {
         store: site.store.clone(),
         requests,
         leadership: site.leads.subscribe(),
+        upkeep: Upkeep::default(),
     };
     Scene {
         site,

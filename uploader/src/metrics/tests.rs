@@ -1,7 +1,6 @@
 //! The tables of docs/metrics.md against the registry, and S19: what a label can be is an enum's.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use kinora_telemetry::exposed;
 use kinora_upload_engine::finish::Finished;
 use prometheus_client::encoding::text::encode;
 
@@ -10,7 +9,7 @@ use super::*;
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 
 /// The registry's text after one of everything.
-fn exposed(metrics: &Metrics) -> String {
+fn text_of(metrics: &Metrics) -> String {
     metrics.answered(Route::Upload, Verb::Patch, Class::Success);
     metrics.wrote("closed");
     metrics.observed(StoreCall::Get, Ok(()), Duration::from_millis(3));
@@ -19,47 +18,9 @@ fn exposed(metrics: &Metrics) -> String {
     text
 }
 
-/// One row of the documentation for each metric, sorted.
-fn rows(text: &str) -> Vec<String> {
-    let mut help = BTreeMap::new();
-    let mut kinds = BTreeMap::new();
-    let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for line in text.lines() {
-        if let Some((name, rest)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' ')) {
-            help.insert(name, rest.trim_end_matches('.'));
-        } else if let Some((name, kind)) =
-            line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' '))
-        {
-            kinds.insert(name, kind);
-        } else if let Some((series, rest)) = line.split_once('{') {
-            let name = ["_total", "_bucket", "_sum", "_count"]
-                .iter()
-                .find_map(|ending| series.strip_suffix(ending));
-            let all = rest.split('}').next().unwrap_or_default().split(',');
-            let names = all.filter_map(|pair| Some(pair.split_once('=')?.0));
-            let names = names.filter(|name| *name != "le");
-            labels
-                .entry(name.unwrap_or(series))
-                .or_default()
-                .extend(names);
-        }
-    }
-    let row = |(name, kind): (&&str, &&str)| {
-        let ending = if *kind == "counter" { "_total" } else { "" };
-        let labels = labels.get(name).into_iter().flatten();
-        let labels: Vec<String> = labels.map(|label| format!("`{label}`")).collect();
-        format!(
-            "| `{name}{ending}` | {kind} | {} | {} |",
-            labels.join(", "),
-            help[name]
-        )
-    };
-    kinds.iter().map(row).collect()
-}
-
 fn words<T: Copy>(label: &str, all: &[T], word: fn(T) -> &'static str) -> String {
-    let all: Vec<String> = all.iter().map(|one| format!("`{}`", word(*one))).collect();
-    format!("| {label} | {} |", all.join(", "))
+    let all: Vec<&str> = all.iter().map(|one| word(*one)).collect();
+    exposed::values(label, &all)
 }
 
 fn values() -> Vec<String> {
@@ -84,22 +45,21 @@ fn values() -> Vec<String> {
 
 #[test]
 fn the_documentation_lists_every_metric_and_every_label() {
-    let mut want = rows(&exposed(&Metrics::default()));
+    let mut want = exposed::rows(&text_of(&Metrics::default()));
     want.extend(values());
     let docs = std::fs::read_to_string(DOCS).unwrap();
-    let there = |row: &&str| row.starts_with("| `");
-    let got: Vec<&str> = docs.lines().filter(there).collect();
+    let got = exposed::documented(&docs, "## Uploader");
     assert_eq!(
         got,
         want,
-        "docs/metrics.md must hold:\n{}\n",
+        "docs/metrics.md must hold below ## Uploader:\n{}\n",
         want.join("\n")
     );
 }
 
 #[test]
 fn what_never_happened_is_zero_and_not_absent() {
-    let text = exposed(&Metrics::default());
+    let text = text_of(&Metrics::default());
     for line in [
         "kinora_uploader_refusals_total{reason=\"overloaded\"} 0",
         "kinora_uploader_videos_rejected_total{reason=\"TooLong\"} 0",
@@ -121,7 +81,7 @@ fn words_of_others_become_no_label() {
         Verb::of(&odd),
         Class::Client,
     );
-    let text = exposed(&metrics);
+    let text = text_of(&metrics);
     for line in [
         "kinora_uploader_videos_rejected_total{reason=\"other\"} 1",
         "kinora_uploader_requests_total{route=\"other\",method=\"other\",status=\"4xx\"} 1",

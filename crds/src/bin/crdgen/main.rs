@@ -1,10 +1,12 @@
 //! `crdgen`: writes the files that are generated and checked in, or (`--check`) proves that they are current.
 //!
-//! crds: `crds/generated/`, and the same in the chart. values: the table of values in the chart's README.
+//! crds: `crds/generated/`, and the same in the chart. values: the table of values in the chart's README. reference:
+//! `docs/api-reference.md`.
 //! manifests: `manifests/base/` from `helm template` (`--helm <path>`, else `helm` of the PATH).
 
 mod files;
 mod manifests;
+mod reference;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -15,9 +17,9 @@ use files::Files;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const USAGE: &str = "\
-usage: crdgen [crds|values|manifests]... [--check] [--helm <path>] [--root <path>]
+usage: crdgen [crds|reference|values|manifests]... [--check] [--helm <path>] [--root <path>]
 
-Without a name: crds and values. `manifests` runs helm.
+Without a name: crds, reference and values. `manifests` runs helm.
 
   --check         write nothing; exit 1 with a diff when a file is not current
   --helm <path>   helm 3 or 4 (default: helm)
@@ -72,12 +74,12 @@ fn parse(mut args: impl Iterator<Item = String>) -> std::result::Result<Option<O
             "--check" => options.check = true,
             "--helm" => options.helm = args.next().ok_or("--helm needs a path")?.into(),
             "--root" => options.root = args.next().ok_or("--root needs a path")?.into(),
-            "crds" | "values" | "manifests" => options.what.push(arg),
+            "crds" | "reference" | "values" | "manifests" => options.what.push(arg),
             _ => return Err(format!("{arg}: no such name or flag")),
         }
     }
     if options.what.is_empty() {
-        options.what = ["crds", "values"].map(String::from).to_vec();
+        options.what = ["crds", "reference", "values"].map(String::from).to_vec();
     }
     Ok(Some(options))
 }
@@ -88,6 +90,7 @@ fn run(options: &Options) -> Result<bool> {
     for what in &options.what {
         let files = match what.as_str() {
             "crds" => crds()?,
+            "reference" => reference::files()?,
             "values" => values::files(&options.root)?,
             _ => manifests::files(&options.root, &options.helm)?,
         };

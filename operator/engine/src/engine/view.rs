@@ -7,6 +7,7 @@ use super::Engine;
 use crate::archive::Archive;
 use crate::event::Lead;
 use crate::ids::{AttemptId, PoolName, SessionId, Uid};
+use crate::index::ArchiveBacklog;
 use crate::job::Job;
 use crate::schedule::breaker::State;
 use crate::time::Wall;
@@ -107,6 +108,15 @@ impl Engine {
             .job(uid)
             .is_some_and(|job| !job.status.phase.is_final());
         self.lead == Lead::Leader && open && !ours
+    }
+
+    /// How far archiving is behind; nothing at a replica that does not lead, which archives nothing.
+    #[must_use]
+    pub fn archive_backlog(&self) -> ArchiveBacklog {
+        match self.lead {
+            Lead::Leader => self.index.archive_backlog(),
+            Lead::Standby | Lead::Doubtful => ArchiveBacklog::default(),
+        }
     }
 
     /// Every worker, by pod uid.

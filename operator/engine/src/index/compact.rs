@@ -264,6 +264,10 @@ impl Compact {
         self.option(flag::NEXT_ATTEMPT, self.next_attempt)
     }
 
+    pub(super) fn finished(&self) -> Option<Wall> {
+        self.option(flag::FINISHED, self.finished)
+    }
+
     /// When it became a dead letter of an upload, if it is one.
     pub(super) fn dead_since(&self) -> Option<Wall> {
         let counts = self.phase == Phase::DeadLettered && !self.has(flag::DECLARED);

@@ -3,6 +3,7 @@
 //! Facts only move forward: what was read at an older resourceVersion never replaces newer facts.
 
 mod compact;
+mod unfiled;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,8 @@ use crate::schedule::queue::Queue;
 use crate::time::{Mono, Wall};
 
 use compact::Compact;
+pub use unfiled::ArchiveBacklog;
+use unfiled::{Place, Unfiled};
 
 /// One job and where it stands. Its pools are of its namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,6 +61,7 @@ pub struct Index {
     bells: BTreeSet<(Mono, Uid)>,
     /// Dead letters of uploads, oldest first.
     dead: BTreeSet<(Wall, Uid)>,
+    unfiled: Unfiled,
     live: u64,
 }
 
@@ -115,6 +119,7 @@ impl Index {
         // Its place in the queue depends on the facts that go now.
         self.unqueue(uid);
         let entry = self.jobs.entry(uid).or_default();
+        let place = Place::of(uid, entry);
         let facts = Compact::pack(job);
         let (old, new) = (entry.facts.dead_since(), facts.dead_since());
         if old != new {
@@ -127,6 +132,7 @@ impl Index {
             entry.archive = Archive::Unknown;
         }
         entry.facts = facts;
+        self.unfiled.moved(place, Place::of(uid, entry));
         true
     }
 
@@ -140,24 +146,11 @@ impl Index {
         if let Some(at) = entry.facts.dead_since() {
             self.dead.remove(&(at, uid));
         }
+        self.unfiled.moved(Place::of(uid, &entry), Place::Nowhere);
         if !entry.facts.phase().is_final() {
             self.live = self.live.saturating_sub(1);
         }
         Some(entry.facts.unpack(uid))
-    }
-
-    /// How far its archive is.
-    pub fn set_archive(&mut self, uid: Uid, archive: Archive) {
-        if let Some(entry) = self.jobs.get_mut(&uid) {
-            entry.archive = archive;
-        }
-    }
-
-    /// Nothing that was found out about archives counts any more.
-    pub fn doubt_archives(&mut self) {
-        for entry in self.jobs.values_mut() {
-            entry.archive = Archive::Unknown;
-        }
     }
 
     /// The oldest of the dead letters beyond `max`, at most `count`.

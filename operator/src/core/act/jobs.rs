@@ -103,11 +103,12 @@ impl Actor {
         self.spawn(job, token, async move {
             let api = actor.api(&address);
             let mut wait = READ_AGAIN;
+            count(&actor.counters.reads);
             loop {
                 match read_once(&api, &address).await {
                     Some(Some(found)) => return Outcome::Found(Box::new(found)),
                     Some(None) => return Outcome::Gone,
-                    None => {}
+                    None => count(&actor.counters.read_retries),
                 }
                 let jitter = rand::rng().random_range(0.5..1.0);
                 tokio::time::sleep(wait.mul_f64(jitter)).await;

@@ -1,0 +1,126 @@
+//! Whoever is woken by an alert, or reads a reason, finds it in the runbook; alerts look at documented metrics only.
+
+// Helpers of a test crate do not count as tests for clippy.toml.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use kinora_crds::conditions::reason;
+use kinora_crds::events::EventReason;
+use serde_json::Value;
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(root.join(path)).unwrap()
+}
+
+/// First cells of the rows of the table with this head.
+fn entries(markdown: &str, head: &str) -> BTreeSet<String> {
+    let table = markdown
+        .lines()
+        .skip_while(|line| !line.starts_with(&format!("| {head} |")));
+    let rows = table.skip(2).take_while(|line| line.starts_with('|'));
+    rows.filter_map(|row| Some(row.split('`').nth(1)?.to_owned()))
+        .collect()
+}
+
+/// Every rule of the alerts: its name, and the rule.
+fn rules() -> Vec<(String, Value)> {
+    let file: Value = serde_yaml::from_str(&read("charts/kinora/files/alerts.yaml")).unwrap();
+    let groups = file["groups"].as_array().unwrap().iter();
+    let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
+    rules
+        .map(|rule| {
+            let name = rule.get("alert").or(rule.get("record")).unwrap();
+            (name.as_str().unwrap().to_owned(), rule.clone())
+        })
+        .collect()
+}
+
+/// Names of metrics as the tables have them, with the series that histograms are made of.
+fn documented() -> BTreeSet<String> {
+    let text = read("docs/metrics.md");
+    let mut all = BTreeSet::new();
+    for row in text.lines().filter(|line| line.starts_with("| `kinora_")) {
+        let name = row.split('`').nth(1).unwrap();
+        if row.contains("| histogram |") {
+            all.extend(["_bucket", "_sum", "_count"].map(|ending| format!("{name}{ending}")));
+        } else {
+            all.insert(name.to_owned());
+        }
+    }
+    all
+}
+
+/// Every word of an expression that is a metric's.
+fn metrics(expression: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let words = expression.split(|c| !is_part(c));
+    words
+        .filter(|word| word.starts_with("kinora"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_reason_of_a_condition_and_of_an_event_has_an_entry_in_the_runbook() {
+    let runbook = read("docs/runbook.md");
+    let mut reasons = entries(&runbook, "reason of a job");
+    reasons.extend(entries(&runbook, "reason of a pool"));
+    let want: BTreeSet<String> = reason::ALL.iter().map(|word| (*word).to_owned()).collect();
+    assert_eq!(reasons, want, "docs/runbook.md against conditions::reason");
+    let want: BTreeSet<String> = EventReason::ALL
+        .iter()
+        .map(|reason| reason.word().to_owned())
+        .collect();
+    assert_eq!(
+        entries(&runbook, "event"),
+        want,
+        "docs/runbook.md against events::EventReason"
+    );
+}
+
+#[test]
+fn every_alert_has_its_heading_in_the_runbook_and_no_heading_is_of_none() {
+    let runbook = read("docs/runbook.md");
+    let section = runbook.lines().skip_while(|line| *line != "## Alerts");
+    let section = section.skip(1).take_while(|line| !line.starts_with("## "));
+    let headings: BTreeSet<String> = section
+        .filter_map(|line| line.strip_prefix("### ").map(str::to_owned))
+        .collect();
+    let alerts: Vec<(String, Value)> = rules()
+        .into_iter()
+        .filter(|(_, rule)| rule.get("alert").is_some())
+        .collect();
+    let names: BTreeSet<String> = alerts.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names, headings);
+    assert_eq!(names.len(), alerts.len(), "a name is there twice");
+    for (name, rule) in alerts {
+        let notes = &rule["annotations"];
+        let link = format!("docs/runbook.md#{}", name.to_lowercase());
+        assert_eq!(notes["runbook_url"], link, "{name}");
+        for word in ["summary", "description"] {
+            assert!(!notes[word].as_str().unwrap().is_empty(), "{name}: {word}");
+        }
+        let severity = rule["labels"]["severity"].as_str().unwrap();
+        assert!(["warning", "critical"].contains(&severity), "{name}");
+        assert!(rule["for"].is_string(), "{name}");
+    }
+}
+
+#[test]
+fn rules_look_at_documented_metrics_only_and_their_brackets_match() {
+    let documented = documented();
+    for (name, rule) in rules() {
+        let expression = rule["expr"].as_str().unwrap();
+        let used = metrics(expression);
+        assert!(!used.is_empty(), "{name}: {expression}");
+        let unknown: Vec<_> = used.difference(&documented).collect();
+        assert!(unknown.is_empty(), "{name}: {unknown:?} is not documented");
+        for (open, close) in [('(', ')'), ('[', ']'), ('{', '}')] {
+            let count = |bracket| expression.matches(bracket).count();
+            assert_eq!(count(open), count(close), "{name}: {expression}");
+        }
+    }
+}
