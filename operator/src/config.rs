@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use kinora_crds::names;
 use kinora_storage::{Cell, StoreArgs};
+use kinora_telemetry::TraceArgs;
 
 /// Lowest TTL of upload jobs that is safe: a late finisher may create a job that has come and gone.
 const SAFE_TTL_FLOOR_SECONDS: u32 = 900;
@@ -120,6 +121,10 @@ pub struct Args {
         default_value = "info"
     )]
     pub log_level: String,
+
+    /// Traces, of the workers too.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 
     /// The object store.
     #[command(flatten)]

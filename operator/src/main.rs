@@ -1,11 +1,16 @@
 //! The operator's process: flags, logs, signals, exit code. Everything else is in the library.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use kinora_operator::config::Args;
 use kinora_operator::start::{self, StartError};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// For the last spans, at the end.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -13,12 +18,13 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&args.log_level));
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_span_list(false)
-        .with_env_filter(filter)
-        .init();
+    let traces = match kinora_telemetry::begin("kinora-operator", &args.trace, filter) {
+        Ok(traces) => traces,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -29,7 +35,15 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let ended = runtime.block_on(start::run(args));
+    let ended = runtime.block_on(async {
+        let over = CancellationToken::new();
+        let exporting = tokio::spawn(traces.run(over.clone()));
+        let ended = start::run(args).await;
+        over.cancel();
+        // What spans are left are worth this much of a wait.
+        let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
+        ended
+    });
     // Tasks that still wait for somebody are dropped; nothing they hold is lost.
     runtime.shutdown_background();
     match ended {

@@ -275,6 +275,7 @@ impl Parts {
             image_pull_policy: self.args.worker_image_pull_policy.clone(),
             operator_namespace: self.args.namespace.clone(),
             log_level: self.args.worker_log_level.clone(),
+            otlp_endpoint: self.args.trace.endpoint().map(str::to_owned),
         }
     }
 

@@ -6,6 +6,8 @@
 mod context;
 mod export;
 pub mod exposed;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::sync::OnceLock;
 
@@ -28,6 +30,14 @@ pub struct TraceArgs {
     /// Base URL of an OTLP/HTTP collector, such as `http://collector:4318`; spans go to its `/v1/traces` [default: no traces].
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+}
+
+impl TraceArgs {
+    /// The endpoint, if there is one; an empty one is none.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.otlp_endpoint.as_deref().filter(|url| !url.is_empty())
+    }
 }
 
 /// Spans cannot be sent as configured.
@@ -64,9 +74,8 @@ pub fn begin(
     args: &TraceArgs,
     logs: EnvFilter,
 ) -> Result<Exporting, TraceError> {
-    let endpoint = args.otlp_endpoint.as_deref().filter(|url| !url.is_empty());
     let json = tracing_subscriber::fmt::layer().json().with_filter(logs);
-    let Some(endpoint) = endpoint else {
+    let Some(endpoint) = args.endpoint() else {
         // Somebody else's subscriber is there already in tests.
         let _ = tracing_subscriber::registry().with(json).try_init();
         return Ok(Exporting::nothing());

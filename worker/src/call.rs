@@ -8,11 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use tracing::Instrument as _;
 
 use crate::config::ServiceTarget;
 use crate::machine::{AttemptKey, Event};
 use crate::report::Report;
 use crate::service;
+use crate::trace;
 
 /// Longer timeouts are cut to this, so that no arithmetic on time can overflow.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -30,22 +32,17 @@ impl Call {
     pub fn spawn(
         service: ServiceTarget,
         key: AttemptKey,
-        lease: Lease,
+        mut lease: Lease,
         received: Instant,
         events: mpsc::Sender<Event>,
     ) -> Self {
+        let span = trace::begin(&mut lease);
         let (begin, begun) = oneshot::channel();
         let stop = CancellationToken::new();
         let token = stop.clone();
         tokio::spawn(async move {
-            let work = tokio::spawn(follow(
-                service,
-                key.clone(),
-                lease,
-                received,
-                begun,
-                events.clone(),
-            ));
+            let call = follow(service, key.clone(), lease, received, begun, events.clone());
+            let work = tokio::spawn(call.instrument(span.clone()));
             let abort = work.abort_handle();
             let event = tokio::select! {
                 biased;
@@ -53,10 +50,14 @@ impl Call {
                     abort.abort();
                     Event::CallStopped(key)
                 }
-                ended = work => Event::CallEnded(key, ended.unwrap_or_else(|_| {
-                    // A panic of ours must not leave a slot taken for ever.
-                    Report::found(Code::Internal, "the worker's call task failed")
-                })),
+                ended = work => {
+                    let report = ended.unwrap_or_else(|_| {
+                        // A panic of ours must not leave a slot taken for ever.
+                        Report::found(Code::Internal, "the worker's call task failed")
+                    });
+                    trace::end(&span, &report);
+                    Event::CallEnded(key, report)
+                }
             };
             let _ = events.send(event).await;
         });

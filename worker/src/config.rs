@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use kinora_telemetry::TraceArgs;
 
 use crate::machine::Timings;
 
@@ -54,6 +55,9 @@ pub struct Args {
     /// Log filter, as of RUST_LOG (which wins): `info`, `kinora_worker=debug`, …
     #[arg(long, env = "KINORA_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+    /// Traces.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// Forms of the processing protocol.

@@ -17,6 +17,7 @@ pub mod report;
 pub mod retry_after;
 pub mod service;
 pub mod text;
+mod trace;
 
 pub use config::{Args, Config, ConfigError};
 pub use driver::{Exit, run};

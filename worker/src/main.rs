@@ -2,15 +2,21 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
+use kinora_telemetry::Exporting;
 use kinora_worker::metrics::Metrics;
 use kinora_worker::{Args, Config, http, run};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
+
+/// For the last spans, at the end.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     // Only fails if a provider is there already, which is as good.
@@ -20,11 +26,10 @@ fn main() -> ExitCode {
     let config = Config::try_from(&args);
     match (filter, config) {
         (Ok(filter), Ok(config)) => {
-            tracing_subscriber::fmt()
-                .json()
-                .with_env_filter(filter)
-                .init();
-            serve(&args, config)
+            match kinora_telemetry::begin("kinora-worker", &args.trace, filter) {
+                Ok(traces) => serve(&args, config, traces),
+                Err(problem) => usage(&problem.to_string()),
+            }
         }
         (Err(problem), _) => usage(&format!("--log-level: {problem}")),
         (_, Err(problem)) => usage(&problem.to_string()),
@@ -36,14 +41,24 @@ fn usage(problem: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn serve(args: &Args, config: Config) -> ExitCode {
+fn serve(args: &Args, config: Config, traces: Exporting) -> ExitCode {
     // One thread is plenty for a few calls that wait, and keeps a worker small.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let result = runtime
         .map_err(|error| format!("start the runtime: {error}"))
-        .and_then(|runtime| runtime.block_on(work(args, config)));
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                let over = CancellationToken::new();
+                let exporting = tokio::spawn(traces.run(over.clone()));
+                let ended = work(args, config).await;
+                over.cancel();
+                // What spans are left are worth this much of a wait.
+                let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
+                ended
+            })
+        });
     match result {
         Ok(code) => code,
         Err(problem) => {

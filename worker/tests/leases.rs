@@ -6,18 +6,58 @@ mod support;
 use std::time::Duration;
 
 use kinora_protocol::dispatch::outcome::Fact;
-use kinora_protocol::dispatch::{GrpcStatus, Outcome, from_worker};
-use support::operator::{FakeOperator, attempt};
+use kinora_protocol::dispatch::{GrpcStatus, Outcome, from_worker, to_worker};
+use kinora_telemetry::TraceArgs;
+use kinora_telemetry::testing::Collector;
+use support::operator::{FakeOperator, attempt, lease};
 use support::service::FakeService;
 use support::{config, soon, start};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+use tracing_subscriber::EnvFilter;
 
 fn released(outcome: &Outcome) -> &str {
     match outcome.fact.as_ref().unwrap() {
         Fact::Released(released) => &released.reason,
         other => panic!("{other:?} is no release"),
     }
+}
+
+/// The one trace of upload, operator and worker: what the operator leased is the parent of the call, and the call of the service.
+#[tokio::test]
+async fn the_trace_of_a_lease_goes_on_in_its_call_and_to_the_service() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    const ATTEMPT: &str = "b7ad6b7169203331";
+    let (collector, url) = Collector::start().await.unwrap();
+    let args = TraceArgs {
+        otlp_endpoint: Some(url),
+    };
+    let exporting = kinora_telemetry::begin("kinora-worker", &args, EnvFilter::new("off")).unwrap();
+    let over = CancellationToken::new();
+    tokio::spawn(exporting.run(over.clone()));
+
+    let (mut operator, mut service) = (FakeOperator::start().await, FakeService::start().await);
+    let _worker = start(config(&operator, &service.endpoint()));
+    let (mut stream, _) = operator.stream().await;
+    let mut leased = lease("t/1");
+    leased.traceparent = format!("00-{TRACE}-{ATTEMPT}-01");
+    stream.say(to_worker::Message::Lease(leased));
+    let call = service.call().await;
+    let (header, body) = (
+        call.metadata["traceparent"].clone(),
+        call.request.traceparent.clone(),
+    );
+    call.succeed();
+    stream.outcome().await;
+    let spans = collector.trace(TRACE, &["call"]).await;
+    let span = spans.iter().find(|span| span.name == "call").unwrap();
+    assert_eq!(span.parent, ATTEMPT);
+    assert_eq!(header, format!("00-{TRACE}-{}-01", span.span));
+    assert_eq!(body, header);
+    let outcome = ("kinora.outcome".to_owned(), "succeeded".to_owned());
+    assert!(span.attributes.contains(&outcome), "{span:?}");
+    over.cancel();
 }
 
 #[tokio::test]

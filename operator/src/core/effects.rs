@@ -173,6 +173,7 @@ impl Core {
         if let (Some((cause, phase, reason)), Outcome::Written(object)) = (written, &outcome) {
             self.count_written(cause, phase);
             self.actor.tell(object, cause, phase, reason);
+            self.trace_written(job, cause);
         }
         let answer = match outcome {
             Outcome::Written(object) => match self.learn_and_keep(job, *object) {
@@ -236,7 +237,10 @@ impl Core {
             self.memory.settle_report(attempt, succeeded);
         }
         match self.engine.job(uid) {
-            None => self.memory.forget(uid),
+            None => {
+                self.memory.forget(uid);
+                self.traces.ended(uid, None);
+            }
             Some(_) if self.engine.is_archived(uid) => {
                 self.memory.drop_object(uid);
                 self.memory.drop_result(uid);

@@ -30,7 +30,9 @@ impl Core {
         let pool = facts.claimed_pool()?;
         let timeout_ms = self.memory.pools.get(&pool)?.timeout_ms;
         let job = self.memory.any_object(id.job)?;
-        Some(build(&job, id, redrives, timeout_ms, urls))
+        let pool = self.memory.names.text(pool.name);
+        let traceparent = self.traces.begin(&job, id, &pool);
+        Some(build(&job, id, redrives, timeout_ms, urls, traceparent))
     }
 
     pub(super) fn on_said(&mut self, said: Said) {
@@ -118,6 +120,7 @@ impl Core {
         let fact = fact(outcome.fact.as_ref());
         let retry_after = outcome.retry_after_ms.map(Duration::from_millis);
         if self.engine.may_report(session, attempt) {
+            self.traces.reported(attempt);
             self.memory.note_report(attempt, outcome);
         }
         self.step(Event::Outcome {
@@ -163,10 +166,10 @@ fn build(
     redrives: u32,
     timeout_ms: u64,
     urls: LeaseUrls,
+    traceparent: String,
 ) -> wire::Lease {
     let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
     let name = job.metadata.name.as_deref().unwrap_or_default();
-    let annotations = job.metadata.annotations.as_ref();
     let outputs = urls.outputs.into_iter().map(|output| wire::OutputTarget {
         name: output.name,
         put_url: output.put_url,
@@ -181,9 +184,6 @@ fn build(
         profile: job.spec.profile.clone().unwrap_or_default(),
         parameters: job.spec.parameters.clone().into_iter().collect(),
         timeout_ms,
-        traceparent: annotations
-            .and_then(|all| all.get(names::ANNOTATION_TRACEPARENT))
-            .cloned()
-            .unwrap_or_default(),
+        traceparent,
     }
 }

@@ -16,6 +16,7 @@ pub mod seams;
 #[cfg(test)]
 #[allow(clippy::panic, clippy::unwrap_used)]
 mod tests;
+mod trace;
 mod translate;
 mod view;
 

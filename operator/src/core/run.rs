@@ -19,6 +19,7 @@ use super::dispatch::{DispatchService, Said};
 use super::handle::{Admission, CoreConfig, CoreCounters, CoreHandle};
 use super::memory::Memory;
 use super::observe::{Seen, watch_jobs};
+use super::trace::Traces;
 use super::translate::{Terms, policy, uid_of};
 use super::view;
 use crate::ports::{
@@ -42,6 +43,7 @@ pub(super) struct Core {
     pub(super) memory: Memory,
     pub(super) actor: Actor,
     pub(super) counters: Arc<CoreCounters>,
+    pub(super) traces: Traces,
     pub(super) leadership: Leadership,
     /// Writes under way, to be counted once they are confirmed.
     pub(super) writing: HashMap<Token, (Cause, Phase, Reason)>,
@@ -163,6 +165,7 @@ impl Core {
             memory: Memory::new(terms),
             actor,
             counters,
+            traces: Traces::default(),
             leadership: Leadership::Standby {
                 leader_address: None,
             },
@@ -355,6 +358,7 @@ impl Core {
     fn on_gone(&mut self, uid: Uid) {
         self.step(Event::JobDeleted(uid));
         self.memory.forget(uid);
+        self.traces.ended(uid, None);
     }
 
     fn on_leadership(&mut self, leadership: Leadership) {

@@ -84,6 +84,7 @@ mod tests {
             image_pull_policy: None,
             operator_namespace: "kinora-system".to_owned(),
             log_level: "info".to_owned(),
+            otlp_endpoint: None,
         };
         let of = AttemptPod {
             namespace: "videos".to_owned(),

@@ -16,6 +16,7 @@ fn settings() -> Settings {
             image_pull_policy: None,
             operator_namespace: "kinora-system".to_owned(),
             log_level: "info".to_owned(),
+            otlp_endpoint: None,
         },
         reserved_secrets: vec!["kinora-store".to_owned()],
     }

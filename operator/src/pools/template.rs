@@ -41,6 +41,8 @@ pub struct WorkerDefaults {
     pub operator_namespace: String,
     /// Log level of the workers.
     pub log_level: String,
+    /// Where their spans go, over OTLP/HTTP; nowhere without one.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Selector of a pool's pods.
@@ -226,6 +228,9 @@ fn args(pool: &VideoWorkerPool, defaults: &WorkerDefaults, slots: i32) -> Vec<St
         format!("--http-listen=0.0.0.0:{HTTP_PORT}"),
         format!("--log-level={}", defaults.log_level),
     ];
+    if let Some(url) = &defaults.otlp_endpoint {
+        args.push(format!("--otlp-endpoint={url}"));
+    }
     if spec.service.tls_secret_ref.is_some() {
         args.push(format!("--service-tls-dir={SERVICE_TLS_DIR}"));
     }

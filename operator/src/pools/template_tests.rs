@@ -23,11 +23,28 @@ fn worker_defaults() -> WorkerDefaults {
         image_pull_policy: Some("IfNotPresent".to_owned()),
         operator_namespace: "kinora-system".to_owned(),
         log_level: "info".to_owned(),
+        otlp_endpoint: None,
     }
 }
 
 fn minimal() -> Value {
     json!({"service": {"endpoint": "http://reference-service.videos.svc:50051", "outputs": ["video", "thumbnail"]}})
+}
+
+#[test]
+fn workers_send_their_spans_where_the_operator_does() {
+    let pool = pool(&json!({"service": {"endpoint": "http://svc:1"}}));
+    let args = |endpoint: Option<&str>| {
+        let defaults = WorkerDefaults {
+            otlp_endpoint: endpoint.map(str::to_owned),
+            ..worker_defaults()
+        };
+        let spec = pod_spec(&pool, &defaults, 1);
+        spec.containers[0].args.clone().unwrap()
+    };
+    let flag = "--otlp-endpoint=http://collector:4318".to_owned();
+    assert!(args(Some("http://collector:4318")).contains(&flag));
+    assert!(!args(None).iter().any(|arg| arg.contains("otlp")));
 }
 
 #[test]

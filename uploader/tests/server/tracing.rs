@@ -1,18 +1,8 @@
 //! Traces: from the client's `traceparent` over two replicas to the VideoJob, and to a collector.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::routing::post;
 use kinora_crds::names::ANNOTATION_TRACEPARENT;
 use kinora_telemetry::TraceArgs;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message;
+use kinora_telemetry::testing::Collector;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -21,32 +11,9 @@ use crate::harness::{World, video};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT_SPAN: &str = "00f067aa0ba902b7";
 
-/// What a collector has received.
-type Spans = Arc<Mutex<Vec<Span>>>;
-
-async fn receive(State(spans): State<Spans>, body: Bytes) {
-    let request = ExportTraceServiceRequest::decode(body).unwrap();
-    let scopes = request
-        .resource_spans
-        .into_iter()
-        .flat_map(|r| r.scope_spans);
-    spans.lock().unwrap().extend(scopes.flat_map(|s| s.spans));
-}
-
-async fn collector() -> (String, Spans) {
-    let spans = Spans::default();
-    let router = Router::new()
-        .route("/v1/traces", post(receive))
-        .with_state(spans.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, spans)
-}
-
 #[tokio::test]
 async fn a_clients_trace_reaches_the_collector_and_the_job_over_two_replicas() {
-    let (url, spans) = collector().await;
+    let (collector, url) = Collector::start().await.unwrap();
     let args = TraceArgs {
         otlp_endpoint: Some(url),
     };
@@ -85,30 +52,17 @@ async fn a_clients_trace_reaches_the_collector_and_the_job_over_two_replicas() {
     );
 
     let want = ["POST uploads", "PATCH upload", "upload_part", "finish"];
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let ours = loop {
-        let all = spans.lock().unwrap().clone();
-        let ours: Vec<Span> = all
-            .into_iter()
-            .filter(|span| hex::encode(&span.trace_id) == TRACE)
-            .collect();
-        let names: BTreeSet<&str> = ours.iter().map(|span| span.name.as_str()).collect();
-        if want.iter().all(|name| names.contains(name)) {
-            break ours;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{names:?} lacks some of {want:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let ours = collector.trace(TRACE, &want).await;
+    let by_name = |name: &str| {
+        let found = ours.iter().find(|span| span.name == name);
+        found.unwrap_or_else(|| panic!("no {name} among {ours:?}"))
     };
-    let by_name = |name: &str| ours.iter().find(|span| span.name == name).unwrap();
     for request in ["POST uploads", "PATCH upload"] {
-        let parent = hex::encode(&by_name(request).parent_span_id);
-        assert_eq!(parent, CLIENT_SPAN, "{request}");
+        assert_eq!(by_name(request).parent, CLIENT_SPAN, "{request}");
     }
     let patch = by_name("PATCH upload");
-    assert_eq!(by_name("finish").parent_span_id, patch.span_id);
+    assert_eq!(by_name("finish").parent, patch.span);
+    by_name("upload_part");
     end.cancel();
 }
 

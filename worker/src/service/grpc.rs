@@ -8,6 +8,7 @@ use kinora_protocol::processing::processing_client::ProcessingClient;
 use kinora_protocol::processing::{Output, ProcessRequest, Progress};
 use tonic::Request;
 use tonic::body::Body;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tower::util::MapResponse;
 
@@ -84,7 +85,9 @@ impl PreparedCall {
 }
 
 fn request_of(lease: Lease) -> Request<ProcessRequest> {
-    Request::new(ProcessRequest {
+    // It is in the message too; the header is where instrumentation looks for it.
+    let trace = lease.traceparent.parse().ok();
+    let mut request = Request::new(ProcessRequest {
         idempotency_key: lease.idempotency_key,
         attempt: lease.attempt.map_or(0, |attempt| attempt.attempt),
         source_url: lease.source_url,
@@ -100,5 +103,9 @@ fn request_of(lease: Lease) -> Request<ProcessRequest> {
         profile: lease.profile,
         parameters: lease.parameters,
         traceparent: lease.traceparent,
-    })
+    });
+    if let Some(trace) = trace.filter(|trace: &MetadataValue<Ascii>| !trace.is_empty()) {
+        request.metadata_mut().insert("traceparent", trace);
+    }
+    request
 }

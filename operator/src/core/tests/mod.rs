@@ -6,6 +6,7 @@ mod drain;
 mod events;
 mod hostile;
 mod stage;
+mod tracing;
 
 use kinora_protocol::dispatch as wire;
 use serde_json::json;

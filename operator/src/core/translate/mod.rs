@@ -12,3 +12,4 @@ pub(crate) use facts::{Terms, facts};
 pub(crate) use names::{Names, uid_of, uid_text};
 pub(crate) use patch::{Extras, FailureText, status_patch};
 pub(crate) use policy::policy;
+pub(crate) use words::class_word;

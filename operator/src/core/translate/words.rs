@@ -74,7 +74,7 @@ fn plain_reason(phase: Phase) -> Reason {
 }
 
 /// The class as `lastFailure.class` names it.
-pub(super) fn class_word(class: Class) -> &'static str {
+pub(crate) fn class_word(class: Class) -> &'static str {
     match class {
         Class::Succeeded => "Succeeded",
         Class::Rejected => "Rejected",
