@@ -10,13 +10,13 @@ use crate::schedule::{ALONE_FROM, CLAIM_CONCURRENCY};
 use crate::time::Now;
 use crate::workers::ADOPTION_HOLD;
 
-/// A claim that is possible: a ready job, and a worker of its pool with a free slot.
+/// A claim that is possible: a ready job, and a worker of its pool with a free slot, or a pod that is to be made for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     /// The job.
     pub job: Uid,
-    /// Pod uid.
-    pub worker: Uid,
+    /// Pod uid; `None`: its pool makes a pod for each attempt.
+    pub worker: Option<Uid>,
     /// The pool of both.
     pub pool: PoolName,
 }
@@ -50,11 +50,7 @@ impl Engine {
         if self.claims() >= CLAIM_CONCURRENCY {
             return false;
         }
-        let makes_pods = self
-            .pools
-            .get(&name)
-            .and_then(|pool| pool.policy.as_ref())
-            .is_some_and(|policy| policy.pod_start.is_some());
+        let makes_pods = self.makes_pods(name);
         let Some((ticket, worker)) = self.next_grant(name, makes_pods, now) else {
             return false;
         };
@@ -82,6 +78,11 @@ impl Engine {
         }
         self.claim(ticket.uid, worker, name, now);
         true
+    }
+
+    fn makes_pods(&self, name: PoolName) -> bool {
+        let policy = self.pools.get(&name).and_then(|pool| pool.policy.as_ref());
+        policy.is_some_and(|policy| policy.pod_start.is_some())
     }
 
     /// The job that is next in a pool, and the worker for it.
@@ -136,13 +137,18 @@ impl Engine {
         }
         let mut all = Vec::new();
         for (pool, job) in self.index.ready_jobs() {
+            if self.makes_pods(pool) {
+                let worker = None;
+                all.push(Candidate { job, worker, pool });
+                continue;
+            }
             let free = self
                 .workers
                 .iter()
                 .filter(|(_, w)| w.pool == Some(pool) && w.free() > 0);
             all.extend(free.map(|(worker, _)| Candidate {
                 job,
-                worker: *worker,
+                worker: Some(*worker),
                 pool,
             }));
         }
@@ -153,12 +159,14 @@ impl Engine {
     pub(super) fn claim_candidate(&mut self, candidate: Candidate, now: Now) -> bool {
         let Candidate { job, worker, pool } = candidate;
         let possible = self.candidates().contains(&candidate)
-            && self
-                .pools
-                .get_mut(&pool)
-                .is_some_and(|p| p.reserve(now.mono));
+            && self.pools.get_mut(&pool).is_some_and(|p| {
+                if worker.is_none() {
+                    p.reserve_permit();
+                }
+                worker.is_none() || p.reserve(now.mono)
+            });
         if possible {
-            self.claim(job, Some(worker), pool, now);
+            self.claim(job, worker, pool, now);
         }
         possible
     }

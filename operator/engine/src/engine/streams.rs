@@ -175,7 +175,9 @@ impl Engine {
             if job.runs(attempt.attempt, worker) {
                 continue;
             }
-            if attempt.attempt > job.status.attempt {
+            // The holder of a claim that waited for its pod may be news to this replica.
+            let unsure = job.awaits_pod() && attempt.attempt == job.status.attempt;
+            if attempt.attempt > job.status.attempt || unsure {
                 self.refresh(attempt.job);
             } else {
                 self.stop(worker, *attempt);

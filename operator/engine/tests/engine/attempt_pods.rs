@@ -299,3 +299,18 @@ fn a_pod_that_ends_its_call_with_a_failure_backs_the_job_off_and_goes() {
     world.pass(secs(1), &[session]);
     assert!(asked(&world).contains(&"remove 7".to_owned()));
 }
+
+#[test]
+fn a_replica_that_does_not_know_the_holder_yet_reads_before_it_stops_a_pod() {
+    let mut world = World::with_pool(pods());
+    world.put(job(1));
+    // Another leader met the pod; the watch is late.
+    let mut met = world.etcd[&Uid(1)].clone();
+    met.status = met.placed(Uid(7), world.now.wall);
+    world.put_unseen(met);
+    world.hello_with(7, 7, 1, 700, &[attempt(1, 1)]);
+    assert_eq!(world.cancels(), []);
+    assert_eq!(world.asked, ["read"]);
+    let known = world.engine.job(Uid(1)).expect("it is there");
+    assert_eq!(known.status.worker, Some(Uid(7)));
+}

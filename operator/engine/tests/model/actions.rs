@@ -1,11 +1,12 @@
 //! What may happen next: everything that the protocol allows in any order, and every fault while there is budget for one.
 
+use kinora_engine::action::PodAction;
 use kinora_engine::event::{Answer, Lead};
 use kinora_engine::outcome::Fact;
 use kinora_engine::*;
 
 use crate::mutants::Mutant;
-use crate::state::{START, State};
+use crate::state::{Pod, START, Stage, State};
 use crate::world::{Choice, Model, World};
 
 /// One step of the world.
@@ -32,6 +33,10 @@ pub(crate) enum Act {
     Resume(usize),
     Cancel(usize),
     Suspend(usize),
+    /// A replica is asked to bring a dead letter back, for a request that is new, or for the one that did before.
+    Redrive(usize, usize, Uid),
+    /// The pod of an attempt gets its process.
+    StartPod(usize, usize),
     Fault(Fault, usize, usize),
     /// No fault any more: everything ends. Leads on only if that fails.
     Settle,
@@ -64,6 +69,8 @@ pub(crate) enum Fault {
     StreamHalfOpen,
     /// Nothing that it says arrives any more.
     WorkerMute,
+    /// The pod of an attempt is deleted, whether it has a process or not.
+    PodLost,
 }
 
 const LEADS: [Lead; 3] = [Lead::Leader, Lead::Doubtful, Lead::Standby];
@@ -77,6 +84,11 @@ impl Model {
         }
         (0..2).for_each(|r| self.of_replica(s, r, out));
         (0..2).for_each(|h| self.of_worker(s, h, out));
+        let pending = |(_, pod): &(usize, &Pod)| pod.stage == Stage::Pending;
+        if let Some(free) = s.hands.iter().position(|hand| !hand.exists()) {
+            let waiting = s.pods.iter().enumerate().filter(pending);
+            out.extend(waiting.map(|(n, _)| Act::StartPod(n, free)));
+        }
         out.extend((0..s.late.len()).map(Act::LateWrite));
         if s.left.passes > 0 {
             out.extend(PASSES.map(|t| Act::Pass(t, Choice::Nobody)));
@@ -91,6 +103,14 @@ impl Model {
                 {
                     out.push(Act::Cancel(slot));
                     out.push(Act::Suspend(slot));
+                }
+                if job
+                    .as_ref()
+                    .is_some_and(|j| j.status.phase == Phase::DeadLettered)
+                {
+                    for by in [Uid(900), Uid(901)] {
+                        out.extend((0..2).map(|r| Act::Redrive(r, slot, by)));
+                    }
                 }
             }
         }
@@ -123,7 +143,8 @@ impl Model {
         if lead == Lead::Leader {
             for job in s.etcd.iter().flatten() {
                 if job.status.attempt < self.attempts {
-                    out.extend((0..2).map(|h| Act::Claim(r, job.uid, h)));
+                    let places = if self.pods { 1 } else { 2 };
+                    out.extend((0..places).map(|h| Act::Claim(r, job.uid, h)));
                 }
             }
         }
@@ -135,6 +156,9 @@ impl Model {
 
     fn of_worker(&self, s: &State, h: usize, out: &mut Vec<Act>) {
         let hand = &s.hands[h];
+        if !hand.exists() {
+            return;
+        }
         for id in &hand.held {
             out.extend(self.facts.iter().map(|fact| Act::EndCall(h, *id, *fact)));
         }
@@ -168,7 +192,7 @@ impl Model {
 fn binds(action: &Action) -> bool {
     matches!(
         action,
-        Action::Write { .. } | Action::Read { .. } | Action::Delete { .. }
+        Action::Write { .. } | Action::Read { .. } | Action::Delete { .. } | Action::Pod(_)
     )
 }
 
@@ -184,8 +208,10 @@ impl Fault {
             }
             Fault::WatchDead => usize::from(!replica.deaf),
             Fault::ReplicaCrash | Fault::ReplicaPause | Fault::ReplicaBlind => usize::from(runs),
-            Fault::WorkerCrash => 1,
-            Fault::WorkerDrain => usize::from(!hand.drained),
+            Fault::WorkerCrash => usize::from(hand.exists()),
+            Fault::WorkerDrain => usize::from(hand.exists() && !hand.drained),
+            Fault::PodLost if who == 0 => s.pods.len(),
+            Fault::PodLost => 0,
             Fault::StreamBroken | Fault::StreamHalfOpen | Fault::WorkerMute => usize::from(lined),
         }
     }
@@ -238,6 +264,12 @@ impl World<'_> {
             }
             Act::Resume(r) => self.resume(r),
             Act::Settle => self.settle(),
+            Act::Redrive(r, slot, by) => {
+                self.s.left.edits -= 1;
+                let job = Uid(slot as u128 + 1);
+                self.feed(r, Event::Redrive { job, by }, Choice::Nobody);
+            }
+            Act::StartPod(n, h) => self.start_pod(n, h),
             Act::Cancel(slot) => self.edit(slot, |spec| spec.cancel = true),
             Act::Suspend(slot) => self.edit(slot, |spec| spec.suspend = true),
             Act::Fault(fault, who, n) => {
@@ -279,6 +311,8 @@ impl World<'_> {
                 (0..2).for_each(|r| self.feed(r, Event::PodDraining(worker), Choice::Nobody));
             }
             Fault::StreamBroken => self.break_stream(who),
+            Fault::PodLost if self.s.pods[n].stage != Stage::Gone => self.lose_pod(n, false),
+            Fault::PodLost => {}
             Fault::StreamHalfOpen => self.hand(who).line = None,
             Fault::WorkerMute => {
                 if let Some(line) = self.line(who) {
@@ -293,7 +327,7 @@ impl World<'_> {
         let away = !binds(&action);
         match fault {
             Fault::AnswerLost => drop(self.execute(r, &action)),
-            Fault::WriteLate if matches!(action, Action::Write { .. }) => {
+            Fault::WriteLate if matches!(action, Action::Write { .. } | Action::Pod(_)) => {
                 self.s.late.push(action.clone());
             }
             _ => {}
@@ -309,9 +343,12 @@ impl World<'_> {
             Action::Prepare { token, attempt, .. }
             | Action::CheckOutputs { token, attempt, .. } => (attempt.job, *token),
             Action::Reactivate { job, token, .. } => (*job, *token),
-            Action::Send { .. }
+            Action::Pod(
+                PodAction::Make { token, attempt, .. } | PodAction::Find { token, attempt },
+            ) => (attempt.job, *token),
+            Action::Pod(PodAction::Remove { .. })
+            | Action::Send { .. }
             | Action::Close { .. }
-            | Action::Pod(_)
             | Action::Redriven { .. } => return,
         };
         if let Action::Read { .. } = action {

@@ -34,7 +34,7 @@ impl World<'_> {
         job
     }
 
-    fn tell(&mut self, seen: &Seen) {
+    pub(crate) fn tell(&mut self, seen: &Seen) {
         for r in 0..2 {
             if !self.s.replicas[r].get().deaf {
                 self.s.replicas[r].edit().watch.push_back(seen.clone());
@@ -80,13 +80,11 @@ impl World<'_> {
                 (*job, *token, Answer::Yes)
             }
             Action::Reactivate { token, job, .. } => {
-                self.s.store[slot(*job)].active = true;
+                self.s.store[slot(*job)].active |= !self.is(Mutant::ReactivateSkipped);
                 (*job, *token, Answer::Yes)
             }
-            Action::Send { .. }
-            | Action::Close { .. }
-            | Action::Pod(_)
-            | Action::Redriven { .. } => return None,
+            Action::Pod(action) => return self.pod_action(*action),
+            Action::Send { .. } | Action::Close { .. } | Action::Redriven { .. } => return None,
         })
     }
 

@@ -8,6 +8,7 @@
 mod actions;
 mod etcd;
 mod mutants;
+mod pods;
 mod properties;
 mod searches;
 mod starts;

@@ -4,12 +4,13 @@
 //! in etcd, the store and the shell. An engine with the fault inside would look the same from there, and no build of the operator
 //! carries a switch for any of them.
 
-use kinora_engine::action::{Cause, ToWorker};
+use kinora_engine::action::{Cause, PodAction, ToWorker};
 use kinora_engine::event::Answer;
 use kinora_engine::ids::SessionId;
 use kinora_engine::outcome::Class;
 use kinora_engine::*;
 
+use crate::state::POOL;
 use crate::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,51 @@ pub(crate) enum Mutant {
     RecordAcknowledgedEarly,
     /// A job that is lost is not queued again.
     LossForgotten,
+    /// A pod that cannot be found is made.
+    PodMadeAgain,
+    /// Whatever pod reports is taken for that of the running attempt.
+    PodOfAnyAttempt,
+    /// Pods whose attempts are over stay.
+    PodNotRemoved,
+    /// A pod that did not come is charged as a failure.
+    PodCharged,
+    /// A cancel is not seen.
+    CancelUnseen,
+    /// A cancelled call leaves no ghost.
+    CancelWithoutGhost,
+    /// A job that its author holds is claimed.
+    SuspendUnseen,
+    /// A dead letter comes back before the store knows.
+    ReactivateSkipped,
+    /// Who brought a job back is forgotten.
+    RedriveForgotten,
+    /// Nobody notices that the control plane went back.
+    HistoryUnseen,
+}
+
+/// Takes something out of the facts that an engine is told.
+fn forget(event: Event, change: impl FnOnce(&mut Job)) -> Event {
+    match event {
+        Event::Job(mut job) => {
+            change(&mut job);
+            Event::Job(job)
+        }
+        Event::Answer { job, token, answer } => {
+            let answer = match answer {
+                Answer::Written(mut stored) => {
+                    change(&mut stored);
+                    Answer::Written(stored)
+                }
+                Answer::Found(mut stored) => {
+                    change(&mut stored);
+                    Answer::Found(stored)
+                }
+                other => other,
+            };
+            Event::Answer { job, token, answer }
+        }
+        other => other,
+    }
 }
 
 impl World<'_> {
@@ -216,7 +262,19 @@ impl World<'_> {
                     unacked,
                 }
             }
-            (Mutant::DrainTakenForDeath, Event::PodDraining(_)) => return None,
+            (Mutant::DrainTakenForDeath, Event::PodDraining(_))
+            | (Mutant::HistoryUnseen, Event::History(_)) => return None,
+            (Mutant::CancelUnseen, event) => forget(event, |job| job.spec.cancel = false),
+            (Mutant::SuspendUnseen, event) => forget(event, |job| job.spec.suspend = false),
+            (Mutant::RedriveForgotten, event) => forget(event, |job| job.status.redriven_by = None),
+            (Mutant::PodOfAnyAttempt, Event::AttemptPod { worker, attempt }) => {
+                let known = self.s.job(attempt.job);
+                let attempt = AttemptId {
+                    attempt: known.map_or(attempt.attempt, |job| job.status.attempt),
+                    ..attempt
+                };
+                Event::AttemptPod { worker, attempt }
+            }
             (Mutant::DeadLetterClaimed, Event::Job(mut job)) => {
                 as_queued(&mut job);
                 Event::Job(job)
@@ -245,8 +303,18 @@ impl World<'_> {
         let Some(mutant) = self.model.mutant else {
             return Some(action);
         };
-        if let (Mutant::UnknownForgotten, Action::Read { .. }) = (mutant, &action) {
-            return None;
+        match (mutant, &action) {
+            (Mutant::UnknownForgotten, Action::Read { .. })
+            | (Mutant::PodNotRemoved, Action::Pod(PodAction::Remove { .. })) => return None,
+            (Mutant::PodMadeAgain, Action::Pod(PodAction::Find { token, attempt })) => {
+                let (token, attempt) = (*token, *attempt);
+                return Some(Action::Pod(PodAction::Make {
+                    token,
+                    attempt,
+                    pool: POOL,
+                }));
+            }
+            _ => {}
         }
         let Action::Write {
             job,
@@ -267,6 +335,10 @@ impl World<'_> {
             Mutant::LostCharged if is_end(cause, Class::Lost) => after.failures += 1,
             Mutant::ReleasedCharged if is_end(cause, Class::Released) => after.failures += 1,
             Mutant::GhostNotKept => after.ghosts.clear(),
+            Mutant::CancelWithoutGhost if cause == Cause::Cancelled => after.ghosts.clear(),
+            Mutant::PodCharged if before.worker.is_none() && is_end(cause, Class::Released) => {
+                after.failures += 1;
+            }
             Mutant::LossForgotten if is_end(cause, Class::Lost) => return None,
             _ => {}
         }

@@ -8,7 +8,7 @@ use kinora_engine::outcome::{Class, Fact};
 use kinora_engine::*;
 use stateright::Property;
 
-use crate::state::{Documents, Hand, State, slot};
+use crate::state::{Documents, Hand, State, pod_uid, slot};
 use crate::world::{LIMIT, Model, World};
 
 /// Invariants that did not hold on the way to a state, one bit each.
@@ -27,9 +27,11 @@ pub(crate) enum Invariant {
     Ghosts,
     LiveWorkers,
     Stuck,
+    Wishes,
+    Pods,
 }
 
-pub(crate) const ALL: [(Invariant, &str); 9] = [
+pub(crate) const ALL: [(Invariant, &str); 11] = [
     (
         Invariant::Loss,
         "I1: a job leaves etcd and active/ only when its record is there",
@@ -62,6 +64,14 @@ pub(crate) const ALL: [(Invariant, &str); 9] = [
     (
         Invariant::Stuck,
         "I11: without further faults every job ends and every report is acknowledged",
+    ),
+    (
+        Invariant::Wishes,
+        "T6: what its author cancelled or holds is not claimed",
+    ),
+    (
+        Invariant::Pods,
+        "I2: the pod of an attempt is made once, after its claim is stored, and is its only holder",
     ),
 ];
 
@@ -99,6 +109,8 @@ pub(crate) fn properties() -> Vec<Property<Model>> {
         Property::always(ALL[6].1, holds::<6>),
         Property::always(ALL[7].1, holds::<7>),
         Property::always(ALL[8].1, holds::<8>),
+        Property::always(ALL[9].1, holds::<9>),
+        Property::always(ALL[10].1, holds::<10>),
     ]
 }
 
@@ -111,8 +123,14 @@ impl World<'_> {
         } else if !legal {
             self.s.broken.note(Invariant::Ends);
         }
+        if new.redrives != old.redrives {
+            return self.check_redrive(uid, new);
+        }
         if old.phase.is_final() && new.phase != old.phase {
             self.s.broken.note(Invariant::Ends);
+        }
+        if old.phase == Phase::Running && old.worker.is_none() {
+            self.check_holder(uid, old, new);
         }
         self.check_charges(uid, old, new);
         if old.phase == Phase::Running {
@@ -128,11 +146,54 @@ impl World<'_> {
             attempt: new.attempt,
         };
         let worker = new.worker.map_or(0, |w| w.0);
+        let wish = self
+            .s
+            .job(uid)
+            .map(|job| (job.spec.cancel, job.spec.suspend));
+        if wish.is_some_and(|(cancel, suspend)| cancel || suspend) {
+            self.s.broken.note(Invariant::Wishes);
+        }
+        let record = self.s.store[slot(uid)].record;
+        if record.is_some_and(|redrives| redrives >= new.redrives) {
+            // It has ended before.
+            self.s.broken.note(Invariant::Ends);
+        }
         let taken = self.s.truth.claims.contains_key(&id);
         if taken || !is_legal(old, new) {
             self.s.broken.note(Invariant::Attempts);
         }
         self.truth().claims.entry(id).or_insert(worker);
+    }
+
+    /// A dead letter comes back: once for one request, and only after the store knows.
+    fn check_redrive(&mut self, uid: Uid, new: &Status) {
+        if !self.s.store[slot(uid)].active {
+            self.s.broken.note(Invariant::Loss);
+        }
+        let by = new.redriven_by.unwrap_or_default();
+        if !self.truth().redriven.insert((uid, by)) {
+            self.s.broken.note(Invariant::Ends);
+        }
+    }
+
+    /// A claim that waited for its pod gets a holder, or is over.
+    fn check_holder(&mut self, uid: Uid, old: &Status, new: &Status) {
+        let id = AttemptId {
+            job: uid,
+            attempt: old.attempt,
+        };
+        if new.phase == Phase::Succeeded {
+            self.s.broken.note(Invariant::Fence);
+        }
+        let holder = new
+            .worker
+            .filter(|_| new.attempt == old.attempt && new.phase == Phase::Running);
+        if let Some(worker) = holder {
+            if worker != pod_uid(id) {
+                self.s.broken.note(Invariant::Pods);
+            }
+            self.truth().claims.insert(id, worker.0);
+        }
     }
 
     fn check_charges(&mut self, uid: Uid, old: &Status, new: &Status) {
@@ -282,7 +343,8 @@ impl World<'_> {
     pub(crate) fn check_delete(&mut self, job: &Job) {
         let documents = &self.s.store[slot(job.uid)];
         let covered = documents.record.is_some_and(|r| r >= job.status.redrives);
-        if !covered || !job.status.phase.is_final() {
+        // After a step back what has its record goes unrun.
+        if !covered || !(job.status.phase.is_final() || self.model.rewound) {
             self.s.broken.note(Invariant::Loss);
         }
     }

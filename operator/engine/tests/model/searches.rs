@@ -32,6 +32,20 @@ const NETWORK: &[Fault] = &[
     Fault::WorkerMute,
 ];
 
+/// Where a pod is made for each attempt.
+const PODS: &[Fault] = &[
+    Fault::AnswerLost,
+    Fault::RequestLost,
+    Fault::WriteLate,
+    Fault::WatchDead,
+    Fault::ReplicaCrash,
+    Fault::ReplicaPause,
+    Fault::WorkerCrash,
+    Fault::WorkerDrain,
+    Fault::StreamBroken,
+    Fault::PodLost,
+];
+
 fn number(name: &str) -> Option<usize> {
     std::env::var(name).ok().and_then(|s| s.parse().ok())
 }
@@ -54,6 +68,8 @@ fn base() -> Model {
         budget: budget(2, 1, 2, 2, 0),
         faults: NETWORK,
         facts: &[Fact::Succeeded, Fact::Grpc(13), Fact::Released],
+        pods: false,
+        rewound: false,
         archive: false,
         start: &[
             Start::Ready,
@@ -65,6 +81,43 @@ fn base() -> Model {
         mutant: None,
         settle_every: 32,
         interner: Interner::default(),
+    }
+}
+
+/// A pod is made for each attempt.
+fn pods() -> Model {
+    Model {
+        pods: true,
+        faults: PODS,
+        budget: budget(2, 1, 1, 1, 0),
+        start: &[
+            Start::Ready,
+            Start::Claimed,
+            Start::Running,
+            Start::StaleLeader,
+        ],
+        ..base()
+    }
+}
+
+/// A dead letter that was brought back before.
+fn redriven() -> Model {
+    Model {
+        failures: 1,
+        start: &[Start::Dead],
+        ..base()
+    }
+}
+
+/// Of two jobs one has ended in a past that etcd does not know any more.
+fn restored() -> Model {
+    Model {
+        jobs: 2,
+        attempts: 2,
+        rewound: true,
+        facts: &[Fact::Succeeded],
+        start: &[Start::Restored],
+        ..base()
     }
 }
 
@@ -135,11 +188,22 @@ fn the_engine_keeps_every_invariant() {
         start: &[Start::Finished, Start::TwoLeaders],
         ..base()
     };
+    let redriven = Model {
+        budget: budget(1, 1, 1, 1, 2),
+        ..redriven()
+    };
+    let restored = Model {
+        budget: budget(2, 1, 1, 1, 0),
+        ..restored()
+    };
     let parts = [
-        ("one job, two faults", base(), 40),
-        ("two jobs", two_jobs, 25),
-        ("cancelled and suspended", edited, 20),
-        ("archived and deleted", archived, 15),
+        ("one job, two faults", base(), 30),
+        ("two jobs", two_jobs, 20),
+        ("cancelled and suspended", edited, 15),
+        ("archived and deleted", archived, 10),
+        ("a pod for each attempt", pods(), 20),
+        ("brought back from the dead letters", redriven, 5),
+        ("after a step back", restored, 5),
     ];
     let (mut states, mut time) = (0, Duration::ZERO);
     for (name, model, percent) in parts {
@@ -169,7 +233,7 @@ fn the_engine_keeps_every_invariant() {
 #[test]
 fn long_walks_keep_every_invariant() {
     let first = number("KINORA_MODEL_SEED").unwrap_or(0);
-    let count = number("KINORA_MODEL_WALKS").unwrap_or(3000);
+    let count = number("KINORA_MODEL_WALKS").unwrap_or(2000);
     let far = || Model {
         budget: budget(8, 3, 4, 8, 1),
         ..base()
@@ -179,7 +243,11 @@ fn long_walks_keep_every_invariant() {
         archive: true,
         ..far()
     };
-    for (name, model) in [("one job", far()), ("two jobs", two)] {
+    let pods = Model {
+        budget: far().budget,
+        ..pods()
+    };
+    for (name, model) in [("one job", far()), ("two jobs", two), ("pods", pods)] {
         let begin = Instant::now();
         let seeds = first..first + count;
         let steps: usize = seeds.map(|seed| walk(&model, seed as u64)).sum();
@@ -237,6 +305,13 @@ fn every_mutant_is_found() {
             settle_every: 2,
             ..of(mutant)
         };
+        let model = Model {
+            budget: Budget {
+                edits: u8::from(is_of_edits(mutant)),
+                ..model.budget
+            },
+            ..model
+        };
         let name = name_of(invariant);
         let found = search(model, states, HasDiscoveries::AnyOf(BTreeSet::from([name])));
         println!(
@@ -261,6 +336,17 @@ fn of(mutant: Mutant) -> Model {
             start: &[Start::Finished],
             ..base()
         },
+        Mutant::PodMadeAgain
+        | Mutant::PodOfAnyAttempt
+        | Mutant::PodNotRemoved
+        | Mutant::PodCharged => pods(),
+        Mutant::ReactivateSkipped | Mutant::RedriveForgotten => redriven(),
+        Mutant::HistoryUnseen => restored(),
+        Mutant::CancelUnseen | Mutant::SuspendUnseen => Model {
+            faults: &[],
+            start: &[Start::Ready],
+            ..base()
+        },
         Mutant::DeadLetterClaimed => Model {
             failures: 1,
             faults: &[],
@@ -270,8 +356,20 @@ fn of(mutant: Mutant) -> Model {
     }
 }
 
+/// Those that show only when somebody wishes something.
+fn is_of_edits(mutant: Mutant) -> bool {
+    matches!(
+        mutant,
+        Mutant::CancelUnseen
+            | Mutant::CancelWithoutGhost
+            | Mutant::SuspendUnseen
+            | Mutant::ReactivateSkipped
+            | Mutant::RedriveForgotten
+    )
+}
+
 /// Each with the invariant that must notice it.
-const MUTANTS: [(Mutant, Invariant); 24] = [
+const MUTANTS: [(Mutant, Invariant); 34] = [
     (Mutant::NoCompareAndSwap, Invariant::Attempts),
     (Mutant::NoFence, Invariant::Fence),
     (Mutant::AckBeforeWrite, Invariant::Fence),
@@ -296,4 +394,14 @@ const MUTANTS: [(Mutant, Invariant); 24] = [
     (Mutant::RecordNotReadBack, Invariant::Loss),
     (Mutant::RecordAcknowledgedEarly, Invariant::Loss),
     (Mutant::LossForgotten, Invariant::Stuck),
+    (Mutant::PodMadeAgain, Invariant::Pods),
+    (Mutant::PodOfAnyAttempt, Invariant::Pods),
+    (Mutant::PodNotRemoved, Invariant::Stuck),
+    (Mutant::PodCharged, Invariant::Budgets),
+    (Mutant::CancelUnseen, Invariant::Wishes),
+    (Mutant::CancelWithoutGhost, Invariant::Ghosts),
+    (Mutant::SuspendUnseen, Invariant::Wishes),
+    (Mutant::ReactivateSkipped, Invariant::Loss),
+    (Mutant::RedriveForgotten, Invariant::Ends),
+    (Mutant::HistoryUnseen, Invariant::Ends),
 ];

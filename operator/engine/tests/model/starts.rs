@@ -9,11 +9,13 @@ use std::hash::{BuildHasher, BuildHasherDefault};
 
 use crate::actions::{Act, fresh_job};
 use crate::properties::{Broken, Invariant};
-use crate::state::{Documents, Hand, Shared, State};
+use crate::state::{Documents, Hand, Pod, Shared, Stage, State};
 use crate::world::{Choice, Model, World};
 
 /// Requests that are served in one second when nothing goes wrong: more are one that is made for ever.
 const PER_ROUND: usize = 30;
+/// The VideoJobRedrive that brought a job back before.
+const REQUEST: Uid = Uid(900);
 
 /// Each goes on from the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +32,10 @@ pub(crate) enum Start {
     StaleLeader,
     /// Replica 1 leads, too.
     TwoLeaders,
+    /// Job 1 is a dead letter that request 900 brought back once before.
+    Dead,
+    /// etcd was restored from before the end of job 1, which has its record.
+    Restored,
 }
 
 impl Model {
@@ -66,18 +72,35 @@ impl Model {
                 Shared::new(Default::default()),
                 Shared::new(Default::default()),
             ],
-            hands: [hand(1), hand(2)],
+            hands: if self.pods {
+                [hand(0), hand(0)]
+            } else {
+                [hand(1), hand(2)]
+            },
+            pods: Vec::new(),
             late: Vec::new(),
             truth: Arc::default(),
             left: self.budget,
             broken: Broken::default(),
         };
         let mut world = self.world(state);
+        world.prepare(start);
         (0..2).for_each(|r| world.boot(r));
         world.feed(0, Event::Lead(Lead::Leader), Choice::Nobody);
-        (0..2).for_each(|h| world.connect(h, 0, Choice::Nobody));
+        if !self.pods {
+            (0..2).for_each(|h| world.connect(h, 0, Choice::Nobody));
+        }
+        if start >= Start::Dead {
+            return world.seal();
+        }
         if start >= Start::Claimed {
             world.apply(Act::Claim(0, Uid(1), 0));
+            world.apply(Act::Serve(0, 0));
+        }
+        if start >= Start::Running && self.pods {
+            world.apply(Act::Serve(0, 0));
+            world.apply(Act::StartPod(0, 0));
+            world.apply(Act::Connect(0, 0, Choice::Nobody));
             world.apply(Act::Serve(0, 0));
         }
         if start >= Start::Running {
@@ -111,6 +134,45 @@ impl Model {
 }
 
 impl World<'_> {
+    /// What etcd and the store hold at a start that is not the beginning of a job.
+    fn prepare(&mut self, start: Start) {
+        let first = Arc::make_mut(self.s.etcd[0].get_or_insert_default());
+        match start {
+            Start::Dead => {
+                first.status = Status {
+                    phase: Phase::DeadLettered,
+                    reason: Reason::FailuresExhausted,
+                    observed: 1,
+                    attempt: 1,
+                    failures: 1,
+                    redrives: 1,
+                    redriven_by: Some(REQUEST),
+                    since: Some(first.spec.created),
+                    finished: Some(first.spec.created),
+                    ..Status::default()
+                };
+                self.s.store[0] = Documents {
+                    record: Some(1),
+                    active: false,
+                };
+                self.truth().redriven.insert((Uid(1), REQUEST));
+            }
+            Start::Restored => {
+                self.s.store[0] = Documents {
+                    record: Some(0),
+                    active: false,
+                };
+                self.truth().results.insert(Uid(1));
+            }
+            Start::Ready
+            | Start::Claimed
+            | Start::Running
+            | Start::Finished
+            | Start::StaleLeader
+            | Start::TwoLeaders => {}
+        }
+    }
+
     /// Goes on without faults until every job has ended and every report is acknowledged.
     pub(crate) fn settle(&mut self) {
         self.settling = true;
@@ -171,10 +233,19 @@ impl World<'_> {
             None => true,
             Some(job) => job.status.phase.is_final() && !self.model.archive,
         };
-        self.s.etcd.iter().all(over) && self.s.hands.iter().all(|hand| hand.unacked.is_empty())
+        let told = self.s.hands.iter().all(|hand| hand.unacked.is_empty());
+        let removed = self.s.pods.iter().all(|pod| pod.stage == Stage::Gone);
+        self.s.etcd.iter().all(over) && told && removed
     }
 
     fn work(&mut self, h: usize, leader: usize, beat: bool) {
+        if !self.s.hands[h].exists() {
+            let waits = |pod: &Pod| pod.stage == Stage::Pending;
+            let Some(n) = self.s.pods.iter().position(waits) else {
+                return;
+            };
+            self.start_pod(n, h);
+        }
         if self.s.hands[h].line.is_none() {
             self.connect(h, leader, Choice::Nobody);
         }

@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) store: Vec<Documents>,
     pub(crate) replicas: [Shared; 2],
     pub(crate) hands: [Arc<Hand>; 2],
+    /// Pods that were ever made for an attempt.
+    pub(crate) pods: Vec<Pod>,
     /// Writes that left, were given up by their senders, and may still arrive.
     pub(crate) late: Vec<Action>,
     pub(crate) truth: Arc<Truth>,
@@ -66,6 +68,35 @@ pub(crate) struct Replica {
 pub(crate) enum Seen {
     Job(Arc<Job>),
     Gone(Uid),
+    Pod(AttemptId),
+    PodGone(Uid, bool),
+}
+
+/// A pod that was made for one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
+pub(crate) struct Pod {
+    pub(crate) id: AttemptId,
+    pub(crate) stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// Made; no process yet.
+    Pending,
+    /// Its process is this worker.
+    Runs(usize),
+    Gone,
+}
+
+impl Pod {
+    /// Its uid follows from its name, because it is made once.
+    pub(crate) fn uid(&self) -> Uid {
+        pod_uid(self.id)
+    }
+}
+
+pub(crate) fn pod_uid(id: AttemptId) -> Uid {
+    Uid(100 * id.job.0 + u128::from(id.attempt))
 }
 
 /// One worker pod.
@@ -128,6 +159,8 @@ pub(crate) struct Truth {
     pub(crate) died: BTreeSet<AttemptId>,
     /// Attempts that were sent to a process which then died: nobody knows whether it had read them.
     pub(crate) unread: BTreeSet<AttemptId>,
+    /// Jobs that were brought back, and by which request.
+    pub(crate) redriven: BTreeSet<(Uid, Uid)>,
 }
 
 /// What may still go wrong, and how often what is no fault may be repeated.
@@ -161,6 +194,11 @@ pub(crate) fn slot(uid: Uid) -> usize {
 }
 
 impl Hand {
+    /// There is a pod behind it.
+    pub(crate) fn exists(&self) -> bool {
+        self.uid != 0
+    }
+
     pub(crate) fn is_first_process(&self) -> bool {
         self.instance == 1000 * self.uid
     }

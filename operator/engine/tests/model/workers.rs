@@ -9,7 +9,7 @@ use kinora_engine::*;
 
 use crate::mutants::Mutant;
 use crate::state::{Line, POOL, Up};
-use crate::world::{Choice, World};
+use crate::world::{Choice, World, appeared};
 
 impl World<'_> {
     /// A new stream; what was under way on the old one is dropped before.
@@ -28,6 +28,10 @@ impl World<'_> {
             mute: false,
             sure: BTreeSet::new(),
         });
+        if let Some(n) = self.pod_of(h) {
+            // The watch may be behind its pod's Hello.
+            self.feed(r, appeared(self.s.pods[n].id), Choice::Nobody);
+        }
         let replica = self.s.replicas[r].get();
         let calm = replica.requests.is_empty() && replica.answers.is_empty();
         let (worker, instance) = (self.s.hands[h].uid, self.s.hands[h].instance);
@@ -64,6 +68,10 @@ impl World<'_> {
 
     /// The process ends by itself and starts again, with nothing in hand.
     pub(crate) fn crash(&mut self, h: usize) {
+        if let Some(n) = self.pod_of(h) {
+            // It is never started again.
+            return self.lose_pod(n, true);
+        }
         let has: Vec<AttemptId> = {
             let hand = &self.s.hands[h];
             let claims = self.s.truth.claims.keys().copied();
@@ -81,6 +89,9 @@ impl World<'_> {
 
     /// The pod was being deleted, and now it is gone; another one takes its place.
     pub(crate) fn replace_pod(&mut self, h: usize) {
+        if let Some(n) = self.pod_of(h) {
+            return self.lose_pod(n, self.is(Mutant::DrainTakenForDeath));
+        }
         self.break_stream(h);
         let worker = Uid(self.s.hands[h].uid);
         let by_itself = self.is(Mutant::DrainTakenForDeath);

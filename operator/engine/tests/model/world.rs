@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinora_engine::action::ToWorker;
 use kinora_engine::engine::Candidate;
-use kinora_engine::event::Answer;
+use kinora_engine::event::{Answer, History};
 use kinora_engine::ids::SessionId;
 use kinora_engine::outcome::Fact;
 use kinora_engine::*;
@@ -15,7 +15,7 @@ use rand::RngCore;
 use crate::mutants::Mutant;
 use crate::properties::Invariant;
 use crate::state::{
-    Budget, Hand, Interner, Line, POOL, START, Seen, Shared, State, Truth, Up, slot,
+    Budget, Hand, Interner, Line, POOL, START, Seen, Shared, Stage, State, Truth, Up, pod_uid, slot,
 };
 
 /// Timeout and grace of a call.
@@ -33,6 +33,10 @@ pub(crate) struct Model {
     pub(crate) faults: &'static [crate::actions::Fault],
     /// How calls end.
     pub(crate) facts: &'static [Fact],
+    /// A pod is made for each attempt.
+    pub(crate) pods: bool,
+    /// The control plane was restored from a backup.
+    pub(crate) rewound: bool,
     /// Jobs are deleted at once after their end, and the store takes its time; else it answers at once and they stay.
     pub(crate) archive: bool,
     pub(crate) start: &'static [crate::starts::Start],
@@ -63,6 +67,12 @@ impl RngCore for Least {
     fn fill_bytes(&mut self, dst: &mut [u8]) {
         dst.fill(0);
     }
+}
+
+/// What the watch says of a pod that was made for an attempt.
+pub(crate) fn appeared(attempt: AttemptId) -> Event {
+    let worker = pod_uid(attempt);
+    Event::AttemptPod { worker, attempt }
 }
 
 /// Whom the chooser favours when a claim is possible: nobody, a worker for any job, or one pair.
@@ -110,14 +120,24 @@ impl World<'_> {
                 PoolPolicy::default().dead_letter_ttl
             },
             interruption_limit: 2,
+            pod_start: self.model.pods.then_some(crate::pods::START),
             ..PoolPolicy::default()
         };
+        if self.model.rewound {
+            let found_out = History::Rewound(Wall(START.0 + 1000));
+            self.feed(r, Event::History(found_out), Choice::Nobody);
+        }
         self.feed(r, Event::Pool(POOL, Box::new(policy)), Choice::Nobody);
         self.feed(r, Event::PoolsSynced, Choice::Nobody);
         for job in self.s.etcd.clone().into_iter().flatten() {
             self.feed(r, Event::Job(Box::new((*job).clone())), Choice::Nobody);
         }
         self.feed(r, Event::JobsSynced, Choice::Nobody);
+        for pod in self.s.pods.clone() {
+            if pod.stage != Stage::Gone {
+                self.feed(r, appeared(pod.id), Choice::Nobody);
+            }
+        }
     }
 
     /// One event for one engine, and its messages; requests wait until they are served.
@@ -133,11 +153,13 @@ impl World<'_> {
                 let job: Option<&Job> = etcd.get(slot(uid)).and_then(Option::as_deref);
                 job.map_or(0, |job| job.status.attempt)
             };
+            // One is as good as another where a pod is made.
+            let fits = |c: &Candidate, h| c.worker.map_or(h == 0, |worker| worker.0 == hands[h]);
             all.iter()
                 .find(|c| match choice {
                     Choice::Nobody => false,
-                    Choice::For(h) => c.worker.0 == hands[h] && claimed(c.job) < limit,
-                    Choice::Pair(job, h) => c.job == job && c.worker.0 == hands[h],
+                    Choice::For(h) => fits(c, h) && claimed(c.job) < limit,
+                    Choice::Pair(job, h) => c.job == job && fits(c, h),
                 })
                 .copied()
         };
@@ -230,6 +252,8 @@ impl World<'_> {
         let event = match self.s.replicas[r].edit().watch.pop_front() {
             Some(Seen::Job(job)) => Event::Job(Box::new((*job).clone())),
             Some(Seen::Gone(uid)) => Event::JobDeleted(uid),
+            Some(Seen::Pod(id)) => appeared(id),
+            Some(Seen::PodGone(worker, by_itself)) => Event::PodGone { worker, by_itself },
             None => return,
         };
         self.feed(r, event, Choice::Nobody);
@@ -277,7 +301,7 @@ impl World<'_> {
             let replica = self.s.replicas[r].get();
             let known = |seen: &Seen| match seen {
                 Seen::Job(job) => replica.engine.job(job.uid).is_some_and(|k| k.rv >= job.rv),
-                Seen::Gone(_) => false,
+                Seen::Gone(_) | Seen::Pod(_) | Seen::PodGone(..) => false,
             };
             if replica.watch.iter().any(known) {
                 let news: VecDeque<Seen> = replica
