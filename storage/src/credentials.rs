@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{StoreError, StoreErrorKind};
 
@@ -85,15 +87,24 @@ impl FileCredentials {
 
     fn read(&self) -> Result<Credentials, StoreError> {
         let required = |name: &str| match read_trimmed(&self.dir.join(name)) {
-            Ok(text) if text.is_empty() => Err(self.error(&format!("file {name} is empty"))),
+            Ok(text) if text.expose_secret().is_empty() => {
+                Err(self.error(&format!("file {name} is empty")))
+            }
             Ok(text) => Ok(text),
             Err(cause) => Err(self.error(&format!("file {name}: {cause}"))),
         };
         let (id, secret) = (required(KEY_ID)?, required(SECRET)?);
         let token = read_trimmed(&self.dir.join(TOKEN))
             .ok()
-            .filter(|token| !token.is_empty());
-        Ok(Credentials::new(id, secret, token, None, "kinora-files"))
+            .filter(|token| !token.expose_secret().is_empty());
+        // They keep the secret wiped and redacted as we do; the id is none.
+        Ok(Credentials::new(
+            id.expose_secret(),
+            secret.expose_secret(),
+            token.map(|token| token.expose_secret().to_owned()),
+            None,
+            "kinora-files",
+        ))
     }
 
     fn stamp(&self) -> Stamp {
@@ -117,8 +128,9 @@ impl FileCredentials {
     }
 }
 
-fn read_trimmed(path: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(path).map(|text| text.trim().to_owned())
+fn read_trimmed(path: &Path) -> std::io::Result<SecretString> {
+    let text = Zeroizing::new(std::fs::read_to_string(path)?);
+    Ok(text.trim().into())
 }
 
 impl ProvideCredentials for FileCredentials {

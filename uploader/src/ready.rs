@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use kinora_storage::Store;
 use kinora_storage::selftest::MAX_SKEW_SECONDS;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(5);
+/// After so many looks in vain, one after the other, what waits for the store waits no longer.
+const GONE: u32 = 2;
 
 /// What is known; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Ready(Arc<Known>);
 struct Known {
     store: AtomicBool,
     draining: AtomicBool,
+    /// Looks in vain since the store answered last.
+    misses: watch::Sender<u32>,
 }
 
 impl Ready {
@@ -44,6 +49,15 @@ impl Ready {
     /// The store answered, or did not.
     pub fn set_store(&self, answers: bool) {
         self.0.store.store(answers, Ordering::Relaxed);
+        let missed = |misses: &mut u32| *misses = if answers { 0 } else { *misses + 1 };
+        self.0.misses.send_modify(missed);
+    }
+
+    /// Resolves when the store is away, and not for a moment only.
+    pub async fn store_gone(&self) {
+        let mut misses = self.0.misses.subscribe();
+        // The sender is here.
+        let _ = misses.wait_for(|misses| *misses >= GONE).await;
     }
 
     /// This process is about to end.
@@ -54,10 +68,14 @@ impl Ready {
     /// Asks the store every 5 s until the end.
     pub async fn watch(self, store: Store, end: CancellationToken) {
         while !end.is_cancelled() {
-            let answers = match store.head("control/absent").await {
-                Ok(_) => true,
-                Err(error) => {
+            let answers = match tokio::time::timeout(EVERY, store.head("control/absent")).await {
+                Ok(Ok(_)) => true,
+                Ok(Err(error)) => {
                     tracing::warn!(%error, "not ready");
+                    false
+                }
+                Err(_) => {
+                    tracing::warn!("not ready: the object store does not answer within 5 s");
                     false
                 }
             };
@@ -66,6 +84,30 @@ impl Ready {
                 () = end.cancelled() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// covers: F14
+    #[test]
+    fn a_store_is_gone_after_two_looks_in_vain_and_back_after_one_answer() {
+        let ready = Ready::default();
+        for (looks, gone) in [
+            ([false, false].as_slice(), true),
+            (&[true, false], false),
+            (&[false], true),
+            (&[false, true], false),
+            (&[false, true, false], false),
+        ] {
+            looks.iter().for_each(|answers| ready.set_store(*answers));
+            let known = ready.store_gone().now_or_never().is_some();
+            assert_eq!(known, gone, "{looks:?}");
         }
     }
 }

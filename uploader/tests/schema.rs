@@ -25,7 +25,7 @@ use tokio::process::Command;
 const PROGRAM: &str = "KINORA_SCHEMATHESIS";
 const WITHIN: Duration = Duration::from_secs(300);
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
-    response_headers_conformance,response_schema_conformance,unsupported_method,ignored_auth";
+    response_headers_conformance,response_schema_conformance,unsupported_method,allow_header_conformance,ignored_auth";
 /// The media type of tus is sent as any bytes are. Python's HTTP client takes an informational answer for the final one,
 /// so it must not ask for one.
 const HOOKS: &str = r#"import schemathesis

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::zeroize::Zeroizing;
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -142,7 +143,7 @@ async fn connect(
 /// # Errors
 /// See [`DialError`].
 pub async fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, DialError> {
-    let bytes = read(path).await?;
+    let bytes = Zeroizing::new(read(path).await?);
     let unusable = || DialError::Token {
         path: path.display().to_string(),
     };
@@ -150,8 +151,8 @@ pub async fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, DialError> {
     if token.is_empty() {
         return Err(unusable());
     }
-    let mut value: MetadataValue<Ascii> =
-        format!("Bearer {token}").parse().map_err(|_| unusable())?;
+    let text = Zeroizing::new(format!("Bearer {token}"));
+    let mut value: MetadataValue<Ascii> = text.parse().map_err(|_| unusable())?;
     value.set_sensitive(true);
     Ok(value)
 }

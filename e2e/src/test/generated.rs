@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::Tally;
 use super::cargo::streamed;
+use super::{Tally, rights};
 use crate::tools::{go, repository_root};
 use crate::{command, images};
 
@@ -44,6 +44,13 @@ pub(super) fn chart() -> Result<Tally> {
     streamed("helm lint", &mut lint)?;
     autoscaled()?;
     monitored()?;
+    rights::token_reviews(|arguments| {
+        let objects = rendered(arguments)?;
+        Ok(objects
+            .into_iter()
+            .map(serde_json::to_value)
+            .collect::<Result<_, _>>()?)
+    })?;
     Ok(Tally::ONE)
 }
 

@@ -5,6 +5,7 @@
 mod cargo;
 mod e2e;
 mod generated;
+mod rights;
 
 use std::time::{Duration, Instant};
 

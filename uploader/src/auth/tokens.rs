@@ -8,6 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use kinora_storage::UploadId;
 use kinora_upload_engine::{Owner, Principal};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretSlice};
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Denied};
@@ -21,18 +23,10 @@ const MAX_TOKEN_BYTES: usize = 4 << 10;
 pub const MAX_SECONDS: u64 = 7 * 24 * 3600;
 
 /// Signs and proves upload tokens; clones share the keys.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct UploadTokens {
     dir: PathBuf,
-    keys: Arc<RwLock<Arc<Vec<Vec<u8>>>>>,
-}
-
-impl std::fmt::Debug for UploadTokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UploadTokens")
-            .field("dir", &self.dir)
-            .finish_non_exhaustive()
-    }
+    keys: Arc<RwLock<Arc<Vec<SecretSlice<u8>>>>>,
 }
 
 /// Whose upload a token opens.
@@ -69,7 +63,7 @@ impl UploadTokens {
         Ok(())
     }
 
-    fn keys(&self) -> Arc<Vec<Vec<u8>>> {
+    fn keys(&self) -> Arc<Vec<SecretSlice<u8>>> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -85,7 +79,7 @@ impl UploadTokens {
             sub: owner.sub.clone(),
         };
         let keys = self.keys();
-        let key = EncodingKey::from_secret(keys.last()?);
+        let key = EncodingKey::from_secret(keys.last()?.expose_secret());
         let signed = encode(&Header::new(Algorithm::HS256), &claims, &key).ok()?;
         Some(format!("{PREFIX}{signed}"))
     }
@@ -109,7 +103,7 @@ impl UploadTokens {
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
         let proved = self.keys().iter().rev().find_map(|key| {
-            let key = DecodingKey::from_secret(key);
+            let key = DecodingKey::from_secret(key.expose_secret());
             decode::<Claims>(signed, &key, &validation).ok()
         });
         let claims = proved.ok_or(Denied::Unauthenticated)?.claims;
@@ -133,7 +127,7 @@ impl UploadTokens {
     }
 }
 
-fn read_all(dir: &Path) -> Result<Vec<Vec<u8>>, String> {
+fn read_all(dir: &Path) -> Result<Vec<SecretSlice<u8>>, String> {
     let at = |problem: String| format!("--upload-token-keys-dir {}: {problem}", dir.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|cause| at(cause.to_string()))? {
@@ -150,12 +144,13 @@ fn read_all(dir: &Path) -> Result<Vec<Vec<u8>>, String> {
     let mut keys = Vec::new();
     for path in files {
         let text = std::fs::read(&path).map_err(|cause| at(cause.to_string()))?;
+        let text = Zeroizing::new(text);
         let key = text.trim_ascii().to_vec();
         if key.len() < MIN_KEY_BYTES {
             let name = path.display();
             return Err(at(format!("{name} needs at least {MIN_KEY_BYTES} bytes")));
         }
-        keys.push(key);
+        keys.push(key.into());
     }
     if keys.is_empty() {
         return Err(at("there is no key in it".into()));

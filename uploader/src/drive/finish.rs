@@ -79,6 +79,7 @@ impl Finisher {
             machine = machine.looking(max_seconds);
         }
         let mut answer = Answer::Begin;
+        let ready = self.driver.app.ready.clone();
         let finished = loop {
             let nonce = nonce();
             let ctx = Context {
@@ -88,7 +89,15 @@ impl Finisher {
             match machine.step(answer, ctx) {
                 Next::Call(call) => {
                     self.duration_ms = machine.duration_ms();
-                    answer = Box::pin(self.call(call, machine.facts())).await;
+                    let call = Box::pin(self.call(call, machine.facts()));
+                    // Whoever goes on later finds what a crash here would leave.
+                    answer = tokio::select! {
+                        biased;
+                        answer = call => answer,
+                        () = ready.store_gone() => {
+                            break Finished::GaveUp("the object store does not answer".into());
+                        }
+                    };
                 }
                 Next::Done(finished) => break finished,
             }

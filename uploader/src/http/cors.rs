@@ -3,11 +3,11 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use super::methods::Methods;
 use super::{ACCEPT_PATCH, digests, draft, tus};
 use crate::app::App;
 use crate::sweep::REST_SECONDS;
 
-const ALLOW: HeaderValue = HeaderValue::from_static("POST, PUT, HEAD, PATCH, DELETE, OPTIONS");
 const PATCHES: HeaderValue =
     HeaderValue::from_static("application/offset+octet-stream, application/partial-upload");
 
@@ -16,7 +16,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Location, Content-Location, Allow, Accept-Patch, Retry-After, WWW-Authenticate, Upload-Offset, Upload-Length, \
      Upload-Defer-Length, Upload-Metadata, Upload-Expires, Upload-Checksum, Upload-Complete, Upload-Incomplete, \
      Upload-Limit, Upload-Draft-Interop-Version, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, \
-     Tus-Checksum-Algorithm",
+     Tus-Checksum-Algorithm, Want-Content-Digest, Want-Repr-Digest",
 );
 /// Request headers that scripts may send.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -29,7 +29,7 @@ const ALLOWED_METHODS: HeaderValue =
     HeaderValue::from_static("POST, PUT, HEAD, PATCH, DELETE, GET, OPTIONS");
 
 /// What is offered on uploads, in the words of each protocol.
-pub(super) fn options(app: &App) -> Response {
+pub(super) fn options(app: &App, methods: Methods) -> Response {
     // Some browsers take nothing but 200 for the answer to a preflight.
     let mut answer = StatusCode::OK.into_response();
     let headers = answer.headers_mut();
@@ -44,7 +44,9 @@ pub(super) fn options(app: &App) -> Response {
         headers.insert(draft::UPLOAD_LIMIT, limits);
     }
     headers.insert(ACCEPT_PATCH, PATCHES);
-    headers.insert(header::ALLOW, ALLOW);
+    headers.insert(digests::WANT_CONTENT_DIGEST, digests::WANTED);
+    headers.insert(digests::WANT_REPR_DIGEST, digests::WANTED);
+    headers.insert(header::ALLOW, methods.header());
     answer
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::fields;
 use super::problem::Problem;
@@ -17,6 +17,15 @@ pub(super) const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-c
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 /// `Repr-Digest`, RFC 9530.
 pub(super) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// `Want-Content-Digest`, RFC 9530.
+pub(super) const WANT_CONTENT_DIGEST: HeaderName = HeaderName::from_static("want-content-digest");
+/// `Want-Repr-Digest`, RFC 9530.
+pub(super) const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
+/// What is taken of a body and of a whole file, by how little it costs to verify: CRCs are joined
+/// from those of the parts, for SHA-256 the finished object is read once.
+pub(super) const WANTED: HeaderValue =
+    HeaderValue::from_static("crc64nvme=10, crc32c=9, sha-256=5");
 
 /// The algorithms of `Upload-Checksum`, as they are announced.
 #[must_use]
@@ -99,8 +108,6 @@ fn listed(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn with(name: HeaderName, value: &str) -> HeaderMap {
@@ -148,6 +155,22 @@ mod tests {
         }
         let whole = of_whole(&with(REPR_DIGEST, "crc32c=:4waSgw==:")).unwrap();
         assert_eq!(whole["crc32c"], "e3069283");
+    }
+
+    #[test]
+    fn what_is_wanted_is_what_is_offered() {
+        let wanted = WANTED;
+        let wanted = wanted
+            .to_str()
+            .unwrap()
+            .split(", ")
+            .map(|member| member.split_once('=').unwrap().0);
+        let mut wanted: Vec<_> = wanted.map(Algorithm::of_http).collect();
+        wanted.sort();
+        let offered = Algorithm::ALL
+            .into_iter()
+            .filter(|one| one.http().is_some());
+        assert_eq!(wanted, offered.map(Some).collect::<Vec<_>>());
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub(super) async fn create_as(
             Settled::Answer(answer) => {
                 // An answer that comes before its body was read would break the client's pipe.
                 if let Some(body) = body.filter(|_| !parts.headers.contains_key(header::EXPECT)) {
-                    linger::read_out(body).await;
+                    linger::read_out(body, &app.closing).await;
                 }
                 return Ok(*answer);
             }

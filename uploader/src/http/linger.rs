@@ -3,11 +3,12 @@
 //! up to a bound, while the answer is under way.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
@@ -15,6 +16,9 @@ use http::header;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
 
 /// Of a refused body, this much is read; what is longer breaks off, as it would have at once.
 const MOST_BYTES: usize = 16 << 20;
@@ -22,7 +26,7 @@ const MOST_BYTES: usize = 16 << 20;
 const MOST_TIME: Duration = Duration::from_secs(10);
 
 /// Lends the body to the handler; a refusal gets it back and reads on.
-pub(super) async fn linger(request: Request, next: Next) -> Response {
+pub(super) async fn linger(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     // Such a client sends no body before it was asked to, and a refusal does not ask.
     if request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
         return next.run(request).await;
@@ -36,18 +40,23 @@ pub(super) async fn linger(request: Request, next: Next) -> Response {
     });
     let answer = next.run(request).await;
     if answer.status().is_client_error() || answer.status().is_server_error() {
-        tokio::spawn(tokio::time::timeout(MOST_TIME, async {
+        let closing = app.closing.clone();
+        tokio::spawn(async move {
             if let Ok(body) = given_back.await {
-                drop_bytes(body).await;
+                read_out(body, &closing).await;
             }
-        }));
+        });
     }
     answer
 }
 
-/// Reads a body that nobody needs, up to the same bounds, before a success is answered.
-pub(super) async fn read_out(body: Body) {
-    let _ = tokio::time::timeout(MOST_TIME, drop_bytes(body)).await;
+/// Reads a body that nobody needs, up to the same bounds, or until this process ends.
+pub(super) async fn read_out(body: Body, closing: &CancellationToken) {
+    tokio::select! {
+        () = closing.cancelled() => {}
+        () = tokio::time::sleep(MOST_TIME) => {}
+        () = drop_bytes(body) => {}
+    }
 }
 
 async fn drop_bytes(mut body: Body) {
@@ -101,5 +110,23 @@ impl Drop for Lent {
             // Nobody listens after a success: then the body goes with its connection.
             let _ = give_back.send(body);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// covers: F8
+    #[tokio::test]
+    async fn a_body_that_nobody_needs_holds_no_process_that_ends() {
+        let endless =
+            || Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>());
+        let closing = CancellationToken::new();
+        assert!(read_out(endless(), &closing).now_or_never().is_none());
+        closing.cancel();
+        assert!(read_out(endless(), &closing).now_or_never().is_some());
     }
 }

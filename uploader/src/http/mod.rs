@@ -13,6 +13,7 @@ mod gate;
 mod health;
 pub mod keyed;
 mod linger;
+mod methods;
 pub mod openapi;
 pub mod problem;
 mod protocol;
@@ -33,13 +34,14 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures::FutureExt;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use kinora_storage::UploadId;
 
 use crate::app::App;
 use crate::auth::Action;
 use crate::metrics::{Class, Route, Verb};
 use admit::no_such;
+use methods::Methods;
 use problem::{Kind, Problem};
 
 /// `Accept-Patch`, RFC 5789.
@@ -58,14 +60,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/videos/{id}/erase", any(erase))
         .route(
             "/v1/openapi.json",
-            get(openapi::serve).fallback(|| async {
-                Problem::not_allowed("GET, HEAD", "The document is read with GET.")
-            }),
+            get(openapi::serve).fallback(|| async { Methods::DOCUMENT.refuse() }),
         )
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn_with_state(Arc::clone(&app), gate::gate))
         .layer(from_fn_with_state(Arc::clone(&app), dress))
-        .layer(from_fn(linger::linger))
+        .layer(from_fn_with_state(Arc::clone(&app), linger::linger))
         .layer(from_fn(answer_always))
         .layer(from_fn(crate::trace::traced))
         .route("/livez", get(|| async { "ok\n" }))
@@ -104,11 +104,8 @@ async fn uploads_root(State(app): State<Arc<App>>, request: Request) -> Response
     let method = meant(&request);
     let answer = match method {
         Method::POST | Method::PUT => keyed::create(&app, request).await,
-        Method::OPTIONS => Ok(cors::options(&app)),
-        _ => Err(Problem::not_allowed(
-            "POST, PUT, OPTIONS",
-            "GET, HEAD, PATCH and DELETE need the URL of one upload.",
-        )),
+        Method::OPTIONS => Ok(cors::options(&app, Methods::UPLOADS)),
+        _ => Err(Methods::UPLOADS.refuse()),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
@@ -119,7 +116,7 @@ type PathId = Result<Path<String>, PathRejection>;
 async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -> Response {
     let method = meant(&request);
     if method == Method::OPTIONS {
-        return cors::options(&app);
+        return cors::options(&app, Methods::UPLOAD);
     }
     let answer = match (method, parse_id(id)) {
         (Method::HEAD, Ok(id)) => uploads::head(&app, &id, request.headers()).await,
@@ -128,10 +125,7 @@ async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -
         (Method::HEAD | Method::PATCH | Method::DELETE, Err(problem)) => {
             no_such(&app, request.headers(), Action::Write, problem).await
         }
-        _ => Err(Problem::not_allowed(
-            "HEAD, PATCH, DELETE, OPTIONS",
-            "An upload knows HEAD, PATCH, DELETE and OPTIONS. Its status is at /v1/videos/<id>.",
-        )),
+        _ => Err(Methods::UPLOAD.refuse()),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
@@ -139,11 +133,8 @@ async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -
 async fn batches(State(app): State<Arc<App>>, request: Request) -> Response {
     let answer = match meant(&request) {
         Method::POST => batches::create(&app, request).await,
-        Method::OPTIONS => Ok(StatusCode::NO_CONTENT.into_response()),
-        _ => Err(Problem::not_allowed(
-            "POST, OPTIONS",
-            "A batch of creates is sent with POST.",
-        )),
+        Method::OPTIONS => Ok(Methods::BATCHES.options()),
+        _ => Err(Methods::BATCHES.refuse()),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
@@ -151,11 +142,8 @@ async fn batches(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn all_videos(State(app): State<Arc<App>>, request: Request) -> Response {
     let answer = match meant(&request) {
         Method::GET | Method::HEAD => videos::list(&app, request.headers(), request.uri()).await,
-        Method::OPTIONS => Ok(StatusCode::NO_CONTENT.into_response()),
-        _ => Err(Problem::not_allowed(
-            "GET, HEAD, OPTIONS",
-            "Videos are listed with GET, and created by uploading to /v1/uploads.",
-        )),
+        Method::OPTIONS => Ok(Methods::VIDEOS.options()),
+        _ => Err(Methods::VIDEOS.refuse()),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
@@ -166,14 +154,11 @@ async fn one_video(State(app): State<Arc<App>>, id: PathId, request: Request) ->
             videos::status(&app, &id, request.headers(), request.uri()).await
         }
         (Method::DELETE, Ok(id)) => videos::cancel(&app, &id, request.headers()).await,
-        (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
+        (Method::OPTIONS, _) => Ok(Methods::VIDEO.options()),
         (Method::GET | Method::HEAD | Method::DELETE, Err(problem)) => {
             no_such(&app, request.headers(), Action::Status, problem).await
         }
-        _ => Err(Problem::not_allowed(
-            "GET, HEAD, DELETE, OPTIONS",
-            "A video knows GET and DELETE.",
-        )),
+        _ => Err(Methods::VIDEO.refuse()),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
@@ -181,14 +166,11 @@ async fn one_video(State(app): State<Arc<App>>, id: PathId, request: Request) ->
 async fn erase(State(app): State<Arc<App>>, id: PathId, request: Request) -> Response {
     let answer = match (meant(&request), parse_id(id)) {
         (Method::POST, Ok(id)) => videos::erase(&app, &id, request).await,
-        (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
+        (Method::OPTIONS, _) => Ok(Methods::ERASE.options()),
         (Method::POST, Err(problem)) => {
             no_such(&app, request.headers(), Action::Erase, problem).await
         }
-        _ => Err(Problem::not_allowed(
-            "POST, OPTIONS",
-            "The wish to erase a video is sent with POST.",
-        )),
+        _ => Err(Methods::ERASE.refuse()),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::admit::{admit, no_such};
+use super::methods::Methods;
 use super::problem::Problem;
 use super::{PathId, meant, parse_id};
 use crate::app::App;
@@ -68,14 +69,11 @@ pub(super) async fn one_token(
 ) -> Response {
     let answer = match (meant(&request), parse_id(id)) {
         (Method::POST, Ok(id)) => issue(&app, &id, request.headers()).await,
-        (Method::OPTIONS, _) => Ok(StatusCode::NO_CONTENT.into_response()),
+        (Method::OPTIONS, _) => Ok(Methods::TOKEN.options()),
         (Method::POST, Err(problem)) => {
             no_such(&app, request.headers(), Action::Delegate, problem).await
         }
-        _ => Err(Problem::not_allowed(
-            "POST, OPTIONS",
-            "A token is asked for with POST.",
-        )),
+        _ => Err(Methods::TOKEN.refuse()),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }

@@ -40,11 +40,12 @@ pub(crate) fn capture() {
 
 /// covers: S12, T27
 #[tokio::test]
-async fn no_credential_and_no_signature_is_ever_logged() {
+async fn no_credential_and_no_signature_is_ever_logged_or_answered() {
     let stage = Stage::new();
     let replica = stage.replica(&[]).await;
     let id = id_of(&stage.create(&replica, "backend", 9000).await);
     let token = token_for(&stage, &replica, &id).await;
+    let mut told = String::new();
     for credential in [
         secret("phone"),
         format!("phone.{SECRET}-wrong"),
@@ -61,9 +62,19 @@ async fn no_credential_and_no_signature_is_ever_logged() {
             let request = request
                 .header("Upload-Offset", "0")
                 .header("Content-Type", STREAM);
-            request.body(video(9000)).send().await.unwrap();
+            let answer = request.body(video(9000)).send().await.unwrap();
+            told += &format!("{:?}", answer.headers());
+            told += &answer.text().await.unwrap();
         }
     }
+    for path in ["/metrics", "/readyz", "/v1/openapi.json"] {
+        let answer = stage.ask(&replica, None, "GET", path).send().await.unwrap();
+        told += &answer.text().await.unwrap();
+    }
+    assert!(
+        told.contains("kinora_uploader_requests_total"),
+        "answers are kept"
+    );
     let url = replica
         .app
         .store
@@ -88,5 +99,6 @@ async fn no_credential_and_no_signature_is_ever_logged() {
     for (name, canary) in canaries {
         assert!(!lines.contains(canary), "{name} is in the log");
         assert!(!debug.contains(canary), "{name} is in the Debug text");
+        assert!(!told.contains(canary), "{name} is in an answer or a metric");
     }
 }

@@ -12,6 +12,8 @@ mod crowds;
 mod limits;
 mod logs;
 mod matrix;
+mod outage;
+mod owasp;
 mod parked;
 mod stage;
 mod tokens;

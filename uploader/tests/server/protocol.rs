@@ -264,6 +264,13 @@ async fn options_announce_what_is_done_and_browsers_may_read_it() {
         limits.starts_with("max-size=300000000, min-append-size=65536"),
         "{limits}"
     );
+    assert_eq!(headers["allow"], "POST, PUT, OPTIONS");
+    assert_eq!(
+        headers["want-repr-digest"],
+        "crc64nvme=10, crc32c=9, sha-256=5"
+    );
+    let sent = headers["access-control-expose-headers"].to_str().unwrap();
+    assert!(sent.contains("Want-Content-Digest"), "{sent}");
     let patches = headers["accept-patch"].to_str().unwrap();
     assert!(patches.contains("application/partial-upload"), "{patches}");
     assert_eq!(headers["tus-max-size"], "300000000");

@@ -84,6 +84,18 @@ fn end_of_draft() -> Parameter {
     )
 }
 
+/// The trace that the client is in (W3C); it is kept with the upload and handed on to its job.
+fn trace() -> [Parameter; 2] {
+    [
+        may_send(
+            "traceparent",
+            "The client's span; the job's annotation `kinora.dev/traceparent` continues it.",
+            super::build::pattern("^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"),
+        ),
+        may_send("tracestate", "Taken, and passed over.", text()),
+    ]
+}
+
 /// What is said of a body, and of the whole file.
 fn digests() -> [Parameter; 3] {
     [
@@ -116,7 +128,7 @@ fn put() -> Op {
         id: "putVideo",
         tag: TAG,
         about: "A whole file in one request.",
-        parameters: vec![profile(), idempotency_key()],
+        parameters: with(vec![profile(), idempotency_key()], trace()),
         body: Some(bytes("The file.", VIDEO)),
         answers: vec![
             Answer::new(201, "The video is stored and will be processed.")
@@ -157,7 +169,7 @@ fn post() -> Op {
                 idempotency_key(),
                 upload_token(),
             ],
-            protocols().into_iter().chain(digests()),
+            protocols().into_iter().chain(digests()).chain(trace()),
         ),
         body: Some(bytes(
             "Bytes of the file, from its first.",
@@ -221,7 +233,13 @@ fn options(path: &'static str, id: &'static str) -> Op {
                 .header("Tus-Max-Size", "Most bytes of a file.")
                 .header("Tus-Checksum-Algorithm", "Algorithms of Upload-Checksum.")
                 .header("Upload-Limit", "The same limits in the draft's words.")
-                .header("Accept-Patch", "Types of appends."),
+                .header("Accept-Patch", "Types of appends.")
+                .header("Want-Content-Digest", "Digests that are taken of a body.")
+                .header(
+                    "Want-Repr-Digest",
+                    "Digests that are taken of the whole file.",
+                )
+                .header("Allow", "The methods of the resource."),
         ],
         problems: vec![&[Kind::Internal]],
         open: true,
