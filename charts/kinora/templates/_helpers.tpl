@@ -120,3 +120,9 @@ topologySpreadConstraints:
         {{- $selector | nindent 8 }}
   {{- end }}
 {{- end }}
+
+{{/* The port of a URL, or that of its scheme. */}}
+{{- define "kinora.portOf" -}}
+{{- $url := urlParse . -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end }}

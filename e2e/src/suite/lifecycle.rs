@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::{Case, Context, JOB, case};
@@ -30,6 +30,10 @@ const QUIET_RENEWALS: usize = 60;
 
 async fn idle(context: &Context) -> Result<()> {
     let stack = &context.stack;
+    // Ended jobs of other cases would be deleted by their TTL at any moment.
+    jobs::api(stack)
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await?;
     let what = format!("{QUIET_RENEWALS} lease renewals in a row without any other write");
     wait::until(&what, Duration::from_mins(4), || async {
         let writes = crate::audit::writes(&stack.cluster)?;
