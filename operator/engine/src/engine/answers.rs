@@ -12,9 +12,9 @@ use crate::archive::Archive;
 use crate::backoff;
 use crate::event::Answer;
 use crate::ids::{AttemptId, Token, Uid};
+use crate::job::Job;
 use crate::job::decide::{Look, Loss};
 use crate::job::fence::{self, Fence};
-use crate::job::{Job, Phase};
 use crate::outcome::{Class, classify};
 use crate::time::Now;
 
@@ -147,18 +147,7 @@ impl Engine {
     }
 
     fn on_stored(&mut self, uid: Uid, pending: &Pending, job: Job, now: Now) {
-        let call = self
-            .live
-            .get(&uid)
-            .and_then(|live| live.pushed)
-            .map(|pushed| now.mono.since(pushed));
-        let before = self.index.job(uid);
-        let pool = before.as_ref().and_then(Job::claimed_pool);
-        let before = before.map(|job| (job.status.phase, job.status.attempt));
-        let was_running = before.is_some_and(|(phase, _)| phase == Phase::Running);
-        let still_runs = before.is_some_and(|(_, attempt)| {
-            pending.after.phase == Phase::Running && attempt == pending.after.attempt
-        });
+        let pool = self.index.job(uid).as_ref().and_then(Job::claimed_pool);
         self.late.paid(uid, pending.owed);
         self.note_lost(uid, pending.cause, now);
         self.take_facts(job, now);
@@ -180,9 +169,10 @@ impl Engine {
             Cause::Ended(class) | Cause::Reclaimed(class) => Some(class),
             _ => None,
         };
-        if let (true, Some(name)) = (was_running && !still_runs, pool) {
-            let running = self.index.tally(name).running;
-            if let Some(pool) = self.pools.get_mut(&name) {
+        if let Some(ending) = pending.ends {
+            let running = self.index.tally(ending.pool).running;
+            let call = ending.pushed.map(|pushed| now.mono.since(pushed));
+            if let Some(pool) = self.pools.get_mut(&ending.pool) {
                 pool.ended(uid, class, call, running, now.mono);
             }
         }

@@ -80,6 +80,16 @@ pub(super) struct Pending {
     pub(super) rv: Rv,
     /// Interruptions proved late that it adds.
     pub(super) owed: u32,
+    /// The attempt that it ends. Kept here because a watch may show the write before its answer comes.
+    pub(super) ends: Option<Ending>,
+}
+
+/// A running attempt that a write ends.
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
+pub(super) struct Ending {
+    pub(super) pool: PoolName,
+    /// When its lease was pushed.
+    pub(super) pushed: Option<Mono>,
 }
 
 impl Pending {

@@ -84,6 +84,7 @@ impl Engine {
                 claim: None,
                 rv: job.rv,
                 owed: 0,
+                ends: None,
             }),
         });
     }

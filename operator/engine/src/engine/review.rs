@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngCore;
 
-use super::live::{Claim, Op, Pending, What};
+use super::live::{Claim, Ending, Op, Pending, What};
 use super::{Engine, Lost};
 use crate::action::{Action, Cause};
 use crate::event::{History, Lead};
@@ -318,6 +318,13 @@ impl Engine {
             debug_assert!(false, "illegal {:?} after {:?}", after, job.status);
             return;
         }
+        let ran = job.status.phase == Phase::Running;
+        let goes_on = after.phase == Phase::Running && after.attempt == job.status.attempt;
+        let ended = job.claimed_pool().filter(|_| ran && !goes_on);
+        let ends = ended.map(|pool| Ending {
+            pool,
+            pushed: self.live.get(&job.uid).and_then(|live| live.pushed),
+        });
         let token = self.token();
         self.out.push(Action::Write {
             job: job.uid,
@@ -335,6 +342,7 @@ impl Engine {
                 claim,
                 rv: job.rv,
                 owed,
+                ends,
             }),
         });
     }

@@ -292,6 +292,22 @@ fn a_service_that_does_not_know_us_stops_the_pool_at_once_and_its_jobs_wait_for_
     assert_eq!(world.leases().len(), 2);
 }
 
+/// The watch is often faster than the answer to the write it shows; the service's verdict must count all the same.
+#[test]
+fn an_end_that_the_watch_shows_before_its_write_is_answered_counts_for_the_breaker() {
+    let (mut world, session) = World::running();
+    world.hold_writes = true;
+    world.report(session, attempt(1, 1), Fact::Http(401));
+    let finish = world.held.remove(0);
+    let (job, token, answer) = world.perform(finish).unwrap();
+    let stored = world.etcd[&job].clone();
+    world.feed(Event::Job(Box::new(stored)));
+    world.feed(Event::Answer { job, token, answer });
+    assert_eq!(world.phase(1), Phase::Backoff);
+    let view = world.engine.pools(world.now.wall)[&POOL].clone();
+    assert_eq!((view.breaker, view.refused), (State::Open, true));
+}
+
 #[test]
 fn one_odd_job_does_not_stop_the_others() {
     let mut world = World::new();
