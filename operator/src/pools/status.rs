@@ -118,7 +118,7 @@ fn service(all: Conditions, breaker: BreakerState, old: &VideoWorkerPoolStatus) 
 }
 
 fn conditions_of(report: &Report<'_>, old: &VideoWorkerPoolStatus, now: Time) -> Conditions {
-    let (ready, ready_reason, message) = readiness(report);
+    let (ready, ready_reason, message) = readiness(report, is_refused(report.backlog.breaker, old));
     let mut all = Conditions::new(report.generation, now).with(
         conditions::READY,
         ready,
@@ -166,7 +166,14 @@ fn conditions_of(report: &Report<'_>, old: &VideoWorkerPoolStatus, now: Time) ->
     }
 }
 
-fn readiness(report: &Report<'_>) -> (bool, &'static str, String) {
+/// The service does not know us; a probe alone does not change that, or each would flip the pool's readiness.
+fn is_refused(breaker: BreakerState, old: &VideoWorkerPoolStatus) -> bool {
+    let ready = conditions::find(&old.conditions, conditions::READY);
+    let was = ready.is_some_and(|c| c.reason == reason::SERVICE_MISCONFIGURED);
+    breaker == BreakerState::Refused || (breaker == BreakerState::HalfOpen && was)
+}
+
+fn readiness(report: &Report<'_>, refused: bool) -> (bool, &'static str, String) {
     if let Some(problem) = report
         .problem
         .filter(|problem| problem.reason != reason::NOT_THE_DEFAULT)
@@ -180,7 +187,7 @@ fn readiness(report: &Report<'_>) -> (bool, &'static str, String) {
             "suspend is set: no attempt starts".to_owned(),
         );
     }
-    if report.backlog.breaker == BreakerState::Refused {
+    if refused {
         return (false, reason::SERVICE_MISCONFIGURED, REFUSED.to_owned());
     }
     if report.desired == 0 && report.replicas == 0 {

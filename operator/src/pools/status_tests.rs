@@ -305,6 +305,11 @@ fn a_service_that_is_away_shows_until_it_answers_again_and_a_healthy_one_never_d
             Some("Open"),
         ),
         (
+            BreakerState::HalfOpen,
+            "Ready=False/ServiceMisconfigured ServiceHealthy=False/ServiceMisconfigured",
+            Some("HalfOpen"),
+        ),
+        (
             BreakerState::Closed,
             "Ready=True/ScaledToZero ServiceHealthy=True/ServiceAnswers",
             Some("Closed"),
