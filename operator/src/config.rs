@@ -12,6 +12,9 @@ use kinora_telemetry::TraceArgs;
 /// Lowest TTL of upload jobs that is safe: a late finisher may create a job that has come and gone.
 const SAFE_TTL_FLOOR_SECONDS: u32 = 900;
 
+/// An upload's finisher is done with it within this time.
+const SAFE_AUDIT_GRACE_SECONDS: u64 = 600;
+
 /// Dispatches VideoJobs to workers, keeps worker pools scaled, and files what became of every video.
 ///
 /// Several replicas may run: one leads, the others stand by with warm caches.
@@ -100,6 +103,11 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub retention_deletes_per_second: u32,
 
+    /// What was accepted less long ago is left alone when lost jobs are looked for; below 600 only with --insecure.
+    #[arg(long, env = "KINORA_AUDIT_GRACE_SECONDS", value_name = "SECONDS", hide = true, default_value_t = SAFE_AUDIT_GRACE_SECONDS,
+          value_parser = clap::value_parser!(u64).range(2..=SAFE_AUDIT_GRACE_SECONDS))]
+    pub audit_grace_seconds: u64,
+
     /// Allow settings that only tests and development should have.
     #[arg(long, env = "KINORA_INSECURE")]
     pub insecure: bool,
@@ -140,6 +148,11 @@ pub enum ConfigError {
          add --insecure in tests"
     )]
     TtlFloor(u32),
+    /// Would let the audit and an upload's finisher work on the same video.
+    #[error(
+        "--audit-grace-seconds {0} is below {SAFE_AUDIT_GRACE_SECONDS}: raise it, or add --insecure in tests"
+    )]
+    AuditGrace(u64),
     /// Not a policy of Kubernetes.
     #[error("--worker-image-pull-policy {0:?}: use Always, IfNotPresent or Never")]
     PullPolicy(String),
@@ -178,6 +191,9 @@ impl Args {
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.upload_ttl_floor_seconds < SAFE_TTL_FLOOR_SECONDS && !self.insecure {
             return Err(ConfigError::TtlFloor(self.upload_ttl_floor_seconds));
+        }
+        if self.audit_grace_seconds < SAFE_AUDIT_GRACE_SECONDS && !self.insecure {
+            return Err(ConfigError::AuditGrace(self.audit_grace_seconds));
         }
         match self.worker_image_pull_policy.as_deref() {
             None | Some("Always" | "IfNotPresent" | "Never") => Ok(()),
@@ -253,12 +269,18 @@ mod tests {
 
     #[test]
     fn the_defaults_are_safe_and_unsafe_settings_need_a_word() {
-        let table: [(&str, &[&str], bool); 5] = [
+        let table: [(&str, &[&str], bool); 7] = [
             ("defaults", &[], true),
             ("a low floor", &["--upload-ttl-floor-seconds", "60"], false),
             (
                 "a low floor in a test",
                 &["--upload-ttl-floor-seconds", "60", "--insecure"],
+                true,
+            ),
+            ("a short grace", &["--audit-grace-seconds", "10"], false),
+            (
+                "a short grace in a test",
+                &["--audit-grace-seconds", "10", "--insecure"],
                 true,
             ),
             (

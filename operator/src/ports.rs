@@ -270,6 +270,8 @@ pub struct ForeignDeletion {
     pub name: String,
     /// Its uid, in the keys of its outputs.
     pub uid: String,
+    /// When it was made; a namespace or definition that is younger is not the one it went with.
+    pub created_ms: i64,
     /// Its attempts.
     pub attempts: u32,
     /// Its redrives.

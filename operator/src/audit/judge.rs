@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinora_crds::conditions::reason;
 use kinora_crds::{VideoJob, names};
 use kinora_engine::Mono;
@@ -16,7 +17,7 @@ use kinora_storage::documents::{
 };
 use kinora_storage::{CasOutcome, Condition, PutOptions, Store, UploadId, keys};
 use kube::{Api, Client};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{AuditError, call};
 use crate::metrics::{Judged, Upkeep};
@@ -63,6 +64,8 @@ pub struct Judge {
     pub clock: Clock,
     /// Verdicts are counted here.
     pub upkeep: Upkeep,
+    /// Told of each deletion that was no cancel, or could not be judged: an audit should follow.
+    pub losses: Arc<Notify>,
 }
 
 impl Judge {
@@ -102,6 +105,7 @@ impl Judge {
         let job = deletion.name.as_str();
         if verdict == Verdict::Lost {
             self.upkeep.judged(Judged::Loss);
+            self.losses.notify_one();
             tracing::error!(
                 job,
                 "deleted with many others: no cancel, the audit makes it again"
@@ -115,10 +119,12 @@ impl Judge {
             }
             Ok(false) => {
                 self.upkeep.judged(Judged::Nothing);
+                self.losses.notify_one();
                 tracing::warn!(job, "deleted, but that is no cancel");
             }
             Err(error) => {
                 self.upkeep.judged(Judged::Unknown);
+                self.losses.notify_one();
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(
                     job,
@@ -138,7 +144,7 @@ impl Judge {
         let Some(id) = id.and_then(|id| id.parse::<UploadId>().ok()) else {
             return Ok(false);
         };
-        if self.is_torn_down(&deletion.namespace).await? || self.is_back(deletion).await? {
+        if self.is_torn_down(deletion).await? || self.is_back(deletion).await? {
             return Ok(false);
         }
         let key = keys::active(&id);
@@ -159,21 +165,22 @@ impl Judge {
         Ok(true)
     }
 
-    /// The namespace or the definition goes, and takes its jobs along.
-    async fn is_torn_down(&self, namespace: &str) -> Result<bool, AuditError> {
+    /// The namespace or the definition goes and takes its jobs along, or has gone and was made anew since.
+    async fn is_torn_down(&self, deletion: &ForeignDeletion) -> Result<bool, AuditError> {
+        let namespace = deletion.namespace.as_str();
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let found = call(
             || format!("read namespace {namespace}"),
             namespaces.get(namespace),
         )
         .await?;
-        if found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
+        if !found.is_some_and(|found| held(&found.metadata, deletion)) {
             return Ok(true);
         }
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let name = format!("videojobs.{}", names::GROUP);
         let found = call(|| format!("read definition {name}"), definitions.get(&name)).await?;
-        Ok(found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()))
+        Ok(!found.is_some_and(|found| held(&found.metadata, deletion)))
     }
 
     async fn is_back(&self, deletion: &ForeignDeletion) -> Result<bool, AuditError> {
@@ -207,6 +214,13 @@ impl Judge {
             CasOutcome::Lost(_) | CasOutcome::Gone => Ok(false),
         }
     }
+}
+
+/// It stays, and is the one that the job was made in.
+fn held(owner: &ObjectMeta, deletion: &ForeignDeletion) -> bool {
+    let made = owner.creation_timestamp.as_ref();
+    let is_older = made.is_none_or(|made| made.0.as_millisecond() <= deletion.created_ms);
+    owner.deletion_timestamp.is_none() && is_older
 }
 
 fn record(active: Active, deletion: &ForeignDeletion) -> Record {

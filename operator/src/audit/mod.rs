@@ -7,20 +7,21 @@ pub mod judge;
 pub mod past;
 pub mod sweep;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use kinora_engine::audit::YOUNG;
 use kinora_engine::event::History;
 use kinora_storage::{Cell, Store, StoreError};
 use kube::Client;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Admission;
 use crate::metrics::{PassEnd, Upkeep};
 use crate::ports::{ForeignDeletion, Leadership};
 
-/// First audit of a leader whose control plane has only moved forward, and every later one.
-const FIRST: Duration = Duration::from_secs(300);
+/// Between two audits, unless something was lost.
 const EVERY: Duration = Duration::from_secs(3600);
 /// Longest wait for one answer of the API server.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +42,9 @@ pub struct AuditConfig {
     pub admission: watch::Receiver<Option<Admission>>,
     /// Above so many the audit creates nothing.
     pub max_live_jobs: u64,
+    /// Younger entries are left alone. After half of it comes the first audit of a leader whose control plane has only moved
+    /// forward, and one after a deletion that was no cancel.
+    pub grace: Duration,
     /// Deletions to judge.
     pub deletions: mpsc::Receiver<ForeignDeletion>,
     /// Told what was found out about the past.
@@ -103,6 +107,7 @@ pub async fn run(config: AuditConfig) {
         leadership,
         admission,
         max_live_jobs,
+        grace,
         deletions,
         history,
         went_back,
@@ -123,7 +128,9 @@ pub async fn run(config: AuditConfig) {
         waiting: waiting.clone(),
         clock: judge::clock(),
         upkeep: upkeep.clone(),
+        losses: Arc::default(),
     };
+    let losses = judge.losses.clone();
     let sweep = sweep::Sweep {
         client,
         store,
@@ -131,21 +138,23 @@ pub async fn run(config: AuditConfig) {
         leadership: leadership.clone(),
         admits: sweep::Admits::new(admission, max_live_jobs),
         waiting,
-        ahead: Duration::ZERO,
         upkeep,
+        ahead: YOUNG.saturating_sub(grace),
     };
     tokio::join!(
         past.watch(leadership.clone(), history, went_back),
         judge.run(deletions, leadership.clone()),
-        audits(sweep, leadership, known),
+        audits(sweep, leadership, known, (grace / 2, losses)),
     );
 }
 
-/// An audit soon after this replica began to lead, at once if the control plane went back, and then every hour.
+/// An audit soon after this replica began to lead, at once if the control plane went back, soon after a loss, and else every
+/// hour.
 async fn audits(
     sweep: sweep::Sweep,
     mut leadership: watch::Receiver<Leadership>,
     mut history: watch::Receiver<History>,
+    (soon, losses): (Duration, Arc<Notify>),
 ) {
     loop {
         let leads = leadership.wait_for(|l| *l == Leadership::Leader);
@@ -159,10 +168,14 @@ async fn audits(
         else {
             return;
         };
-        let mut pause = if rewound { Duration::ZERO } else { FIRST };
+        let mut pause = if rewound { Duration::ZERO } else { soon };
         while *leadership.borrow() == Leadership::Leader {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = losses.notified(), if pause > soon => {
+                    pause = soon;
+                    continue;
+                }
                 changed = leadership.changed() => {
                     if changed.is_err() {
                         return;
@@ -180,7 +193,7 @@ async fn audits(
                     sweep.upkeep.audited(PassEnd::Failed);
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "audit of active/ broke off, it begins again");
-                    FIRST
+                    soon
                 }
             };
         }

@@ -285,6 +285,7 @@ impl Core {
             namespace: address.namespace.to_string(),
             name: address.name.to_string(),
             uid: address.uid.to_string(),
+            created_ms: job.spec.created.0,
             attempts: job.status.attempt,
             redrives: job.status.redrives,
         };

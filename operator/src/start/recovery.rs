@@ -1,6 +1,8 @@
 //! Starts what keeps control plane and store in step, and ends what is old: audit, redrives, cleaner. Each acts only while this
 //! replica leads; a replica that is deposed ends with its process, as every other part of it does.
 
+use std::time::Duration;
+
 use kinora_engine::event::History;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,7 @@ impl Parts {
             leadership: ends.leadership.clone(),
             admission: ends.counted,
             max_live_jobs: self.args.max_live_jobs,
+            grace: Duration::from_secs(self.args.audit_grace_seconds),
             deletions: ends.deletions,
             history: ends.history,
             went_back: ends.went_back,

@@ -180,11 +180,13 @@ async fn a_deleted_job_is_a_cancel_only_in_a_namespace_that_stays() {
         waiting: Waiting::default(),
         clock: clock(),
         upkeep: Upkeep::default(),
+        losses: Arc::default(),
     };
     let deletion = |id: &UploadId| ForeignDeletion {
         namespace: "videos".into(),
         name: format!("vj-{id}"),
         uid: format!("uid-{id}"),
+        created_ms: 0,
         attempts: 2,
         redrives: 0,
     };
@@ -225,6 +227,23 @@ async fn a_deleted_job_is_a_cancel_only_in_a_namespace_that_stays() {
     api.put(namespace, json!({"metadata": {"name": "videos"}}));
     api.remove("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/videojobs.kinora.dev");
     assert!(!judge.cancelled(&deletion(&taken)).await.unwrap());
+    // Applied again before anybody asked: it is not the one that the job went with.
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/videojobs.kinora.dev";
+    let names = json!({"kind": "VideoJob", "plural": "videojobs"});
+    api.put(
+        definition,
+        json!({"metadata": {"name": "videojobs.kinora.dev", "creationTimestamp": "2026-01-01T00:00:00Z"},
+               "spec": {"group": "kinora.dev", "names": names, "scope": "Namespaced", "versions": []}}),
+    );
+    assert!(!judge.cancelled(&deletion(&taken)).await.unwrap());
+    let later = ForeignDeletion {
+        created_ms: i64::MAX,
+        ..deletion(&by_hand)
+    };
+    assert!(
+        !judge.cancelled(&later).await.unwrap(),
+        "it was recorded already"
+    );
     assert!(site.has(&keys::active(&taken)).await);
     assert!(!site.has(&keys::record_for_upload(&taken)).await);
 }
@@ -244,6 +263,7 @@ async fn a_deletion_is_recorded_after_its_minute_and_until_then_nobody_makes_the
         waiting: waiting.clone(),
         clock: Arc::new(move || Mono(clock.load(Ordering::Relaxed))),
         upkeep: Upkeep::default(),
+        losses: Arc::default(),
     };
     let mut audit = sweep(&site, client, 0, HOUR);
     audit.waiting = waiting.clone();
@@ -253,6 +273,7 @@ async fn a_deletion_is_recorded_after_its_minute_and_until_then_nobody_makes_the
         namespace: "videos".into(),
         name: format!("vj-{id}"),
         uid: "uid-1".into(),
+        created_ms: 0,
         attempts: 1,
         redrives: 0,
     };
