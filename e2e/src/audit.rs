@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{Read as _, Seek as _, SeekFrom};
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -19,6 +21,10 @@ pub struct Write {
     pub name: String,
     /// Made by one of Kinora's own ServiceAccounts.
     pub by_kinora: bool,
+    /// uid of the pod whose token was shown; empty for others.
+    pub pod_uid: String,
+    /// When it came.
+    pub at: Timestamp,
 }
 
 impl fmt::Display for Write {
@@ -32,9 +38,23 @@ impl fmt::Display for Write {
 /// # Errors
 /// The log cannot be read.
 pub fn writes(cluster: &Cluster) -> Result<Vec<Write>> {
+    writes_from(cluster, 0)
+}
+
+/// Every successful write after so many bytes of the log.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn writes_from(cluster: &Cluster, bytes: u64) -> Result<Vec<Write>> {
     let path = cluster.audit_log();
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let read = || {
+        let mut file = std::fs::File::open(&path)?;
+        file.seek(SeekFrom::Start(bytes))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok::<_, std::io::Error>(text)
+    };
+    let text = read().with_context(|| format!("read {}", path.display()))?;
     Ok(text.lines().filter_map(parse).collect())
 }
 
@@ -88,6 +108,14 @@ fn parse(line: &str) -> Option<Write> {
         by_kinora: event["user"]["username"]
             .as_str()
             .is_some_and(|user| user.contains(":kinora-")),
+        pod_uid: event["user"]["extra"]["authentication.kubernetes.io/pod-uid"][0]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        at: event["requestReceivedTimestamp"]
+            .as_str()
+            .and_then(|at| at.parse().ok())
+            .unwrap_or_default(),
     })
 }
 
@@ -97,11 +125,15 @@ mod tests {
 
     #[test]
     fn counts_completed_writes_only() {
-        let line = r#"{"stage":"ResponseComplete","verb":"patch","user":{"username":"system:serviceaccount:kinora-system:kinora-operator"},"objectRef":{"resource":"videojobs","subresource":"status","name":"vj-a"},"responseStatus":{"code":200}}"#;
+        let line = r#"{"stage":"ResponseComplete","verb":"patch","requestReceivedTimestamp":"2026-01-01T00:00:00.5Z","user":{"username":"system:serviceaccount:kinora-system:kinora-operator","extra":{"authentication.kubernetes.io/pod-uid":["u-1"]}},"objectRef":{"resource":"videojobs","subresource":"status","name":"vj-a"},"responseStatus":{"code":200}}"#;
         let write = parse(line).unwrap();
         assert_eq!(
             (write.to_string().as_str(), write.by_kinora),
             ("patch videojobs/status", true)
+        );
+        assert_eq!(
+            (write.pod_uid.as_str(), write.at.as_millisecond()),
+            ("u-1", 1_767_225_600_500)
         );
         assert!(parse(&line.replace("200", "409")).is_none());
         assert!(parse(&line.replace("patch", "get")).is_none());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::stack::Stack;
@@ -39,10 +40,20 @@ pub async fn post(stack: &Stack, base: &str, body: Bytes) -> Result<Uploaded> {
 /// # Errors
 /// The uploader did not answer 201.
 pub async fn post_with(stack: &Stack, base: &str, body: Bytes, profile: &str) -> Result<Uploaded> {
+    post_as(stack, &stack.api_key, base, body, profile).await
+}
+
+async fn post_as(
+    stack: &Stack,
+    api_key: &str,
+    base: &str,
+    body: Bytes,
+    profile: &str,
+) -> Result<Uploaded> {
     let answer = stack
         .http
         .post(format!("{base}/v1/uploads"))
-        .bearer_auth(&stack.api_key)
+        .bearer_auth(api_key)
         .header("Content-Type", "video/mp4")
         .header("Kinora-Profile", profile)
         .body(body)
@@ -59,6 +70,39 @@ pub async fn post_with(stack: &Stack, base: &str, body: Bytes, profile: &str) ->
     Ok(Uploaded {
         id: id_of(&location.context("201 without Location")?)?,
     })
+}
+
+/// Sends the same file `count` times, `at_once` at a time; every answer is an acknowledged upload.
+///
+/// # Errors
+/// The uploader did not answer one of them with 201.
+pub async fn many(
+    stack: &Stack,
+    base: &str,
+    body: &Bytes,
+    profile: &str,
+    size: (usize, usize),
+) -> Result<Vec<Uploaded>> {
+    many_as(stack, &stack.api_key, base, body, profile, size).await
+}
+
+/// The same with another caller's key.
+///
+/// # Errors
+/// As [`many`].
+pub async fn many_as(
+    stack: &Stack,
+    api_key: &str,
+    base: &str,
+    body: &Bytes,
+    profile: &str,
+    (count, at_once): (usize, usize),
+) -> Result<Vec<Uploaded>> {
+    stream::iter(0..count)
+        .map(|_| post_as(stack, api_key, base, body.clone(), profile))
+        .buffer_unordered(at_once)
+        .try_collect()
+        .await
 }
 
 /// Status and problem document of a POST that must be refused.
@@ -195,10 +239,23 @@ pub async fn patch_cut(
 /// # Errors
 /// The uploader did not answer 200.
 pub async fn video(stack: &Stack, base: &str, id: &str) -> Result<serde_json::Value> {
+    video_as(stack, &stack.api_key, base, id).await
+}
+
+/// The same with another caller's key.
+///
+/// # Errors
+/// As [`video`].
+pub async fn video_as(
+    stack: &Stack,
+    api_key: &str,
+    base: &str,
+    id: &str,
+) -> Result<serde_json::Value> {
     let answer = stack
         .http
         .get(format!("{base}/v1/videos/{id}"))
-        .bearer_auth(&stack.api_key)
+        .bearer_auth(api_key)
         .send()
         .await?;
     let status = answer.status();

@@ -28,6 +28,8 @@ pub struct Faults {
     /// Calls are answered with INVALID_ARGUMENT: `true`, or the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reject: Option<Reject>,
+    /// Outputs are copies of the source: nothing is probed or transcoded.
+    pub copy: bool,
     /// Only for the next n calls; then everything is off. Absent: until changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
@@ -52,6 +54,8 @@ pub struct Ordeal {
     pub failure: Option<Failure>,
     /// In the middle of the work.
     pub crash: bool,
+    /// Instead of probing and transcoding.
+    pub copy: bool,
 }
 
 impl Faults {
@@ -90,6 +94,7 @@ impl Faults {
             latency: Duration::from_millis(self.latency_ms),
             failure: self.failure(draw),
             crash: self.crash,
+            copy: self.copy,
         }
     }
 

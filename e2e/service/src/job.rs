@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tonic::Status;
 
 use crate::failure::Failure;
-use crate::faults::FaultBoard;
+use crate::faults::{FaultBoard, Ordeal};
 use crate::ffmpeg::Ffmpeg;
 use crate::ledger::Ledger;
 use crate::memory::{Made, MadeFile, Memory};
@@ -102,7 +102,7 @@ pub async fn run(
             made
         }
         _ => {
-            let made = Arc::new(make(shared, request, updates, ordeal.crash).await?);
+            let made = Arc::new(make(shared, request, updates, &ordeal).await?);
             shared.memory.keep(&request.idempotency_key, &made);
             made
         }
@@ -122,7 +122,7 @@ async fn make(
     shared: &Shared,
     request: &ProcessRequest,
     updates: &Updates,
-    crash: bool,
+    ordeal: &Ordeal,
 ) -> Result<Made, Failure> {
     let dir =
         TempDir::with_prefix_in("call-", &shared.work_dir).map_err(|source| Failure::Disk {
@@ -130,6 +130,9 @@ async fn make(
             source,
         })?;
     let source = dir.path().join("source");
+    if ordeal.copy && request.outputs.is_empty() {
+        return copies(dir, &source, request).await;
+    }
     tell(updates, 0, "download");
     transfer::download(
         &shared.http,
@@ -138,8 +141,11 @@ async fn make(
         shared.max_source_bytes,
     )
     .await?;
-    if crash {
+    if ordeal.crash {
         (shared.crash)();
+    }
+    if ordeal.copy {
+        return copies(dir, &source, request).await;
     }
     let found = shared.ffmpeg.probe(&source).await?;
     let mut files = BTreeMap::new();
@@ -170,6 +176,26 @@ async fn make(
         dir,
         files,
         duration_seconds: found.duration_seconds,
+    })
+}
+
+/// The source under the name of each output.
+async fn copies(dir: TempDir, source: &Path, request: &ProcessRequest) -> Result<Made, Failure> {
+    let mut files = BTreeMap::new();
+    for output in &request.outputs {
+        let path = dir.path().join(&output.name);
+        let copied = tokio::fs::copy(source, &path).await;
+        copied.map_err(|source| Failure::Disk {
+            action: "copy the source",
+            source,
+        })?;
+        let file = made_file(&path, Kind::of(&output.name)?).await?;
+        files.insert(output.name.clone(), file);
+    }
+    Ok(Made {
+        dir,
+        files,
+        duration_seconds: None,
     })
 }
 

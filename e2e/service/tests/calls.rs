@@ -280,6 +280,25 @@ async fn fault_knobs_throttle_fail_reject_and_crash_for_as_many_calls_as_they_sa
 }
 
 #[tokio::test]
+async fn outputs_are_copies_of_the_source_while_the_knob_says_so() {
+    let (store, service) = setting().await;
+    service.set(r#"{"copy":true}"#);
+    let result = call(&service, request(&store, "u.0", "bikes.mp4", "out"))
+        .await
+        .unwrap()
+        .result;
+    let source = std::fs::read(support::sample("bikes.mp4")).unwrap();
+    assert_eq!(result.outputs.len(), 2);
+    for output in result.outputs {
+        assert_eq!(output.size_bytes, source.len() as u64, "{}", output.name);
+        assert_eq!(
+            store.get(&format!("out/{}", output.name)),
+            Some(source.clone().into())
+        );
+    }
+}
+
+#[tokio::test]
 async fn more_calls_than_it_takes_at_once_are_throttled() {
     let (store, service) = (Store::start().await, Service::start(1).await);
     service.set(r#"{"latencyMs":600000}"#);

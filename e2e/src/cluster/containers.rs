@@ -10,7 +10,7 @@ use kube::core::ObjectList;
 use sha2::{Digest, Sha256};
 
 use super::layout::{Layout, MARK};
-use super::{cgroup, kubectl};
+use super::{Cluster, cgroup, kubectl};
 use crate::command;
 
 const LIMIT: Duration = Duration::from_mins(5);
@@ -51,6 +51,17 @@ pub(super) fn import(layout: &Layout, reference: &str, archive: &Path) -> Result
     ctr(layout, &["images", "import", &archive.to_string_lossy()])?;
     std::fs::write(&marker, digest).with_context(|| format!("write {}", marker.display()))?;
     Ok(true)
+}
+
+impl Cluster {
+    /// Gives an image of the node another name, too.
+    ///
+    /// # Errors
+    /// What `ctr` said.
+    pub fn tag_image(&self, reference: &str, other: &str) -> Result<()> {
+        let args = ["images", "tag", "--force", reference, other];
+        ctr(&self.layout, &args).map(|_| ())
+    }
 }
 
 /// Host process id of a container's first process.

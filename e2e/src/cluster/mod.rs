@@ -7,9 +7,11 @@
 mod addons;
 mod cgroup;
 mod cleanup;
+mod client;
 mod containers;
 mod control_plane;
 mod daemon;
+mod etcd;
 mod forward;
 mod kubectl;
 mod layout;
@@ -204,23 +206,6 @@ impl Cluster {
                 .context("start the runtime")?;
             runtime.block_on(make())
         })
-    }
-
-    /// A client of the API server as cluster admin; for callers inside the namespace.
-    ///
-    /// # Errors
-    /// The cluster was never up.
-    pub async fn client(&self) -> Result<kube::Client> {
-        let kubeconfig = kube::config::Kubeconfig::read_from(self.kubeconfig())
-            .with_context(|| format!("read {}", self.kubeconfig().display()))?;
-        let mut config = kube::Config::from_custom_kubeconfig(
-            kubeconfig,
-            &kube::config::KubeConfigOptions::default(),
-        )
-        .await
-        .context("read the kubeconfig")?;
-        config.proxy_url = None;
-        kube::Client::try_from(config).context("make a Kubernetes client")
     }
 
     /// Runs kubectl as cluster admin and returns what it printed.

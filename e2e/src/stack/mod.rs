@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 
 use crate::cluster::Cluster;
 use crate::tools::repository_root;
@@ -27,6 +27,10 @@ pub use crate::cluster::BUCKET;
 const RELEASE: &str = "kinora";
 /// Profile whose jobs are deleted as soon as the operator allows.
 pub const SHORT_LIVED: &str = "short-lived";
+/// Profile whose jobs go to the pool of the same name, which a case makes as it needs it.
+pub const CROWD: &str = "crowd";
+/// Tenants with a key each for that profile; number 0 has the key of the demo.
+pub const CROWD_TENANTS: usize = 20;
 const KEY_ID: &str = "demo";
 const UPLOAD_TTL_SECONDS: u32 = 900;
 
@@ -55,6 +59,7 @@ pub struct Images {
 }
 
 /// An installed Kinora.
+#[derive(Clone)]
 pub struct Stack {
     /// The cluster it runs on.
     pub cluster: Cluster,
@@ -75,6 +80,18 @@ impl Stack {
         self.namespaces_and_secrets()?;
         self.reference_service(&options.images)?;
         self.helm_install(options)?;
+        self.ready(options).await
+    }
+
+    /// `helm upgrade` alone, and waits until all is rolled.
+    ///
+    /// # Errors
+    /// The step that failed, with where to look.
+    pub async fn upgrade(&self, options: &StackOptions) -> Result<()> {
+        let (stack, wanted) = (self.clone(), options.clone());
+        // Meanwhile a case looks on.
+        let work = tokio::task::spawn_blocking(move || stack.helm_install(&wanted));
+        work.await.context("helm upgrade")??;
         self.ready(options).await
     }
 
@@ -314,6 +331,26 @@ impl Stack {
             .error_for_status()
             .context("set the faults of the reference service")?;
         Ok(())
+    }
+
+    /// Takes the reference service away (0) or brings it back (1), and waits until it is so.
+    ///
+    /// # Errors
+    /// It is not within minutes.
+    pub async fn scale_service(&self, replicas: i32) -> Result<()> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), SERVICE_NAMESPACE);
+        let patch = Patch::Merge(serde_json::json!({"spec": {"replicas": replicas}}));
+        let name = "reference-service";
+        api.patch_scale(name, &PatchParams::default(), &patch)
+            .await
+            .context("scale the reference service")?;
+        let what = format!("{replicas} replicas of the reference service");
+        wait::until(&what, Duration::from_mins(2), || async {
+            let status = api.get(name).await?.status.unwrap_or_default();
+            let (all, ready) = (status.replicas, status.available_replicas);
+            Ok((all.unwrap_or(0) == replicas && ready.unwrap_or(0) == replicas).then_some(()))
+        })
+        .await
     }
 
     /// Calls that the reference service has seen, by idempotency key.

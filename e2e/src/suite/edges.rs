@@ -4,13 +4,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::{Case, Context, JOB, case};
-use crate::stack::{BUCKET, SERVICE_NAMESPACE};
-use crate::{jobs, uploads, wait};
+use crate::stack::BUCKET;
+use crate::{jobs, uploads};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -144,38 +142,7 @@ async fn taken_port(context: &Context) -> Result<()> {
 
 async fn unreachable_service(context: &Context) -> Result<()> {
     let stack = &context.stack;
-    let deployments: Api<Deployment> = Api::namespaced(stack.client.clone(), SERVICE_NAMESPACE);
-    let scale = |replicas: i32| {
-        let deployments = deployments.clone();
-        async move {
-            let patch = json!({"spec": {"replicas": replicas}});
-            deployments
-                .patch_scale(
-                    "reference-service",
-                    &PatchParams::default(),
-                    &Patch::Merge(&patch),
-                )
-                .await?;
-            wait::until(
-                "the reference service to scale",
-                Duration::from_mins(2),
-                || async {
-                    let status = deployments
-                        .get("reference-service")
-                        .await?
-                        .status
-                        .unwrap_or_default();
-                    let there = (
-                        status.replicas.unwrap_or(0),
-                        status.available_replicas.unwrap_or(0),
-                    );
-                    Ok((there == (replicas, replicas)).then_some(()))
-                },
-            )
-            .await
-        }
-    };
-    scale(0).await?;
+    stack.scale_service(0).await?;
     let upload = uploads::post(stack, &stack.uploader().await?, context.bikes()?).await?;
     let waited = jobs::until(
         stack,
@@ -185,7 +152,7 @@ async fn unreachable_service(context: &Context) -> Result<()> {
         |status| status.state == "Backoff" && status.last_failure.is_some(),
     )
     .await;
-    scale(1).await?;
+    stack.scale_service(1).await?;
     let status = jobs::status(&waited?);
     ensure!(
         status.failures == 0,

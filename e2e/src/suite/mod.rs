@@ -5,6 +5,7 @@
 mod clients;
 mod cluster;
 mod crds;
+mod crowds;
 mod edges;
 mod failures;
 mod kustomize;
@@ -128,6 +129,7 @@ pub fn installed() -> Vec<Case> {
         lifecycle::cases(),
         outages::cases(),
         edges::cases(),
+        crowds::cases(),
     ]
     .into_iter()
     .flatten()
@@ -185,7 +187,7 @@ pub async fn run(context: &Context, filter: &str) -> Result<Counts> {
 fn chosen(cases: Vec<Case>, filter: &str) -> Vec<Case> {
     cases
         .into_iter()
-        .filter(|case| case.name.contains(filter))
+        .filter(|case| filter.split(',').any(|text| case.name.contains(text)))
         .collect()
 }
 

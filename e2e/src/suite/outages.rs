@@ -8,7 +8,7 @@ use kube::api::Api;
 use serde_json::json;
 
 use super::{Case, Context, JOB, case, padded_sample};
-use crate::stack::RELEASE_NAMESPACE;
+use crate::stack::{RELEASE_NAMESPACE, Stack};
 use crate::{jobs, uploads, wait};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -24,8 +24,9 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-async fn holder(context: &Context) -> Result<String> {
-    let leases: Api<Lease> = Api::namespaced(context.stack.client.clone(), RELEASE_NAMESPACE);
+/// Who leads: `<pod>_<uid>`.
+pub(super) async fn holder(stack: &Stack) -> Result<String> {
+    let leases: Api<Lease> = Api::namespaced(stack.client.clone(), RELEASE_NAMESPACE);
     let lease = leases.get("kinora-operator").await?;
     lease
         .spec
@@ -39,7 +40,7 @@ async fn leader_killed(context: &Context) -> Result<()> {
     stack.faults(&json!({"latencyMs": 25_000})).await?;
     let upload = uploads::post(stack, &stack.uploader().await?, context.bikes()?).await?;
     let before = jobs::status(&jobs::until_called(stack, &upload.job(), JOB).await?);
-    let leader = holder(context).await?;
+    let leader = holder(stack).await?;
     let uid = leader
         .split_once('_')
         .map(|(_, uid)| uid.to_owned())

@@ -11,21 +11,26 @@ use crate::tools::{clients, repository_root, wheel};
 use crate::{host, images};
 
 /// Never the cluster of the demo, which a person may be looking at.
-const CLUSTER: &str = "test";
+pub(super) const CLUSTER: &str = "test";
 
 pub(super) fn run(options: &Options) -> Result<Tally> {
     host::ready_for_cluster()?;
-    let cluster = Cluster::up(CLUSTER)?;
+    let name = if options.cluster.is_empty() {
+        CLUSTER
+    } else {
+        &options.cluster
+    };
+    let cluster = Cluster::up(name)?;
     let outcome = on(&cluster, options);
     if options.keep {
         note(&format!(
-            "cluster {CLUSTER} stays up: KUBECONFIG={}",
+            "cluster {name} stays up: KUBECONFIG={}",
             cluster.host_kubeconfig().display()
         ));
         return outcome;
     }
-    let removed = Progress::new("cluster down", 1)
-        .step(&format!("remove cluster {CLUSTER}"), || cluster.down());
+    let removed =
+        Progress::new("cluster down", 1).step(&format!("remove cluster {name}"), || cluster.down());
     let mut tally = outcome?;
     // That nothing is left behind is a promise, so it counts as a test.
     match removed {

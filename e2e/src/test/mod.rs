@@ -45,9 +45,12 @@ pub struct Options {
     /// Leave these steps out.
     #[arg(long, value_delimiter = ',', value_name = "STEP")]
     pub skip: Vec<String>,
-    /// Of the e2e step: run only the cases whose name contains this.
+    /// Of the e2e step: run only the cases whose name contains this, or one of these, divided by commas.
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub case: String,
+    /// Of the e2e step: the cluster, which is made and removed.
+    #[arg(long, default_value = e2e::CLUSTER, value_name = "NAME")]
+    pub cluster: String,
     /// Leave the test cluster up (`cargo xtask cluster status --name test`), also for the next run.
     #[arg(long)]
     pub keep: bool,

@@ -1,0 +1,149 @@
+//! What Kinora depends on goes away under load, and comes back: nobody pays for it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::{Case, Context, Crowd, LIMIT};
+use crate::stack::Stack;
+use crate::suite::case;
+use crate::wait;
+
+const OUTAGE: Duration = Duration::from_secs(60);
+
+#[rustfmt::skip]
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case!("an-api-server-away-for-a-minute-under-load-costs-no-attempt-and-expires-nobody", no_api_server),
+        case!("a-service-that-is-away-under-load-fills-no-dead-letters-and-comes-back-to-its-rate", no_service),
+        case!("a-wrong-token-or-a-missing-route-under-load-fills-no-dead-letters", misconfigured),
+    ]
+}
+
+/// covers: I5
+async fn no_api_server(context: &Context) -> Result<()> {
+    let faults = json!({"latencyMs": 3_000});
+    let mut crowd = Crowd::gather(context, 4, faults, json!({})).await?;
+    crowd.upload(80).await?;
+    crowd.until_some(16, "Succeeded").await?;
+    let began = Instant::now();
+    crowd.stack.cluster.stop_apiserver()?;
+    // Uploads are acknowledged all the same; their jobs follow.
+    crowd.upload(20).await?;
+    tokio::time::sleep(OUTAGE.saturating_sub(began.elapsed())).await;
+    crowd.stack.cluster.start_apiserver().await?;
+    for (status, record) in crowd.end().await? {
+        ensure!(
+            status.attempt == 1 && status.interruptions == 0 && status.uncharged == 0,
+            "the outage cost {} an attempt: {status:?}",
+            record.id
+        );
+    }
+    Ok(())
+}
+
+const RATE: u32 = 8;
+const BURST: u32 = 4;
+/// The breaker opens for so long at first; the outage is many times that.
+const OPEN_SECONDS: u32 = 3;
+const SERVICE_AWAY: Duration = Duration::from_secs(40);
+
+/// covers: I5, I7
+async fn no_service(context: &Context) -> Result<()> {
+    let limits = json!({"ratePerSecond": RATE, "burst": BURST});
+    let breaker = json!({"openSeconds": OPEN_SECONDS, "minCalls": 4});
+    let more = json!({"service": {"limits": limits, "breaker": breaker}});
+    let mut crowd = Crowd::gather(context, 4, json!({"latencyMs": 300}), more).await?;
+    crowd.upload(120).await?;
+    crowd.until_some(20, "Succeeded").await?;
+    crowd.stack.scale_service(0).await?;
+    crowd
+        .until_pool("to open its breaker", |pool| {
+            pool["status"]["breaker"] == "Open"
+        })
+        .await?;
+    tokio::time::sleep(SERVICE_AWAY).await;
+    crowd.stack.scale_service(1).await?;
+    crowd
+        .stack
+        .faults(&json!({"copy": true, "latencyMs": 300}))
+        .await?;
+    let paced = within_rate(&crowd).await;
+    let statuses = crowd.end().await?;
+    paced?;
+    let waited = statuses
+        .iter()
+        .filter(|(status, _)| status.attempt > 1)
+        .count();
+    ensure!(waited > 0, "nobody noticed that the service was away");
+    Ok(())
+}
+
+/// Counts the calls that the service sees until all are done: in no window more than rate and burst allow.
+async fn within_rate(crowd: &Crowd<'_>) -> Result<()> {
+    let began = Instant::now();
+    // Before and after each look, so that the window is never taken for shorter than it was.
+    let mut looks: Vec<(f64, f64, f64)> = Vec::new();
+    let jobs = crowd.jobs();
+    while crowd.watching.seen().count(&jobs, "Succeeded") < jobs.len() && began.elapsed() < LIMIT {
+        let asked = began.elapsed().as_secs_f64();
+        let calls = crowd.stack.calls().await?["total"]
+            .as_f64()
+            .unwrap_or_default();
+        looks.push((asked, began.elapsed().as_secs_f64(), calls));
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    for (index, (from, _, before)) in looks.iter().enumerate() {
+        for (_, to, after) in &looks[index..] {
+            let most = f64::from(RATE) * (to - from) + f64::from(BURST);
+            ensure!(
+                after - before <= most + 1.0,
+                "{} calls within {:.2} s of its recovery, at most {most:.1} are allowed",
+                after - before,
+                to - from
+            );
+        }
+    }
+    Ok(())
+}
+
+/// covers: I5
+async fn misconfigured(context: &Context) -> Result<()> {
+    let breaker = json!({"openSeconds": 1});
+    let more = json!({"service": {"breaker": breaker}});
+    let mut crowd = Crowd::gather(context, 2, json!({"latencyMs": 100}), more).await?;
+    for (code, said) in [
+        ("UNAUTHENTICATED", "ServiceMisconfigured"),
+        // Others succeeded a moment ago, so it may be the service that is ill.
+        ("UNIMPLEMENTED", "ServiceUnavailable"),
+    ] {
+        let faults = json!({"copy": true, "errorRate": 1.0, "errorCode": code});
+        crowd.stack.faults(&faults).await?;
+        crowd.upload(30).await?;
+        let told = |pool: &Value| {
+            let conditions = pool["status"]["conditions"].as_array();
+            conditions.is_some_and(|all| {
+                all.iter()
+                    .any(|one| one["type"] == "ServiceHealthy" && one["reason"] == said)
+            })
+        };
+        crowd.until_pool(&format!("to say {said}"), told).await?;
+        let before = total(crowd.stack).await?;
+        let what = format!("the breaker to try a service that says {code} again and again");
+        wait::until(&what, LIMIT, || async {
+            Ok((total(crowd.stack).await? >= before + 3).then_some(()))
+        })
+        .await?;
+        let dead = crowd.watching.seen().count(&crowd.jobs(), "DeadLettered");
+        ensure!(dead == 0, "{code} made {dead} dead letters");
+        crowd.stack.faults(&json!({"copy": true})).await?;
+        let jobs = crowd.jobs();
+        crowd.watching.until_ended(&jobs, LIMIT).await?;
+    }
+    crowd.end().await.map(|_| ())
+}
+
+async fn total(stack: &Stack) -> Result<i64> {
+    Ok(stack.calls().await?["total"].as_i64().unwrap_or_default())
+}
