@@ -1,6 +1,7 @@
 //! Where a mutant shows itself: first where it is known to, then in everything there is. A hint
 //! only saves time; whether a mutant is caught does not hang on it.
 
+use crate::meet;
 use crate::mutants::Mutant;
 use crate::random;
 use crate::scenarios::{ALL, FILM, Found, Scenario, Setting, explore};
@@ -16,17 +17,17 @@ enum Hint {
     None,
     Story(&'static str),
     Film,
-    /// It takes a schedule by chance, of the same bytes or of two clients'.
-    Chance {
-        same: bool,
-    },
+    /// Two requests that meet.
+    Meeting,
+    /// It takes a schedule by chance, of two clients' bytes.
+    Chance,
 }
 
 fn hint(mutant: Mutant) -> Hint {
     use Mutant as M;
     match mutant {
-        M::ExpiryOfAnyVersion | M::FinishWithoutSwap => Hint::Chance { same: true },
-        M::SliceWithoutEpoch => Hint::Chance { same: false },
+        M::ExpiryOfAnyVersion | M::FinishWithoutSwap => Hint::Meeting,
+        M::SliceWithoutEpoch => Hint::Chance,
         M::SumOverHoles => Hint::Story("three parts with a cut inside the second"),
         M::UnverifiedCounts => Hint::Story("a checksum that is right"),
         M::ChecksumIgnored | M::DoubtForgotten => {
@@ -70,10 +71,8 @@ pub(crate) fn hunt(mutant: Mutant) -> Option<Found> {
             story(known.expect(name), mutant)
         }
         Hint::Film => film(mutant),
-        Hint::Chance { same } => SEEDS
-            .into_iter()
-            .filter(|seeds| seeds.1 == same)
-            .find_map(|seeds| chance(seeds, mutant)),
+        Hint::Meeting => meet::explore(S3, Some(mutant)).1,
+        Hint::Chance => chance(SEEDS[1], mutant),
     };
     hinted
         .or_else(|| ALL.iter().find_map(|scenario| story(scenario, mutant)))

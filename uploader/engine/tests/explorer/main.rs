@@ -10,7 +10,7 @@
 //! number, whoever stored them. Two clients that send different bytes to one upload can then find
 //! each other's parts below the recovered offset (`Oracle::mixed`); whatever was recovered is what
 //! the object must be, to the byte. In the same way a store keeps one part of a number: one of a body
-//! whose checksum was wrong, that lands after it was sent again, ends in a refusal. covers: F1, F3, F4, F8, F12, T1, T17, T23
+//! whose checksum was wrong, that lands after it was sent again, ends in a refusal. covers: F1, F3, F4, F8, F12, T1, T17, T23, I8
 
 #![allow(
     clippy::panic,
@@ -22,6 +22,7 @@ mod actor;
 mod dice;
 mod film;
 mod hunt;
+mod meet;
 mod mutants;
 mod oracle;
 mod random;
@@ -109,6 +110,15 @@ fn every_single_fault_of_a_look_is_survived() {
 }
 
 #[test]
+fn whoever_meets_at_an_upload_nothing_is_lost() {
+    for manners in [S3, SEAWEED] {
+        let (meetings, found) = meet::explore(manners, None);
+        report(found);
+        assert!(meetings > 50, "{meetings}");
+    }
+}
+
+#[test]
 fn every_pair_of_faults_is_survived() {
     let two = |manners, hints| Setting {
         replicas: 2,
@@ -170,4 +180,19 @@ fn every_mutant_is_caught() {
         }
     }
     assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// What a schedule by chance once caught is caught by a story that is told on purpose.
+#[test]
+fn mistakes_in_meetings_show_at_every_run() {
+    for mutant in [
+        mutants::Mutant::ExpiryOfAnyVersion,
+        mutants::Mutant::FinishWithoutSwap,
+    ] {
+        for manners in [S3, SEAWEED] {
+            let (_, found) = meet::explore(manners, Some(mutant));
+            let found = found.unwrap_or_else(|| panic!("{mutant:?} is not caught"));
+            println!("{mutant:?}: {} ({})", found.what, found.story);
+        }
+    }
 }
