@@ -91,6 +91,26 @@ const CLIENT_NEEDS: &[Need] = &[
 ];
 const OLDEST_NODE: u32 = 18;
 
+/// What the commands of the guides call, which the unit tests run.
+const GUIDE_NEEDS: &[Need] = &[
+    Need {
+        file: "curl",
+        package: "curl",
+    },
+    Need {
+        file: "openssl",
+        package: "openssl",
+    },
+];
+
+/// Makes sure that curl and openssl are installed.
+///
+/// # Errors
+/// As [`ready_for_cluster`].
+pub fn ready_for_guides() -> Result<()> {
+    packages(&missing(GUIDE_NEEDS))
+}
+
 /// Makes sure that Node, npm, curl and Chromium are installed.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::Tally;
 use crate::progress::{Progress, note};
 use crate::tools::{python, repository_root, wheel};
-use crate::{cache, command};
+use crate::{cache, command, host};
 
 /// Raising it makes every machine build it once.
 const DENY_VERSION: &str = "0.20.2";
@@ -40,6 +40,7 @@ pub(super) fn clippy() -> Result<Tally> {
 
 /// Every crate is tested, also after one has failed, so that a run tells all there is to tell.
 pub(super) fn unit() -> Result<Tally> {
+    host::ready_for_guides()?;
     let mut tally = Tally::default();
     let mut test = cargo();
     // Tests of the store and of the reference service run the real programs.
@@ -64,6 +65,7 @@ pub(super) fn unit() -> Result<Tally> {
     Ok(tally)
 }
 
+/// covers: S17
 pub(super) fn deny() -> Result<Tally> {
     let deny = cargo_deny()?;
     let run = |what: &[&str]| {

@@ -9,6 +9,7 @@
 
 mod abuse;
 mod crowds;
+mod documented;
 mod limits;
 mod logs;
 mod matrix;
