@@ -20,6 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
     )]
 }
 
+/// covers: S2, S14
 async fn tables(context: &Context) -> Result<()> {
     let stack = &context.stack;
     stack.apply(&[

@@ -20,6 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
+/// covers: F45, I5, T7
 async fn throttled(context: &Context) -> Result<()> {
     let stack = &context.stack;
     stack

@@ -28,6 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
 /// A leader renews its lease every second, so these are a minute: the pace of anything that would be written again and again.
 const QUIET_RENEWALS: usize = 60;
 
+/// covers: I10
 async fn idle(context: &Context) -> Result<()> {
     let stack = &context.stack;
     // Ended jobs of other cases would be deleted by their TTL at any moment.

@@ -35,6 +35,7 @@ pub(super) async fn holder(stack: &Stack) -> Result<String> {
         .context("nobody leads")
 }
 
+/// covers: F28, I6
 async fn leader_killed(context: &Context) -> Result<()> {
     let stack = &context.stack;
     stack.faults(&json!({"latencyMs": 25_000})).await?;
@@ -57,6 +58,7 @@ async fn leader_killed(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// covers: F1, F18
 async fn api_server_restarted(context: &Context) -> Result<()> {
     let stack = &context.stack;
     let base = context.two_replicas().await?.0;

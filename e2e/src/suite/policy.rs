@@ -35,6 +35,7 @@ async fn create(
         .await
 }
 
+/// covers: I9
 async fn foreign_keys(context: &Context) -> Result<()> {
     let rows = [
         (

@@ -43,6 +43,7 @@ async fn busy(context: &Context, milliseconds: u64) -> Result<(uploads::Uploaded
     Ok((upload, pod, uid))
 }
 
+/// covers: F38
 async fn killed(context: &Context) -> Result<()> {
     let stack = &context.stack;
     let (upload, _, uid) = busy(context, 8_000).await?;
@@ -73,6 +74,7 @@ async fn killed(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// covers: F44
 async fn drained(context: &Context) -> Result<()> {
     let stack = &context.stack;
     let (upload, pod, _) = busy(context, 8_000).await?;
@@ -115,6 +117,7 @@ async fn gone(context: &Context, pod: &str) -> Result<()> {
     .await
 }
 
+/// covers: F34, T21
 async fn scaled(context: &Context) -> Result<()> {
     let stack = &context.stack;
     let deployments: Api<Deployment> = Api::namespaced(stack.client.clone(), JOBS_NAMESPACE);

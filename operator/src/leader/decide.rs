@@ -257,6 +257,7 @@ mod tests {
         }
     }
 
+    /// covers: F30
     #[test]
     fn a_change_seen_here_restarts_the_clock_and_an_equal_record_does_not() {
         let t0 = Instant::now();

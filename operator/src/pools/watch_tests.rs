@@ -24,6 +24,7 @@ fn told(events: Vec<PoolEvent>) -> Vec<String> {
     each
 }
 
+/// covers: F19, F21
 #[test]
 fn the_core_hears_of_each_change_once_and_of_what_a_gap_hid() {
     let mut teller = Teller {

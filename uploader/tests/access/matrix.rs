@@ -43,7 +43,7 @@ async fn ask(
 }
 
 /// Nobody learns of another's upload, whatever is asked: not even that it exists.
-/// covers: S8, S18, T26
+/// covers: S8, S18, T26, I9
 #[tokio::test]
 async fn owasp_api1_what_belongs_to_others_is_as_if_it_were_not_there() {
     let stage = Stage::new();

@@ -294,7 +294,7 @@ fn nine_seconds_after_the_last_echoed_heartbeat_no_lease_is_begun(
     bench.want(want);
 }
 
-/// covers: F39
+/// covers: F39, T9
 #[test]
 fn a_process_that_was_stopped_between_lease_and_call_begins_nothing() {
     bench(1)

@@ -111,6 +111,7 @@ fn the_active_deadline_counts_running_time_only() {
     assert_eq!(world.cancels(), [attempt(1, 2)]);
 }
 
+/// covers: F33
 #[test]
 fn a_job_deleted_while_it_runs_is_cancelled_on_its_worker_and_its_slot_waits() {
     let (mut world, session) = World::running();

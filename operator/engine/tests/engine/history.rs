@@ -176,6 +176,7 @@ fn a_plain_conflict_is_no_rewind() {
     assert!(!world.engine.history_went_back());
 }
 
+/// covers: F60
 #[test]
 fn nothing_is_leased_while_this_clock_and_the_stores_differ_and_results_are_still_taken() {
     let (mut world, session) = World::running();

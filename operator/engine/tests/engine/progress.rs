@@ -81,6 +81,7 @@ fn an_outcome_that_comes_while_progress_is_written_is_not_lost() {
     assert_eq!(world.acks(), [(attempt(1, 1), true)]);
 }
 
+/// covers: F17
 #[test]
 fn a_write_of_progress_that_was_overtaken_is_dropped() {
     let (mut world, session) = World::running_with(job(1), telling());
