@@ -15,6 +15,8 @@ use crate::types::{Entry, Head, Metadata, Object, Page};
 
 /// Largest object `get` holds in memory, in bytes.
 pub(crate) const MAX_GET: u64 = 64 << 20;
+/// Largest document; those of this project have kilobytes.
+const MAX_DOCUMENT: u64 = 1 << 20;
 /// Entries on one page.
 const PAGE: usize = 1000;
 
@@ -25,6 +27,14 @@ impl Store {
     /// `TooLarge`, or what [`StoreErrorKind`] names.
     pub async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         self.get_bounded(key, MAX_GET).await
+    }
+
+    /// A document: whoever can write to the bucket cannot make its readers hold more than a megabyte.
+    ///
+    /// # Errors
+    /// As [`Self::get_bounded`].
+    pub async fn get_document(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        self.get_bounded(key, MAX_DOCUMENT).await
     }
 
     /// A whole object of at most `max` bytes; None if there is none.

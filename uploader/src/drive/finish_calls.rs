@@ -85,7 +85,7 @@ impl Finisher {
     }
 
     async fn read<T: Document>(&self, key: &str) -> Result<Option<(T, Timestamp)>, Answer> {
-        match self.driver.app.store.get(key).await {
+        match self.driver.app.store.get_document(key).await {
             Ok(None) => Ok(None),
             Ok(Some(object)) => match stored::decode(&object.bytes) {
                 Ok(document) => Ok(Some((document, object.last_modified))),

@@ -139,7 +139,12 @@ pub async fn carry_out(driver: &Driver, mut erasure: Erasure) -> Result<Carried>
 
 /// Whether no upload goes on under the id; the parts of one that was ended are let go of first.
 async fn ended_upload(driver: &Driver) -> Result<bool> {
-    let Some(object) = driver.app.store.get(&keys::state(&driver.id)).await? else {
+    let Some(object) = driver
+        .app
+        .store
+        .get_document(&keys::state(&driver.id))
+        .await?
+    else {
         return Ok(true);
     };
     match State::parse(&object.bytes) {
@@ -240,7 +245,7 @@ pub fn is_past(erasure: &Erasure, now: Timestamp, ms: i64) -> bool {
 }
 
 async fn read<T: Document>(app: &App, key: &str) -> Result<Option<(T, String)>> {
-    let Some(object) = app.store.get(key).await? else {
+    let Some(object) = app.store.get_document(key).await? else {
         return Ok(None);
     };
     Ok(Some((stored::decode(&object.bytes)?, object.etag)))

@@ -223,7 +223,7 @@ pub(super) enum Known {
 /// is there before the decision goes.
 pub(super) async fn known(driver: &Driver, who: &Principal) -> Result<Known, Problem> {
     let store = &driver.app.store;
-    if let Some(object) = store.get(&keys::active(&driver.id)).await? {
+    if let Some(object) = store.get_document(&keys::active(&driver.id)).await? {
         let active: Active = kinora_storage::documents::decode(&object.bytes)
             .map_err(|error| Problem::try_again(&error.to_string()))?;
         return match may(who, &active.owner, &active.tenant) {
@@ -231,7 +231,10 @@ pub(super) async fn known(driver: &Driver, who: &Principal) -> Result<Known, Pro
             false => Err(Problem::not_found()),
         };
     }
-    let Some(object) = store.get(&keys::record_for_upload(&driver.id)).await? else {
+    let Some(object) = store
+        .get_document(&keys::record_for_upload(&driver.id))
+        .await?
+    else {
         return Err(Problem::not_found());
     };
     let record: Record = kinora_storage::documents::decode(&object.bytes)

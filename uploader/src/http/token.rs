@@ -81,7 +81,7 @@ pub(super) async fn one_token(
 async fn issue(app: &Arc<App>, id: &UploadId, headers: &HeaderMap) -> Result<Response, Problem> {
     let who = admit(app, headers, Action::Delegate, Some(id)).await?;
     let seconds = wished(headers).transpose()?.unwrap_or(DEFAULT_SECONDS);
-    let Some(object) = app.store.get(&keys::state(id)).await? else {
+    let Some(object) = app.store.get_document(&keys::state(id)).await? else {
         return Err(Problem::not_found());
     };
     let doc = State::parse(&object.bytes).map_err(|e| Problem::try_again(&e.to_string()))?;

@@ -53,7 +53,7 @@ impl OpenUploads {
             return Ok(true);
         }
         let looks = stream::iter(ids.iter().cloned()).map(|id| async move {
-            let state = store.get(&keys::state(&id)).await?;
+            let state = store.get_document(&keys::state(&id)).await?;
             let dead = |object: Object| {
                 State::parse(&object.bytes).is_ok_and(|doc| doc.phase == Phase::Dead)
             };

@@ -63,7 +63,7 @@ async fn visit(
     after_ms: i64,
     pass: &mut SweptErasures,
 ) -> Result<(), EraseError> {
-    let Some(object) = app.store.get(&keys::erasure(id)).await? else {
+    let Some(object) = app.store.get_document(&keys::erasure(id)).await? else {
         return Ok(());
     };
     let erasure: Erasure = decode(&object.bytes)?;

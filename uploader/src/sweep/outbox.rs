@@ -114,7 +114,7 @@ enum Next {
 }
 
 async fn finish(app: &Arc<App>, id: &UploadId) -> Next {
-    let object = match app.store.get(&keys::pending(id)).await {
+    let object = match app.store.get_document(&keys::pending(id)).await {
         Ok(Some(object)) => object,
         Ok(None) => return Next::Left,
         Err(error) => {

@@ -127,7 +127,7 @@ async fn visit(
         return expire(&driver, etag, pass).await;
     }
     // Only a read: whether somebody still writes is not the sweep's to say.
-    let Ok(Some(object)) = app.store.get(&keys::state(id)).await else {
+    let Ok(Some(object)) = app.store.get_document(&keys::state(id)).await else {
         return;
     };
     let Ok(doc) = State::parse(&object.bytes) else {

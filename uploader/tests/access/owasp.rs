@@ -435,5 +435,18 @@ async fn owasp_api10_answers_of_the_store_are_bounded_and_checked() {
             );
         }
     }
+    // A document that is good but for its megabytes is not read either.
+    let id = created(&stage, &replica).await;
+    let key = keys::state(&id.parse::<UploadId>().unwrap());
+    let ask = || {
+        let path = format!("/v1/videos/{id}");
+        stage.ask(&replica, Some(&secret("phone")), "GET", &path)
+    };
+    assert_eq!(ask().send().await.unwrap().status(), 200);
+    let mut padded = stage.s3.object(&key).unwrap().to_vec();
+    padded.resize(2 << 20, b' ');
+    let put = store.put(&key, padded.into(), PutOptions::default());
+    put.await.unwrap();
+    assert_eq!(ask().send().await.unwrap().status(), 503);
     created(&stage, &replica).await;
 }

@@ -205,7 +205,12 @@ async fn job(driver: &Driver) -> Result<Option<VideoJob>, ()> {
 }
 
 async fn read_state(driver: &Driver) -> Result<Option<State>, Problem> {
-    let Some(object) = driver.app.store.get(&keys::state(&driver.id)).await? else {
+    let Some(object) = driver
+        .app
+        .store
+        .get_document(&keys::state(&driver.id))
+        .await?
+    else {
         return Ok(None);
     };
     State::parse(&object.bytes)
@@ -218,7 +223,7 @@ pub(in crate::http) async fn read<T: Document>(
     driver: &Driver,
     key: &str,
 ) -> Result<Option<T>, Problem> {
-    let Some(object) = driver.app.store.get(key).await? else {
+    let Some(object) = driver.app.store.get_document(key).await? else {
         return Ok(None);
     };
     stored::decode(&object.bytes)
