@@ -5,6 +5,7 @@
 //! and whoever called reads back after an unclear answer ([`Store::cas`] does that).
 
 pub mod args;
+mod batch;
 pub mod checksum;
 mod client;
 mod clock;

@@ -1,8 +1,6 @@
 //! Removing for good: on a bucket with versioning a deleted object lives on as a version, and what was overwritten too.
 
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::observe::StoreCall;
 use crate::store::Store;
 
@@ -71,55 +69,12 @@ impl Store {
                 }
             }
             old.retain(|(key, _)| key.is_some_and(ours));
-            self.delete_versions(prefix, &old).await?;
+            self.delete_all(&old, "versions").await?;
             if page.is_truncated() != Some(true) {
                 return Ok(());
             }
             key = page.next_key_marker().map(str::to_owned);
             version = page.next_version_id_marker().map(str::to_owned);
-        }
-    }
-
-    async fn delete_versions(
-        &self,
-        prefix: &str,
-        old: &[(Option<&str>, Option<&str>)],
-    ) -> Result<(), StoreError> {
-        if old.is_empty() {
-            return Ok(());
-        }
-        let action = StoreCall::DeleteMany.on(format!("delete {} versions of {prefix}", old.len()));
-        let invalid = |cause: String| StoreError::new(StoreErrorKind::Invalid, &*action, cause);
-        let named = old.iter().map(|(key, version)| {
-            let one = ObjectIdentifier::builder().set_key(key.map(str::to_owned));
-            one.set_version_id(version.map(str::to_owned)).build()
-        });
-        let named: Result<Vec<_>, _> = named.collect();
-        let list = Delete::builder()
-            .set_objects(Some(named.map_err(|cause| invalid(cause.to_string()))?))
-            .quiet(true)
-            .build()
-            .map_err(|cause| invalid(cause.to_string()))?;
-        let call = || async {
-            let request = self
-                .client()
-                .delete_objects()
-                .bucket(self.bucket())
-                .delete(list.clone());
-            request
-                .send()
-                .await
-                .map_err(|error| self.classify(&action, error))
-        };
-        let answer = self.retrying(&action, self.long(), call).await?;
-        let gone = |code: Option<&str>| matches!(code, Some("NoSuchKey" | "NoSuchVersion"));
-        match answer.errors().iter().find(|error| !gone(error.code())) {
-            None => Ok(()),
-            Some(error) => Err(StoreError::new(
-                StoreErrorKind::Unavailable,
-                &*action,
-                error.code().unwrap_or("?").to_owned(),
-            )),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
 
 use crate::checksum::to_base64;
@@ -15,8 +14,6 @@ use crate::types::{CasOutcome, Condition, Metadata, Object, PutOptions, PutOutco
 
 /// Above this many bytes a payload is not hashed for its signature: the signed CRC header protects it.
 const SIGN_PAYLOAD_BELOW: usize = 64 << 10;
-/// Keys in one call of DeleteObjects.
-const BATCH: usize = 1000;
 
 impl Store {
     /// Writes an object under a condition; the store verifies the bytes against their CRC64NVME.
@@ -135,54 +132,8 @@ impl Store {
     /// # Errors
     /// The first failure; keys of earlier calls are gone then, and repeating all is safe.
     pub async fn delete_many(&self, keys: &[String]) -> Result<(), StoreError> {
-        for batch in keys.chunks(BATCH) {
-            let action = StoreCall::DeleteMany.on(format!(
-                "delete {} objects from {}",
-                batch.len(),
-                batch[0]
-            ));
-            let invalid = |cause: String| StoreError::new(StoreErrorKind::Invalid, &action, cause);
-            let named = batch
-                .iter()
-                .map(|key| ObjectIdentifier::builder().key(key).build());
-            let named = named
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|cause| invalid(cause.to_string()))?;
-            let list = Delete::builder()
-                .set_objects(Some(named))
-                .quiet(true)
-                .build();
-            let list = list.map_err(|cause| invalid(cause.to_string()))?;
-            let call = || async {
-                let request = self
-                    .client()
-                    .delete_objects()
-                    .bucket(self.bucket())
-                    .delete(list.clone());
-                request
-                    .send()
-                    .await
-                    .map_err(|error| self.classify(&action, error))
-            };
-            let answer = self.retrying(&action, self.long(), call).await?;
-            let failed = answer
-                .errors()
-                .iter()
-                .find(|error| error.code() != Some("NoSuchKey"));
-            if let Some(error) = failed {
-                let (key, code) = (error.key().unwrap_or("?"), error.code().unwrap_or("?"));
-                let message = format!(
-                    "{} of them failed, {key} with {code}",
-                    answer.errors().len()
-                );
-                return Err(StoreError::new(
-                    StoreErrorKind::Unavailable,
-                    &action,
-                    message,
-                ));
-            }
-        }
-        Ok(())
+        let all: Vec<_> = keys.iter().map(|key| (Some(key.as_str()), None)).collect();
+        self.delete_all(&all, "objects").await
     }
 }
 
