@@ -37,28 +37,45 @@ impl Janitor {
     }
 }
 
-/// Deletes what is handed over, until all senders are gone.
+/// Deletes what is handed over, until all senders are gone. Each call takes the state objects along whose rest the call
+/// before it removed, so that a busy replica makes one call for all that ends within half a second.
 pub async fn clean(store: Store, mut garbage: mpsc::UnboundedReceiver<Garbage>) {
-    while let Some(mut batch) = garbage.recv().await {
-        let full = tokio::time::sleep(LINGER);
-        tokio::pin!(full);
-        while batch.first.len() < MOST {
-            tokio::select! {
-                more = garbage.recv() => match more {
-                    Some(more) => {
-                        batch.first.extend(more.first);
-                        batch.last.extend(more.last);
-                    }
-                    None => break,
-                },
-                () = &mut full => break,
-            }
-        }
-        for keys in [&batch.first, &batch.last] {
-            if let Err(error) = store.delete_many(keys).await {
+    let mut last = Vec::new();
+    while let Some(batch) = gather(&mut garbage, last.is_empty()).await {
+        let keys = [last, batch.first].concat();
+        last = match store.delete_many(&keys).await {
+            Ok(()) => batch.last,
+            Err(error) => {
                 tracing::warn!(%error, "cleaning up is left to the sweep");
-                break;
+                Vec::new()
             }
+        };
+    }
+    if let Err(error) = store.delete_many(&last).await {
+        tracing::warn!(%error, "cleaning up is left to the sweep");
+    }
+}
+
+/// The next batch, after a pause for company; none when all senders are gone. One that is not `idle` has something to
+/// delete already, and gets an empty batch when nothing comes.
+async fn gather(garbage: &mut mpsc::UnboundedReceiver<Garbage>, idle: bool) -> Option<Garbage> {
+    let mut batch = Garbage::default();
+    if idle {
+        batch = garbage.recv().await?;
+    }
+    let full = tokio::time::sleep(LINGER);
+    tokio::pin!(full);
+    while batch.first.len() + batch.last.len() < MOST {
+        tokio::select! {
+            more = garbage.recv() => match more {
+                Some(more) => {
+                    batch.first.extend(more.first);
+                    batch.last.extend(more.last);
+                }
+                None => break,
+            },
+            () = &mut full => break,
         }
     }
+    Some(batch)
 }
