@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::budget::Budget;
+use crate::drive::Turns;
 use crate::erase::ErasePolicy;
 use crate::hints::Hints;
 use crate::http::videos::wait::Waits;
@@ -49,6 +50,8 @@ pub struct App {
     pub waits: Waits,
     /// Memory for bodies.
     pub budget: Budget,
+    /// Memory for slices that are read back.
+    pub turns: Turns,
     /// Who cleans up.
     pub janitor: Janitor,
     /// Whether the operator wants more.

@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::app::App;
 use crate::args::Args;
 use crate::budget::Budget;
+use crate::drive::Turns;
 use crate::hints::Hints;
 use crate::http::videos::wait::Waits;
 use crate::http::{router, waiting_router};
@@ -220,6 +221,7 @@ pub fn app(
         hints: Hints::default(),
         budget: Budget::new(args.body_memory_bytes, largest_part).counted(&metrics),
         waits: Waits::default(),
+        turns: Turns::default(),
         janitor,
         admission: Admission::default(),
         metrics,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use kinora_storage::{Store, StoreError, UploadId, keys};
 use kinora_upload_engine::Slice;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::pieces::Pieces;
 use crate::budget::Held;
@@ -23,11 +24,15 @@ pub struct Ram {
 impl Ram {
     /// Bytes `[from, to)`, when all of them are here.
     pub(crate) fn range(&self, from: u64, to: u64) -> Option<Pieces> {
-        let end = self.from + self.bytes.len() as u64;
-        (from >= self.from && to <= end).then(|| {
+        self.has(from, to).then(|| {
             self.bytes
                 .slice(index(from - self.from), index(to - self.from))
         })
+    }
+
+    /// Whether all bytes `[from, to)` are here.
+    fn has(&self, from: u64, to: u64) -> bool {
+        from >= self.from && to <= self.from + self.bytes.len() as u64
     }
 
     /// CRC64NVME of bytes `[from, to)`, when they are exactly what is here and it is known.
@@ -56,6 +61,18 @@ fn slice_key(id: &UploadId, slice: &Slice) -> String {
 }
 
 impl super::Driver {
+    /// Waits until bytes `[from, to)` may be read back, where memory does not have them all.
+    pub(super) async fn turn(
+        &self,
+        (from, to): (u64, u64),
+        ram: &Ram,
+    ) -> Option<OwnedSemaphorePermit> {
+        if ram.has(from, to) {
+            return None;
+        }
+        self.app.turns.take(to - from).await
+    }
+
     /// Key of a slice of this upload.
     pub(crate) fn slice_key(&self, slice: &Slice) -> String {
         slice_key(&self.id, slice)

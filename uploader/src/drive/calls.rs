@@ -157,6 +157,7 @@ impl Driver {
         slices: &[Slice],
         ram: &Ram,
     ) -> Answer {
+        let _turn = self.turn(range, ram).await;
         let bytes = match gather(&self.app.store, &self.id, range, slices, ram).await {
             Ok(bytes) => bytes,
             Err(error) => return failed(&error),
@@ -183,6 +184,7 @@ impl Driver {
     }
 
     async fn put_slice(&self, slice: &Slice, merge: &[Slice], ram: &Ram) -> Answer {
+        let _turn = self.turn((slice.from, slice.to), ram).await;
         match gather(
             &self.app.store,
             &self.id,

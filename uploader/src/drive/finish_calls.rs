@@ -131,6 +131,7 @@ impl Finisher {
     }
 
     async fn put_video(&mut self, slices: &[Slice], facts: &Facts) -> Answer {
+        let _turn = self.driver.turn((0, facts.length), &self.ram).await;
         let store = &self.driver.app.store;
         let body = match gather(store, &self.driver.id, (0, facts.length), slices, &self.ram).await
         {

@@ -10,6 +10,7 @@ mod finish;
 mod finish_calls;
 mod finish_digest;
 mod pieces;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use kinora_upload_engine::end::{End, Ended};
 use kinora_upload_engine::open::{Goal, Open, Opened};
 use kinora_upload_engine::{Answer, Context, Next, Owner, Phase, Principal, State};
 pub use pieces::Pieces;
+pub use turns::Turns;
 
 use crate::app::App;
 use crate::janitor::Garbage;
