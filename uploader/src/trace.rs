@@ -29,7 +29,7 @@ pub(crate) async fn traced(request: Request, next: Next) -> Response {
         parent.adopt(&span);
     }
     let current = Traceparent::of(&span).or(asked);
-    let answered = async {
+    let answered = Box::pin(async {
         let answer = next.run(request).await;
         let status = answer.status();
         Span::current().record("http.response.status_code", status.as_u16());
@@ -37,7 +37,7 @@ pub(crate) async fn traced(request: Request, next: Next) -> Response {
             Span::current().record("otel.status_code", "ERROR");
         }
         answer
-    };
+    });
     CURRENT.scope(current, answered.instrument(span)).await
 }
 

@@ -13,10 +13,16 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tower::util::MapRequestLayer;
 
+/// Hyper doubles its buffer at each read that fills it. Until a connection has brought so much its reads do not: of
+/// thousands that send a little and then stall, each would wait with a larger buffer than it will need.
+const EARLY: usize = 64 << 10;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Wire {
     read: OwnedReadHalf,
+    /// Bytes that came, as long as they are few.
+    brought: usize,
     write: Arc<Mutex<Writing>>,
 }
 
@@ -45,6 +51,7 @@ impl Wire {
         };
         Self {
             read,
+            brought: 0,
             write: Arc::new(Mutex::new(write)),
         }
     }
@@ -53,6 +60,27 @@ impl Wire {
     #[must_use]
     pub fn interim(&self) -> Interim {
         Interim(Arc::clone(&self.write))
+    }
+
+    /// A read that leaves room in the buffer.
+    fn poll_early(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            std::task::ready!(self.read.as_ref().poll_read_ready(context))?;
+            let room = buffer.remaining() - 1;
+            match self.read.try_read(buffer.initialize_unfilled_to(room)) {
+                Ok(n) => {
+                    buffer.advance(n);
+                    self.brought += n;
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }
 
@@ -104,6 +132,9 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.brought < EARLY && buffer.remaining() > 1 {
+            return self.poll_early(context, buffer);
+        }
         Pin::new(&mut self.read).poll_read(context, buffer)
     }
 }
@@ -184,5 +215,24 @@ mod tests {
         let mut all = String::new();
         client.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "half of an answer;[104]the next");
+    }
+
+    #[tokio::test]
+    async fn all_bytes_come_in_order_and_the_first_reads_leave_room_in_their_buffer() {
+        let (mut client, mut wire) = pair().await;
+        let sent: Vec<u8> = (0..3 * EARLY).map(|at| (at % 251) as u8).collect();
+        let copy = sent.clone();
+        let sending = tokio::spawn(async move { client.write_all(&copy).await });
+        let (mut all, mut buffer) = (Vec::new(), [0; 8192]);
+        while all.len() < sent.len() {
+            let early = all.len() < EARLY;
+            let n = wire.read(&mut buffer).await.unwrap();
+            assert!(n > 0, "it ended after {}", all.len());
+            assert!(!early || n < buffer.len(), "full after {}", all.len());
+            all.extend_from_slice(&buffer[..n]);
+        }
+        assert!(all == sent);
+        sending.await.unwrap().unwrap();
+        assert_eq!(wire.read(&mut buffer).await.unwrap(), 0, "the end");
     }
 }

@@ -93,9 +93,14 @@ pub(super) async fn create_as(
     request: Request,
     key: Option<Key>,
 ) -> Result<Response, Problem> {
-    let Some(key) = key else {
-        return create::create(app, request).await;
-    };
+    match key {
+        None => create::create(app, request).await,
+        Some(key) => Box::pin(create_once(app, request, key)).await,
+    }
+}
+
+/// The same with a key.
+async fn create_once(app: &Arc<App>, request: Request, key: Key) -> Result<Response, Problem> {
     let who = admit(app, request.headers(), Action::Create, None).await?;
     let entry = Entry {
         app,

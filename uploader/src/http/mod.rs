@@ -119,11 +119,12 @@ async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -
         return cors::options(&app, Methods::UPLOAD);
     }
     let answer = match (method, parse_id(id)) {
-        (Method::HEAD, Ok(id)) => uploads::head(&app, &id, request.headers()).await,
+        // Only a PATCH waits for its client: thousands may, so that nothing else has room in the same future.
+        (Method::HEAD, Ok(id)) => Box::pin(uploads::head(&app, &id, request.headers())).await,
         (Method::PATCH, Ok(id)) => append::patch(&app, &id, request).await,
-        (Method::DELETE, Ok(id)) => uploads::delete(&app, &id, request.headers()).await,
+        (Method::DELETE, Ok(id)) => Box::pin(uploads::delete(&app, &id, request.headers())).await,
         (Method::HEAD | Method::PATCH | Method::DELETE, Err(problem)) => {
-            no_such(&app, request.headers(), Action::Write, problem).await
+            Box::pin(no_such(&app, request.headers(), Action::Write, problem)).await
         }
         _ => Err(Methods::UPLOAD.refuse()),
     };
@@ -214,3 +215,6 @@ async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 fn set(answer: &mut Response, name: HeaderName, value: impl Into<HeaderValue>) {
     answer.headers_mut().insert(name, value.into());
 }
+
+#[cfg(test)]
+mod room;

@@ -110,7 +110,12 @@ pub async fn serve_counted(
     connections.wait().await;
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, end: CancellationToken) {
+pub(crate) async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    end: CancellationToken,
+) {
     let _ = stream.set_nodelay(true);
     let known = tokio::select! {
         () = end.cancelled() => return,
@@ -118,7 +123,8 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, end: Canc
     };
     let ended = match known {
         Ok(Ok(preface::Protocol::Http1)) => http1(stream, peer, router, end).await,
-        Ok(Ok(preface::Protocol::Http2)) => http2(stream, peer, router, end).await,
+        // The rarer one, and the larger: most connections need no room for it.
+        Ok(Ok(preface::Protocol::Http2)) => Box::pin(http2(stream, peer, router, end)).await,
         // Silent, or gone.
         Ok(Err(_)) | Err(_) => return,
     };

@@ -62,8 +62,13 @@ struct Pipe {
 }
 
 /// Writes a body into an upload that was opened as `doc`, stored under `etag`.
-pub async fn write(driver: &Driver, doc: State, etag: String, mut incoming: Incoming) -> Written {
-    let head = match first_bytes(driver, &doc).await {
+pub async fn write(
+    driver: &Driver,
+    doc: Box<State>,
+    etag: String,
+    mut incoming: Incoming,
+) -> Written {
+    let head = match Box::pin(first_bytes(driver, &doc)).await {
         Ok(head) => head,
         Err(why) => return Written::Fault(why),
     };
@@ -74,14 +79,14 @@ pub async fn write(driver: &Driver, doc: State, etag: String, mut incoming: Inco
         Ended::Not
     };
     let chunk = std::mem::take(&mut incoming.first);
-    let pipe = Pipe {
+    let mut pipe = Box::new(Pipe {
         driver: driver.clone(),
         buffer_from: doc.offset,
         sums: Running::of(&doc),
         writer: if incoming.untold {
-            Writer::new(doc, etag).of_untold_size()
+            Writer::new(*doc, etag).of_untold_size()
         } else {
-            Writer::new(doc, etag)
+            Writer::new(*doc, etag)
         },
         held: std::mem::take(&mut incoming.held),
         incoming,
@@ -98,7 +103,7 @@ pub async fn write(driver: &Driver, doc: State, etag: String, mut incoming: Inco
         no_memory: false,
         waited: Duration::ZERO,
         window_bytes: 0,
-    };
+    });
     let written = pipe.run().await;
     driver.app.metrics.wrote(written.label());
     written
@@ -124,7 +129,7 @@ async fn first_bytes(driver: &Driver, doc: &State) -> Result<Option<Vec<u8>>, St
 }
 
 impl Pipe {
-    async fn run(mut self) -> Written {
+    async fn run(&mut self) -> Written {
         loop {
             match self.writer.status() {
                 Status::Filling => self.fill().await,
@@ -150,7 +155,7 @@ impl Pipe {
                     return Written::Whole {
                         doc,
                         known: self.writer.stored().clone(),
-                        ram: self.kept,
+                        ram: std::mem::take(&mut self.kept),
                         too_long: self.too_long,
                     };
                 }

@@ -149,9 +149,14 @@ impl Asked {
         Problem::too_large(format!("This profile takes files of at most {max} bytes.")).field(field)
     }
 
+    /// Bytes of its parts; a file of at most one needs no more than memory.
+    pub(super) fn part_size(&self) -> u64 {
+        grid::part_size(self.length, self.max)
+    }
+
     /// The state of the upload that is asked for, closed at 0.
     pub(super) fn state(&self, driver: &Driver) -> State {
-        let size = grid::part_size(self.length, self.max);
+        let size = self.part_size();
         let mut state = blank_state(
             &driver.id,
             &self.principal.tenant,

@@ -34,22 +34,23 @@ const CREATES: usize = 3;
 pub(super) async fn create(app: &Arc<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let size = body_size(&parts.headers, &body)?;
-    let asked = Asked::of(app, &parts, size).await?;
+    let asked = Box::pin(Asked::of(app, &parts, size)).await?;
     let driver = keyed::driver(app, &parts.extensions);
+    drop(parts);
     let stream = body.into_data_stream();
-    let work = async move { begin(driver, asked, stream).await };
-    app.to_the_end(work)
+    app.to_the_end(begin(driver, asked, stream))
         .await
         .map_err(|error| crashed(&error))?
 }
 
+/// What waits for the client here has room for that alone: everything else is in boxes, for as long as it takes.
 async fn begin(driver: Driver, asked: Asked, stream: BodyDataStream) -> Result<Response, Problem> {
     let without_body = !asked.has_body() || asked.length == Some(0);
     if asked.protocol != Protocol::Plain && without_body {
-        return empty(&driver, asked).await;
+        return Box::pin(empty(&driver, asked)).await;
     }
     if let Some(interim) = asked.interim.clone() {
-        return announced(&driver, asked, stream, &interim).await;
+        return Box::pin(announced(&driver, asked, stream, &interim)).await;
     }
     with_body(&driver, asked, stream).await
 }
@@ -99,8 +100,7 @@ async fn with_body(
     mut asked: Asked,
     mut stream: BodyDataStream,
 ) -> Result<Response, Problem> {
-    let mut state = asked.state(driver);
-    let memory = state.part_size;
+    let memory = asked.part_size();
     let in_memory = asked.may_be_whole() && asked.length.is_none_or(|length| length <= memory);
     let start = if in_memory {
         memory
@@ -121,10 +121,11 @@ async fn with_body(
     if size > asked.max {
         return Err(asked.too_large());
     }
+    let mut state = asked.state(driver);
     let all = ended && asked.length.is_none_or(|length| length == size);
     if all && size <= memory && asked.may_be_whole() {
         state.length = Some(size);
-        return direct(driver, asked, state, bytes, held).await;
+        return Box::pin(direct(driver, asked, state, bytes, held)).await;
     }
     let incoming = Incoming {
         first: bytes.into_bytes(),
@@ -132,8 +133,11 @@ async fn with_body(
         ended,
         ..asked.incoming(stream)
     };
-    let (driver, doc, etag) = store_new(driver, opened(state, &incoming)).await?;
-    resumable(&driver, &asked, (*doc, etag), incoming, false).await
+    Box::pin(async move {
+        let (driver, doc, etag) = store_new(driver, opened(state, &incoming)).await?;
+        resumable(&driver, &asked, (doc, etag), incoming, false).await
+    })
+    .await
 }
 
 fn not_gathered(why: &NotGathered) -> Problem {
@@ -186,11 +190,11 @@ async fn announced(
 ) -> Result<Response, Problem> {
     let incoming = asked.incoming(stream);
     let state = opened(asked.state(driver), &incoming);
-    let (driver, doc, etag) = store_new(driver, state).await?;
+    let (driver, doc, etag) = Box::pin(store_new(driver, state)).await?;
     let draft = asked.protocol.draft();
     let message = draft.and_then(|draft| standing::announcement(&driver, draft, asked.max));
     let told = message.is_some_and(|message| interim.send(message));
-    resumable(&driver, &asked, (*doc, etag), incoming, told).await
+    resumable(&driver, &asked, (doc, etag), incoming, told).await
 }
 
 /// The state of a new upload that its first body is about to be written to.
@@ -205,7 +209,7 @@ fn opened(mut state: State, incoming: &Incoming) -> State {
 async fn resumable(
     driver: &Driver,
     asked: &Asked,
-    (doc, etag): (State, String),
+    (doc, etag): (Box<State>, String),
     incoming: Incoming,
     told: bool,
 ) -> Result<Response, Problem> {
@@ -213,7 +217,7 @@ async fn resumable(
         Written::Whole {
             doc, known, ram, ..
         } => {
-            let stored = finish_fresh(driver, &doc, known, ram).await;
+            let stored = Box::pin(finish_fresh(driver, &doc, known, ram)).await;
             let stored = stored.map_err(|problem| asked.protocol.at_its_end(problem))?;
             Ok(created(driver, asked, Some(stored), Some(doc.offset)))
         }
@@ -221,14 +225,14 @@ async fn resumable(
             Ok(created(driver, asked, None, Some(doc.offset)))
         }
         Written::NotVideo(why, doc) => {
-            driver.end(&doc).await;
+            Box::pin(driver.end(&doc)).await;
             Err(Problem::not_video(why))
         }
         other => {
             // Whoever was told no URL has none to go on with.
             let answer = not_whole(&driver.app, other);
             if !told {
-                driver.kill().await;
+                Box::pin(driver.kill()).await;
             }
             answer.and(Err(Problem::try_again("a body ended early")))
         }
@@ -280,4 +284,13 @@ fn created(
         standing::expiry(&mut answer, driver, asked.protocol);
     }
     answer
+}
+
+/// Bytes of the task of a create.
+#[cfg(test)]
+pub(super) fn room() -> usize {
+    fn returned<R>(_: impl FnOnce(Driver, Asked, BodyDataStream) -> R) -> usize {
+        size_of::<R>()
+    }
+    returned(begin)
 }
