@@ -29,7 +29,7 @@ use clap::Parser;
 use budgets::Verdict;
 use cases::Bench;
 use machine::Machine;
-use plan::Plan;
+use plan::{Part, Plan};
 use servers::Setting;
 
 /// However slow the machine, this is the end.
@@ -57,6 +57,9 @@ struct Args {
     /// A little of everything, in less than a minute; its figures mean nothing.
     #[arg(long)]
     quick: bool,
+    /// Measure only this part; what the others would tell is not judged.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Rounds on the real store.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
@@ -103,6 +106,10 @@ async fn measure(args: &Args) -> Result<()> {
     } else {
         Plan::full(usize::from(args.runs))
     };
+    let plan = Plan {
+        only: args.only,
+        ..plan
+    };
     let scratch = tempfile::Builder::new()
         .prefix("kinora-bench-")
         .tempdir()
@@ -116,7 +123,8 @@ async fn measure(args: &Args) -> Result<()> {
     let mut bench = Bench::new(setting, plan);
     bench.run().await?;
     let verdicts = budgets::judge(&bench.samples);
-    for verdict in &verdicts {
+    let of_all = args.only.is_none();
+    for verdict in verdicts.iter().filter(|v| of_all || !v.value.is_nan()) {
         eprintln!("{}", line(verdict));
     }
     eprintln!("done in {} s", bench.progress.seconds());

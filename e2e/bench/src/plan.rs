@@ -4,9 +4,22 @@ use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 
+/// What can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Idle memory, calls and throughput into the store that keeps nothing.
+    Ceiling,
+    /// Memory with many large uploads, and with stalled connections.
+    Memory,
+    /// Everything on SeaweedFS.
+    Rounds,
+}
+
 /// Sizes and counts of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// The only part that is measured; all when none is named.
+    pub(crate) only: Option<Part>,
     /// Rounds on the real store; each compares everything with everything once.
     pub(crate) rounds: usize,
     /// Runs into the store that keeps nothing.
@@ -42,9 +55,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether this part is measured.
+    pub(crate) fn has(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
+
     /// Everything, in so many rounds.
     pub(crate) fn full(rounds: usize) -> Self {
         Self {
+            only: None,
             rounds,
             ceilings: rounds,
             idle: Duration::from_secs(4),

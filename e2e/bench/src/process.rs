@@ -83,6 +83,11 @@ impl Process {
         self.status_mib("VmRSS:")
     }
 
+    /// Of it, what is not a file's pages (text of the program) but its own, in MiB.
+    pub(crate) fn anon_mib(&self) -> Result<f64> {
+        self.status_mib("RssAnon:")
+    }
+
     /// The most that was resident since [`Process::forget_peak`], in MiB.
     pub(crate) fn peak_mib(&self) -> Result<f64> {
         self.status_mib("VmHWM:")

@@ -48,11 +48,14 @@ pub struct Options {
     /// A little of everything, in less than a minute; its figures mean nothing.
     #[arg(long)]
     pub quick: bool,
+    /// Measure only this part.
+    #[arg(long, value_name = "PART", value_parser = ["ceiling", "memory", "rounds"])]
+    pub only: Option<String>,
     /// Rounds on the real store; medians of all are told.
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub runs: u16,
     /// Write the result to docs/benchmarks/uploader.md.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     pub write: bool,
 }
 
@@ -82,6 +85,9 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
         if given {
             bench.arg(flag);
         }
+    }
+    if let Some(part) = &options.only {
+        bench.args(["--only", part]);
     }
     if options.write {
         bench.arg("--write").arg(result_file("uploader")?);

@@ -29,6 +29,8 @@ impl Bench {
         tokio::time::sleep(self.plan.idle).await;
         self.samples
             .worst("rss_mib_idle", kinora.process.rss_mib()?);
+        self.samples
+            .worst("rss_anon_mib_idle", kinora.process.anon_mib()?);
         let tusd = servers::tusd(&self.setting, &args, Parts::Same).await?;
         tokio::time::sleep(self.plan.idle).await;
         self.samples

@@ -16,7 +16,7 @@ use kinora_storage::{Store, UploadId, checksum, keys};
 
 use crate::content::Video;
 use crate::kube::Kube;
-use crate::plan::Plan;
+use crate::plan::{Part, Plan};
 use crate::progress::Progress;
 use crate::samples::Samples;
 use crate::servers::{self, Parts, Peer, Setting};
@@ -44,7 +44,13 @@ struct Round {
 impl Bench {
     /// A run that has not begun.
     pub(crate) fn new(setting: Setting, plan: Plan) -> Self {
-        let steps = 4 + plan.rounds;
+        let parts = [
+            (Part::Ceiling, 2),
+            (Part::Memory, 1),
+            (Part::Rounds, 1 + plan.rounds),
+        ];
+        let of_plan = parts.iter().filter(|(part, _)| plan.has(*part));
+        let steps = of_plan.map(|(_, steps)| steps).sum();
         Self {
             stream: Arc::new(Video::new(plan.stream)),
             small: Arc::new(Video::new(plan.small)),
@@ -59,8 +65,19 @@ impl Bench {
     pub(crate) async fn run(&mut self) -> Result<()> {
         let kube = Kube::start().await?;
         self.setting.kubeconfig = kube.kubeconfig(&self.setting.scratch)?;
-        self.ceilings().await?;
-        self.memory().await?;
+        if self.plan.has(Part::Ceiling) {
+            self.ceilings().await?;
+        }
+        if self.plan.has(Part::Memory) {
+            self.memory().await?;
+        }
+        if self.plan.has(Part::Rounds) {
+            self.rounds().await?;
+        }
+        Ok(())
+    }
+
+    async fn rounds(&mut self) -> Result<()> {
         for round in 0..self.plan.rounds {
             let rounds = self.plan.rounds;
             self.progress.step(&format!(
