@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::stage::{Stage, video};
 
 /// What five thousand may cost; unoptimised code and its futures take more.
-const MOST_MIB: u64 = if cfg!(debug_assertions) { 400 } else { 200 };
+const MOST_MIB: u64 = if cfg!(debug_assertions) { 260 } else { 200 };
 
 /// A server of its own process, whose memory can be measured.
 pub(crate) async fn server(stage: &Stage) -> (Child, String) {
