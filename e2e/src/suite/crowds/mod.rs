@@ -3,6 +3,9 @@
 
 mod absent;
 mod stages;
+mod tenants;
+mod twins;
+mod upgrades;
 mod workers;
 
 use std::process::Command;
@@ -29,10 +32,17 @@ const WORKERS: &str = "kinora.dev/pool=crowd";
 const CLIENTS: usize = 8;
 
 pub(super) fn cases() -> Vec<Case> {
-    [workers::cases(), absent::cases(), stages::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        workers::cases(),
+        absent::cases(),
+        stages::cases(),
+        twins::cases(),
+        tenants::cases(),
+        upgrades::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A pool of its own, a tiny video, and somebody who watches every job.

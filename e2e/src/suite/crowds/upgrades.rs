@@ -1,0 +1,56 @@
+//! The operator is upgraded and taken back while it works.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::{Case, Context, Crowd};
+use crate::stack::{Images, StackOptions};
+use crate::suite::case;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![case!(
+        "an-upgrade-and-the-way-back-under-load-lose-nothing-and-charge-nobody",
+        there_and_back
+    )]
+}
+
+/// Operators, uploaders and workers are all rolled twice. covers: I1, I5
+async fn there_and_back(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    let present = &context.options.images;
+    let next = Images {
+        registry: present.registry.clone(),
+        tag: format!("{}-next", present.tag),
+    };
+    stack.tag_images(present, &next)?;
+    let upgraded = StackOptions {
+        images: next,
+        ..context.options.clone()
+    };
+    let mut crowd = Crowd::gather(context, 3, json!({"latencyMs": 2_000}), json!({})).await?;
+    crowd.upload(120).await?;
+    crowd.until_some(8, "Succeeded").await?;
+    let outcome = stack.upgrade(&upgraded).await;
+    let sent = crowd.upload(60).await;
+    stack.upgrade(&context.options).await?;
+    outcome?;
+    sent?;
+    crowd.upload(20).await?;
+    let statuses = crowd.end().await?;
+    for (status, record) in &statuses {
+        ensure!(
+            status.interruptions == 0,
+            "a rollout was charged to {}: {status:?}",
+            record.id
+        );
+    }
+    let again = statuses
+        .iter()
+        .filter(|(status, _)| status.attempt > 1)
+        .count();
+    println!(
+        "    {} videos, {again} of them leased again, none charged",
+        statuses.len()
+    );
+    Ok(())
+}
