@@ -40,8 +40,9 @@ enum Job {
     Demo(Named),
     /// Run every check: format, lints, unit tests, generated files, dependencies, chart, and the cases on a real cluster.
     ///
-    /// Steps are fmt, clippy, unit, generated, deny, chart, bench, e2e. The last line is always `N passed, N failed`; the exit
-    /// code is 1 when anything failed. The e2e step needs root and uses a cluster of its own, called `test`.
+    /// Steps are fmt, clippy, unit, generated, deny, chart, bench, bench-operator, e2e. The last line is always
+    /// `N passed, N failed`; the exit code is 1 when anything failed. The last two need root; the e2e step uses a cluster of
+    /// its own, called `test`.
     Test(test::Options),
     /// Install Kinora on the local cluster and tell what one job costs: API writes, latency, bytes, memory.
     Figures(Asked),

@@ -10,7 +10,7 @@ enum Side {
 }
 
 /// One promise.
-struct Budget {
+pub(crate) struct Budget {
     what: &'static str,
     figure: &'static str,
     side: Side,
@@ -34,7 +34,8 @@ pub(crate) struct Verdict {
     pub(crate) holds: bool,
 }
 
-const fn least(what: &'static str, figure: &'static str, limit: f64) -> Budget {
+/// At least so much.
+pub(crate) const fn least(what: &'static str, figure: &'static str, limit: f64) -> Budget {
     let (side, limit) = (Side::AtLeast, Limit::Is(limit));
     Budget {
         what,
@@ -44,7 +45,8 @@ const fn least(what: &'static str, figure: &'static str, limit: f64) -> Budget {
     }
 }
 
-const fn most(what: &'static str, figure: &'static str, limit: f64) -> Budget {
+/// At most so much.
+pub(crate) const fn most(what: &'static str, figure: &'static str, limit: f64) -> Budget {
     let (side, limit) = (Side::AtMost, Limit::Is(limit));
     Budget {
         what,
@@ -54,7 +56,19 @@ const fn most(what: &'static str, figure: &'static str, limit: f64) -> Budget {
     }
 }
 
-const BUDGETS: &[Budget] = &[
+/// At most what another figure of the same run is.
+pub(crate) const fn below(what: &'static str, figure: &'static str, other: &'static str) -> Budget {
+    let (side, limit) = (Side::AtMost, Limit::Figure(other));
+    Budget {
+        what,
+        figure,
+        side,
+        limit,
+    }
+}
+
+/// The uploader's.
+pub(crate) const UPLOADER: &[Budget] = &[
     least(
         "one 300 MiB upload, of a plain client's sequential parts",
         "ratio_raw_1",
@@ -78,12 +92,11 @@ const BUDGETS: &[Budget] = &[
         "seaweed_cpu_s_per_gib",
         2.0,
     ),
-    Budget {
-        what: "CPU per GiB on SeaweedFS, less than tusd's",
-        figure: "seaweed_cpu_s_per_gib",
-        side: Side::AtMost,
-        limit: Limit::Figure("tusd_cpu_s_per_gib"),
-    },
+    below(
+        "CPU per GiB on SeaweedFS, less than tusd's",
+        "seaweed_cpu_s_per_gib",
+        "tusd_cpu_s_per_gib",
+    ),
     least("own ceiling, MiB/s", "null_mib_per_s", 1024.0),
     most("own CPU seconds per GiB", "cpu_s_per_gib", 1.0),
     most("memory when idle, MiB", "rss_mib_idle", 15.0),
@@ -159,7 +172,7 @@ const BUDGETS: &[Budget] = &[
 ];
 
 /// Judges a run; a figure that was not measured does not hold.
-pub(crate) fn judge(samples: &Samples) -> Vec<Verdict> {
+pub(crate) fn judge(budgets: &[Budget], samples: &Samples) -> Vec<Verdict> {
     let verdict = |budget: &Budget| {
         let value = samples.get(budget.figure).unwrap_or(f64::NAN);
         let (limit, words) = match budget.limit {
@@ -181,7 +194,7 @@ pub(crate) fn judge(samples: &Samples) -> Vec<Verdict> {
             holds,
         }
     };
-    BUDGETS.iter().map(verdict).collect()
+    budgets.iter().map(verdict).collect()
 }
 
 #[cfg(test)]
@@ -195,7 +208,7 @@ mod tests {
         samples.add("small_per_s", 99.0);
         samples.add("tusd_small_per_s", 100.0);
         samples.worst("crowd_errors", 0.0);
-        let verdicts = judge(&samples);
+        let verdicts = judge(UPLOADER, &samples);
         let holds = |figure: &str| {
             let found = verdicts.iter().find(|verdict| verdict.figure == figure);
             found.map(|verdict| verdict.holds)

@@ -43,7 +43,7 @@ impl fmt::Display for Machine {
         let kernel = kernel.split('-').next().unwrap_or_default();
         write!(
             f,
-            "Machine: {cores} cores ({model}), {memory_gib} GiB, Linux {kernel}; SeaweedFS 4.48 on its disk."
+            "Machine: {cores} cores ({model}), {memory_gib} GiB, Linux {kernel}."
         )
     }
 }

@@ -10,6 +10,7 @@ mod kube;
 mod machine;
 mod markdown;
 mod null;
+mod operator;
 mod plan;
 mod process;
 mod progress;
@@ -18,8 +19,8 @@ mod samples;
 mod serve;
 mod servers;
 mod tus;
+mod uploader;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,10 +28,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use budgets::Verdict;
-use cases::Bench;
-use machine::Machine;
-use plan::{Part, Plan};
-use servers::Setting;
+use progress::Progress;
+use samples::Samples;
 
 /// However slow the machine, this is the end.
 const LIMIT: Duration = Duration::from_mins(60);
@@ -39,33 +38,9 @@ const LIMIT: Duration = Duration::from_mins(60);
 #[derive(Debug, Parser)]
 enum Job {
     /// The uploader beside a plain S3 client and tusd; $KINORA_WEED is the path of SeaweedFS.
-    Uploader(Args),
-}
-
-/// How the uploader is measured.
-#[derive(Debug, clap::Args)]
-struct Args {
-    /// Path of kinora-uploader.
-    #[arg(long)]
-    uploader: PathBuf,
-    /// Path of tusd.
-    #[arg(long)]
-    tusd: PathBuf,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-    /// A little of everything, in less than a minute; its figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-    /// Measure only this part; what the others would tell is not judged.
-    #[arg(long, value_enum)]
-    only: Option<Part>,
-    /// Rounds on the real store.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=100))]
-    runs: u16,
-    /// Write the result to this Markdown file.
-    #[arg(long)]
-    write: Option<PathBuf>,
+    Uploader(uploader::Args),
+    /// The operator on a control plane, with simulated workers and a store that keeps nothing but records.
+    Operator(operator::Args),
 }
 
 fn main() -> ExitCode {
@@ -96,57 +71,42 @@ fn main() -> ExitCode {
 
 async fn run(job: &Job) -> Result<()> {
     match job {
-        Job::Uploader(args) => measure(args).await,
+        Job::Uploader(args) => uploader::measure(args).await,
+        Job::Operator(args) => operator::measure(args).await,
     }
 }
 
-async fn measure(args: &Args) -> Result<()> {
-    let plan = if args.quick {
-        Plan::quick()
-    } else {
-        Plan::full(usize::from(args.runs))
-    };
-    let plan = Plan {
-        only: args.only,
-        ..plan
-    };
-    let scratch = tempfile::Builder::new()
+/// A folder for logs, which goes with the handle.
+fn scratch() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
         .prefix("kinora-bench-")
         .tempdir()
-        .context("make a folder for logs")?;
-    let setting = Setting {
-        uploader: args.uploader.clone(),
-        tusd: args.tusd.clone(),
-        kubeconfig: PathBuf::new(),
-        scratch: scratch.path().to_owned(),
-    };
-    let mut bench = Bench::new(setting, plan);
-    bench.run().await?;
-    let verdicts = budgets::judge(&bench.samples);
-    let of_all = args.only.is_none();
-    for verdict in verdicts.iter().filter(|v| of_all || !v.value.is_nan()) {
-        eprintln!("{}", line(verdict));
-    }
-    eprintln!("done in {} s", bench.progress.seconds());
-    println!(
-        "{}",
-        if args.json {
-            bench.samples.json().to_string()
-        } else {
-            serde_json::to_string_pretty(&bench.samples.json())?
-        }
-    );
-    if let Some(path) = &args.write {
-        let page = markdown::page(&bench.samples, &verdicts, &Machine::read(), &bench.plan);
-        std::fs::write(path, page).with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
+        .context("make a folder for logs")
 }
 
-fn line(verdict: &Verdict) -> String {
-    let word = if verdict.holds { "holds " } else { "MISSED" };
-    format!(
-        "{word}  {:<70} {:>10.2}  {}",
-        verdict.what, verdict.value, verdict.limit
-    )
+/// Verdicts for people, figures for programs.
+fn tell(
+    samples: &Samples,
+    verdicts: &[Verdict],
+    progress: &Progress,
+    one_line: bool,
+) -> Result<()> {
+    for verdict in verdicts {
+        let word = if verdict.holds { "holds " } else { "MISSED" };
+        eprintln!(
+            "{word}  {:<70} {:>10.2}  {}",
+            verdict.what, verdict.value, verdict.limit
+        );
+    }
+    eprintln!("done in {} s", progress.seconds());
+    let json = samples.json();
+    println!(
+        "{}",
+        if one_line {
+            json.to_string()
+        } else {
+            serde_json::to_string_pretty(&json)?
+        }
+    );
+    Ok(())
 }

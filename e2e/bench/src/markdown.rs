@@ -90,23 +90,12 @@ pub(crate) fn page(
     let _ = writeln!(
         text,
         "Written by `cargo xtask bench uploader --write`; medians of {} rounds. {held} of {} budgets hold. Rates are of this \
-         machine; ratios travel.\n\n{machine}\n",
+         machine; ratios travel.\n\n{machine} SeaweedFS 4.48 is on its disk.\n",
         plan.rounds,
         verdicts.len()
     );
     text.push_str(METHOD);
-    text.push_str("\n## Budgets\n\n| | figure | budget | measured | |\n|---|---|---|---|---|\n");
-    for verdict in verdicts {
-        let word = if verdict.holds { "holds" } else { "**missed**" };
-        let _ = writeln!(
-            text,
-            "| {} | `{}` | {} | {} | {word} |",
-            verdict.what,
-            verdict.figure,
-            verdict.limit,
-            number(verdict.value)
-        );
-    }
+    text.push_str(&table(verdicts));
     text.push_str("\n## Side by side\n\n| | raw | Kinora | tusd |\n|---|---|---|---|\n");
     for (what, names) in SIDE_BY_SIDE {
         let cells = names.map(|name| cell(samples, name));
@@ -122,8 +111,26 @@ pub(crate) fn page(
     text
 }
 
+/// What was promised, beside what was measured.
+pub(crate) fn table(verdicts: &[Verdict]) -> String {
+    let mut text =
+        "\n## Budgets\n\n| | figure | budget | measured | |\n|---|---|---|---|---|\n".to_owned();
+    for verdict in verdicts {
+        let word = if verdict.holds { "holds" } else { "**missed**" };
+        let _ = writeln!(
+            text,
+            "| {} | `{}` | {} | {} | {word} |",
+            verdict.what,
+            verdict.figure,
+            verdict.limit,
+            number(verdict.value)
+        );
+    }
+    text
+}
+
 /// A median with its spread.
-fn cell(samples: &Samples, name: &str) -> String {
+pub(crate) fn cell(samples: &Samples, name: &str) -> String {
     let Some(value) = samples.get(name) else {
         return String::new();
     };
@@ -167,7 +174,7 @@ by CRC64NVME with what was sent.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budgets::judge;
+    use crate::budgets::{UPLOADER, judge};
 
     #[test]
     fn the_page_tells_medians_with_their_spread_and_what_is_missed() {
@@ -176,7 +183,7 @@ mod tests {
             samples.add("mib_per_s_1", value);
         }
         samples.add("ratio_raw_1", 1.05);
-        let verdicts = judge(&samples);
+        let verdicts = judge(UPLOADER, &samples);
         let page = page(&samples, &verdicts, &Machine::read(), &Plan::full(3));
         assert!(
             page.contains("| one 300 MiB upload, MiB/s |  | 120 (100–140) |  |"),

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -20,6 +21,8 @@ kill -9 "$server" 2>/dev/null
 wait "$server" 2>/dev/null"#;
 /// /proc counts CPU time in hundredths of a second on every Linux that Rust knows.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running server.
 #[derive(Debug)]
@@ -64,18 +67,7 @@ impl Process {
 
     /// CPU seconds used so far, of user and system together.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let stat = self.proc("stat")?;
-        // The name in the second field may hold anything, also spaces.
-        let fields: Vec<&str> = stat
-            .rsplit_once(')')
-            .map_or("", |(_, rest)| rest)
-            .split_whitespace()
-            .collect();
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
-        match (ticks(11), ticks(12)) {
-            (Some(user), Some(system)) => Ok((user + system) / TICKS_PER_SECOND),
-            _ => bail!("read the CPU time of process {}: {stat:?}", self.pid),
-        }
+        cpu_seconds(self.pid).with_context(|| self.last_words())
     }
 
     /// Resident memory now, in MiB.
@@ -105,6 +97,21 @@ impl Process {
             .with_context(|| format!("kill process {}", self.pid))
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        kill(Pid::from_raw(self.pid), Signal::SIGTERM)
+            .with_context(|| format!("end process {}", self.pid))?;
+        let deadline = Instant::now() + STOP_WITHIN;
+        // The keeper does not look after it before its own end: until then it is a zombie.
+        while stat(self.pid).is_ok_and(|fields| fields.first().is_some_and(|state| state != "Z")) {
+            if Instant::now() > deadline {
+                bail!("process {} does not end: {}", self.pid, self.last_words());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// The last lines it said.
     pub(crate) fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -125,6 +132,24 @@ impl Process {
         std::fs::read_to_string(&path)
             .with_context(|| format!("read {path}; it said:\n{}", self.last_words()))
     }
+}
+
+/// CPU seconds that a process used so far, of user and system together.
+pub(crate) fn cpu_seconds(pid: i32) -> Result<f64> {
+    let fields = stat(pid)?;
+    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
+    match (ticks(11), ticks(12)) {
+        (Some(user), Some(system)) => Ok((user + system) / TICKS_PER_SECOND),
+        _ => bail!("read the CPU time of process {pid}: {fields:?}"),
+    }
+}
+
+/// The fields of /proc/<pid>/stat behind the name, which may hold anything, also spaces.
+fn stat(pid: i32) -> Result<Vec<String>> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    Ok(fields.split_whitespace().map(str::to_owned).collect())
 }
 
 impl Drop for Process {

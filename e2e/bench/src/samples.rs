@@ -63,9 +63,14 @@ fn median(values: &[f64]) -> f64 {
 
 /// The time that 99 of 100 stay below, in milliseconds.
 pub(crate) fn p99_ms(times: &[Duration]) -> f64 {
+    percentile_ms(times, 99)
+}
+
+/// The time that `percent` of 100 stay below, in milliseconds.
+pub(crate) fn percentile_ms(times: &[Duration], percent: usize) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
-    let at = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(at).map_or(f64::NAN, |time| ms(*time))
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask bench …`: builds what is measured and what measures it in the release profile, fetches the peers, and
 //! starts the benchmark, which is a program of its own: a debug build of it would take the cores from the servers.
 
+mod operator;
 mod uploader;
 
 use std::path::PathBuf;
@@ -10,13 +11,15 @@ use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use serde_json::Value;
 
+pub(crate) use operator::smoke as smoke_of_operator;
+pub(crate) use uploader::smoke as smoke_of_uploader;
+
 use crate::tools::repository_root;
 
 /// Where results are kept.
 const RESULTS: &str = "docs/benchmarks";
 /// The program that measures.
 const BENCH: &str = "kinora-bench";
-/// What is measured.
 const UPLOADER: &str = "kinora-uploader";
 
 /// What to measure.
@@ -26,6 +29,11 @@ pub enum Job {
     ///
     /// Takes about a quarter of an hour once all is built, and wants the machine for itself. All traffic is on loopback.
     Uploader(uploader::Options),
+    /// The operator on a real API server and etcd, with simulated workers and a store that keeps nothing but records.
+    ///
+    /// Takes about a quarter of an hour once all is built, needs root, and wants the machine for itself. All traffic is
+    /// in a network namespace of its own.
+    Operator(operator::Options),
 }
 
 /// Builds and measures.
@@ -35,15 +43,8 @@ pub enum Job {
 pub fn run(job: &Job) -> Result<ExitCode> {
     match job {
         Job::Uploader(options) => uploader::run(options),
+        Job::Operator(options) => operator::run(options),
     }
-}
-
-/// Runs a little of everything with what the tests build, and looks whether every figure is told.
-///
-/// # Errors
-/// It did not run to its end, or a figure is missing.
-pub fn smoke() -> Result<()> {
-    uploader::smoke()
 }
 
 /// Where a result is written; makes the folder.

@@ -63,7 +63,7 @@ pub struct Options {
 ///
 /// # Errors
 /// It did not run to its end, or a figure is missing.
-pub(super) fn smoke() -> Result<()> {
+pub(crate) fn smoke() -> Result<()> {
     let mut progress = Progress::new("bench", 4);
     let mut bench = prepare(Profile::Dev, &mut progress)?;
     bench.args(["--quick", "--json"]);

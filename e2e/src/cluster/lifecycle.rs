@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{API_ADDRESS, Layout};
 use super::{
-    addons, cgroup, cleanup, containers, control_plane, forward, netns, node, pki, status, store,
+    Cluster, addons, cgroup, cleanup, containers, control_plane, forward, netns, node, pki, status,
+    store,
 };
 use crate::progress::{Progress, note, seconds};
 use crate::tools::{Tools, go, wheel};
@@ -94,6 +95,34 @@ pub(super) fn up(layout: &Layout, api_port: Option<u16>) -> Result<()> {
     }
     progress.done();
     Ok(())
+}
+
+impl Cluster {
+    /// Makes etcd and API server of this name anew, without controllers, node or store.
+    ///
+    /// # Errors
+    /// The step that failed, with the log to look at.
+    pub fn control_plane(name: &str) -> Result<Self> {
+        let cluster = Self::named(name)?;
+        control_plane(&cluster.layout)?;
+        Ok(cluster)
+    }
+}
+
+fn control_plane(layout: &Layout) -> Result<()> {
+    host::ready_for_cluster()?;
+    let _lock = lock(layout)?;
+    let mut progress = Progress::new(&format!("control plane {}", layout.name()), 6);
+    let tools = tools(&mut progress)?;
+    cleanup::down(layout)?;
+    progress.step("network namespace, cgroups, certificates", || {
+        foundation(layout, &tools)
+    })?;
+    progress.step("etcd, API server", || {
+        control_plane::etcd(layout, &tools)?;
+        control_plane::api_server(layout, &tools)?;
+        control_plane::api_ready(layout)
+    })
 }
 
 /// The tools that a cluster was made with; `None` when it was never up.
@@ -177,17 +206,7 @@ fn make(
     progress: &mut Progress,
 ) -> Result<()> {
     progress.step("network namespace, cgroups, certificates", || {
-        for folder in FOLDERS {
-            let path = layout.path(folder);
-            fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
-        }
-        pki::write_secret(
-            &layout.path("cluster.json"),
-            &serde_json::to_vec_pretty(&Record::of(tools))?,
-        )?;
-        netns::ensure(layout)?;
-        cgroup::ensure(layout)?;
-        pki::ensure(layout)
+        foundation(layout, tools)
     })?;
     progress.step("etcd, API server, containerd, store", || {
         store::start(layout, tools)?;
@@ -215,6 +234,21 @@ fn make(
         let port = forward::ensure(layout, "api", api_port, API_ADDRESS)?;
         host_kubeconfig(layout, port)
     })
+}
+
+/// What every program of the cluster stands on.
+fn foundation(layout: &Layout, tools: &Tools) -> Result<()> {
+    for folder in FOLDERS {
+        let path = layout.path(folder);
+        fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+    }
+    pki::write_secret(
+        &layout.path("cluster.json"),
+        &serde_json::to_vec_pretty(&Record::of(tools))?,
+    )?;
+    netns::ensure(layout)?;
+    cgroup::ensure(layout)?;
+    pki::ensure(layout)
 }
 
 fn host_kubeconfig(layout: &Layout, port: u16) -> Result<()> {

@@ -39,7 +39,7 @@ impl Tally {
 /// What to run.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Options {
-    /// Run only these steps: fmt, clippy, unit, generated, deny, chart, bench, e2e.
+    /// Run only these steps: fmt, clippy, unit, generated, deny, chart, bench, bench-operator, e2e.
     #[arg(long, value_delimiter = ',', value_name = "STEP")]
     pub only: Vec<String>,
     /// Leave these steps out.
@@ -95,8 +95,13 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "bench",
-        about: "a quick run of the benchmark tells every figure",
-        run: |_| bench::smoke().map(|()| Tally::ONE),
+        about: "a quick run of the uploader's benchmark tells every figure",
+        run: |_| bench::smoke_of_uploader().map(|()| Tally::ONE),
+    },
+    Step {
+        name: "bench-operator",
+        about: "a quick run of the operator's benchmark tells every figure",
+        run: |_| bench::smoke_of_operator().map(|()| Tally::ONE),
     },
     Step {
         name: "e2e",
@@ -170,7 +175,7 @@ fn in_words(line: &Line) -> String {
         "FAILED"
     };
     format!(
-        "{:<10} {verdict:<7} {} passed, {} failed, {}",
+        "{:<14} {verdict:<7} {} passed, {} failed, {}",
         line.name,
         line.tally.passed,
         line.tally.failed,
@@ -214,7 +219,7 @@ mod tests {
             (
                 list(&[]),
                 list(&["e2e", "deny"]),
-                Some("fmt clippy unit generated chart bench"),
+                Some("fmt clippy unit generated chart bench bench-operator"),
             ),
             (list(&["e2e", "fmt"]), list(&[]), Some("fmt e2e")),
             (list(&["fmt"]), list(&["fmt"]), Some("")),

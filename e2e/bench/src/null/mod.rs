@@ -22,6 +22,9 @@ use crate::serve;
 use objects::Objects;
 use parts::Uploads;
 
+/// Size of an output that is said to be there.
+const OUTPUT_BYTES: u64 = 1 << 20;
+
 type Reply = Response<Full<Bytes>>;
 
 /// A running store.
@@ -36,6 +39,8 @@ struct State {
     objects: Mutex<Objects>,
     uploads: Mutex<Uploads>,
     calls: Mutex<BTreeMap<&'static str, u64>>,
+    /// Whether every output that is asked for is there.
+    outputs: bool,
 }
 
 /// One call, as far as its first line tells.
@@ -54,7 +59,21 @@ impl Call {
 impl NullStore {
     /// Starts it.
     pub(crate) async fn start() -> Result<Self> {
-        let state = Arc::new(State::default());
+        Self::serve(State::default()).await
+    }
+
+    /// Starts one in which the outputs of every attempt are, whoever asks for them.
+    pub(crate) async fn with_outputs() -> Result<Self> {
+        let outputs = true;
+        Self::serve(State {
+            outputs,
+            ..State::default()
+        })
+        .await
+    }
+
+    async fn serve(state: State) -> Result<Self> {
+        let state = Arc::new(state);
         let shared = Arc::clone(&state);
         let server = serve::start(move |request| answer(Arc::clone(&shared), request)).await?;
         Ok(Self { server, state })
@@ -68,6 +87,13 @@ impl NullStore {
     /// Calls so far, by name; those that watch the store itself are left out.
     pub(crate) fn calls(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.state.calls).clone()
+    }
+
+    /// Puts an object there, past the counts.
+    pub(crate) fn insert(&self, key: &str, content: Vec<u8>) {
+        let (size, content) = (content.len() as u64, Bytes::from(content));
+        let object = objects::Object::new(size, content, &HeaderMap::new());
+        lock(&self.state.objects).insert(key, object);
     }
 
     /// Forgets all objects.
@@ -135,6 +161,9 @@ impl State {
             "ListParts" => lock(&self.uploads).list(call),
             "AbortMultipartUpload" => lock(&self.uploads).abort(call),
             "DeleteObject" => lock(&self.objects).delete(&call.key),
+            "HeadObject" if self.outputs && call.key.starts_with("outputs/") => {
+                Objects::with(&call.key, OUTPUT_BYTES).get(call, true)
+            }
             _ => lock(&self.objects).get(call, *method == Method::HEAD),
         }
     }

@@ -46,6 +46,13 @@ impl Object {
 pub(super) struct Objects(BTreeMap<String, Object>);
 
 impl Objects {
+    /// One object of so many bytes, all of them zero.
+    pub(super) fn with(key: &str, size: u64) -> Self {
+        let mut all = Self::default();
+        all.insert(key, Object::new(size, Bytes::new(), &HeaderMap::new()));
+        all
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
