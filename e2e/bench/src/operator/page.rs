@@ -24,6 +24,11 @@ const FIGURES: &[(&str, &str)] = &[
         "control_plane_cpu_ms",
     ),
     ("the same of a bare set, ms", "ceiling_control_plane_cpu_ms"),
+    ("load, workers and store, CPU of a job, ms", "bench_cpu_ms"),
+    (
+        "the bare loop itself, CPU of a set, ms",
+        "ceiling_bench_cpu_ms",
+    ),
     ("bare create and status PUT, p50 ms", "bare_p50_ms"),
     ("bare create and status PUT, p99 ms", "bare_p99_ms"),
     ("create → lease, p50 ms", "lease_p50_ms"),

@@ -11,7 +11,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::Bench;
+use super::{Bench, own_cpu};
 use crate::operator::jobs::{self, PLAIN, Statuses};
 use crate::operator::pool::SERVED;
 
@@ -23,7 +23,7 @@ impl Bench {
         let uploader = jobs::api(&self.access.uploader);
         let operator = jobs::api(&self.access.operator);
         let left = Arc::new(AtomicUsize::new(count));
-        let cpu = self.control_plane_cpu()?;
+        let (cpu, own) = (self.control_plane_cpu()?, own_cpu()?);
         let began = Instant::now();
         let mut loops = JoinSet::new();
         for _ in 0..self.plan.at_once {
@@ -45,6 +45,8 @@ impl Bench {
         let cpu_ms = (self.control_plane_cpu()? - cpu) * 1000.0 / count as f64;
         self.samples.add("ceiling_jobs_per_s", rate);
         self.samples.add("ceiling_control_plane_cpu_ms", cpu_ms);
+        let own_ms = (own_cpu()? - own) * 1000.0 / count as f64;
+        self.samples.add("ceiling_bench_cpu_ms", own_ms);
         self.progress.note(&format!(
             "{rate:.0} sets/s; API server and etcd {cpu_ms:.1} CPU-ms a set"
         ));

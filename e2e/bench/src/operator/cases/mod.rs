@@ -237,6 +237,11 @@ async fn within<T>(what: &str, seen: tokio::sync::oneshot::Receiver<T>) -> Resul
         .with_context(|| format!("{what}: the workers are gone"))
 }
 
+/// CPU seconds of this program: load, workers, store.
+fn own_cpu() -> Result<f64> {
+    cpu_seconds(std::process::id().cast_signed())
+}
+
 fn per(total: usize, jobs: usize) -> f64 {
     total as f64 / jobs as f64
 }

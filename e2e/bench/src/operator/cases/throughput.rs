@@ -10,7 +10,7 @@ use kube::Api;
 use tokio::task::JoinSet;
 
 use super::ceiling::take;
-use super::{Bench, per, within};
+use super::{Bench, own_cpu, per, within};
 use crate::null::NullStore;
 use crate::operator::audit::{Mark, Writes};
 use crate::operator::book::Book;
@@ -23,6 +23,7 @@ use crate::operator::replica::Replica;
 struct Before {
     control_plane: f64,
     operator: f64,
+    own: f64,
     calls: u64,
     mark: Mark,
     began: Instant,
@@ -39,6 +40,7 @@ impl Bench {
         let before = Before {
             control_plane: self.control_plane_cpu()?,
             operator: replica.process.cpu_seconds()?,
+            own: own_cpu()?,
             calls: self.store.calls().values().sum(),
             mark: Mark::now(&self.audit_log)?,
             began: Instant::now(),
@@ -91,6 +93,7 @@ impl Bench {
             ("jobs_ratio", rate / ceiling),
             ("control_plane_cpu_ms", control_plane),
             ("operator_cpu_ms", operator),
+            ("bench_cpu_ms", each_ms(own_cpu()? - before.own)),
             ("store_calls_per_job", calls as f64 / count as f64),
             ("writes_per_job", all),
             ("writes_create", kind("create")),
