@@ -52,6 +52,7 @@ pub(super) fn chart() -> Result<Tally> {
             .map(serde_json::to_value)
             .collect::<Result<_, _>>()?)
     })?;
+    confined()?;
     Ok(Tally::ONE)
 }
 
@@ -126,6 +127,30 @@ fn monitored() -> Result<()> {
         links == text.matches("alert: Kinora").count() && links > 0,
         "{text}"
     );
+    Ok(())
+}
+
+/// Where no pool makes a pod for each attempt, the operator may be kept from making and deleting pods at all.
+fn confined() -> Result<()> {
+    let minimal = ["--values", "charts/kinora/ci/minimal-values.yaml"];
+    let without = [&minimal[..], &["--set", "operator.attemptPods=false"]].concat();
+    let verbs = |arguments: &[&str]| -> Result<Vec<serde_yaml::Value>> {
+        let objects = rendered(arguments)?;
+        let role = |o: &&serde_yaml::Value| {
+            o["kind"] == "ClusterRole" && o["metadata"]["name"] == "kinora-operator"
+        };
+        let role = objects.iter().find(role).context("no role")?;
+        let pods = |rule: &&serde_yaml::Value| rule["resources"][0] == "pods";
+        let mut rules = role["rules"].as_sequence().into_iter().flatten();
+        let rule = rules.find(pods).context("no rule of pods")?;
+        Ok(rule["verbs"].as_sequence().cloned().unwrap_or_default())
+    };
+    let (all, few) = (verbs(&minimal)?, verbs(&without)?);
+    ensure!(
+        all == ["get", "list", "watch", "create", "patch", "delete"],
+        "{all:?}"
+    );
+    ensure!(few == ["get", "list", "watch", "patch"], "{few:?}");
     Ok(())
 }
 

@@ -33,6 +33,15 @@ pub struct Entry {
     pub redrives: u32,
 }
 
+impl Entry {
+    /// Whether a redrive was begun and not finished: the store knows a later life than the dead letter that is still there.
+    /// Whoever finds it finishes it.
+    #[must_use]
+    pub fn is_half_redriven(&self, job_is_dead: bool, job_redrives: u32) -> bool {
+        self.accepted && job_is_dead && self.redrives > job_redrives
+    }
+}
+
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

@@ -1,8 +1,9 @@
 //! Keeps control plane and store in step: notices a control plane that was lost or restored ([`past`]), makes jobs again that
-//! it lost ([`sweep`]), and tells cancels from losses ([`judge`]).
+//! it lost ([`sweep`]), finishes redrives that were begun (`halfway`), and tells cancels from losses ([`judge`]).
 //!
 //! What to do is decided in the engine; here it is asked and done. Only the leader writes.
 
+mod halfway;
 pub mod judge;
 pub mod past;
 pub mod sweep;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Admission;
 use crate::metrics::{PassEnd, Upkeep};
-use crate::ports::{ForeignDeletion, Leadership};
+use crate::ports::{ForeignDeletion, Leadership, RedriveRequest};
 
 /// Between two audits, unless something was lost.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -45,6 +46,8 @@ pub struct AuditConfig {
     /// Younger entries are left alone. After half of it comes the first audit of a leader whose control plane has only moved
     /// forward, and one after a deletion that was no cancel.
     pub grace: Duration,
+    /// The core, for redrives that somebody began.
+    pub redrives: mpsc::Sender<RedriveRequest>,
     /// Deletions to judge.
     pub deletions: mpsc::Receiver<ForeignDeletion>,
     /// Told what was found out about the past.
@@ -108,6 +111,7 @@ pub async fn run(config: AuditConfig) {
         admission,
         max_live_jobs,
         grace,
+        redrives,
         deletions,
         history,
         went_back,
@@ -138,6 +142,7 @@ pub async fn run(config: AuditConfig) {
         leadership: leadership.clone(),
         admits: sweep::Admits::new(admission, max_live_jobs),
         waiting,
+        redrives,
         upkeep,
         ahead: YOUNG.saturating_sub(grace),
     };

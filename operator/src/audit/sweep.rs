@@ -14,20 +14,22 @@ use kinora_storage::documents::{Active, Decision, Document, Record, decode};
 use kinora_storage::{Store, UploadId, keys};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::judge::Waiting;
 use super::{AuditError, call};
 use crate::archive::revive;
 use crate::core::Admission;
 use crate::metrics::{self, Upkeep};
-use crate::ports::Leadership;
+use crate::ports::{Leadership, RedriveRequest};
 
 const PAGE: usize = 1000;
 const JOBS_PAGE: u32 = 500;
 const MAX_DOCUMENT: u64 = 1024 * 1024;
 /// While no job is admitted, so long between two looks.
 const CLOSED: Duration = Duration::from_secs(5);
+/// Dead letters, by the field that the definition makes selectable.
+const DEAD: &str = "status.state=DeadLettered";
 
 /// Whether jobs are admitted, by the watermark.
 pub struct Admits {
@@ -61,6 +63,8 @@ pub struct Report {
     pub created: u64,
     /// Entries of videos that have ended.
     pub removed: u64,
+    /// Redrives finished that somebody had begun.
+    pub redriven: u64,
     /// Entries that cannot be dealt with.
     pub unusable: u64,
 }
@@ -79,6 +83,8 @@ pub struct Sweep {
     pub admits: Admits,
     /// Deleted jobs that are still judged.
     pub waiting: Waiting,
+    /// The core.
+    pub redrives: mpsc::Sender<RedriveRequest>,
     /// Added to every age; zero but in tests.
     pub ahead: Duration,
     /// What was done is counted here.
@@ -86,10 +92,10 @@ pub struct Sweep {
 }
 
 /// One entry on its way to a verdict.
-struct Case {
-    id: UploadId,
+pub(super) struct Case {
+    pub(super) id: UploadId,
     modified: Timestamp,
-    facts: Facts,
+    pub(super) facts: Facts,
     active: Option<Active>,
 }
 
@@ -112,7 +118,8 @@ impl Sweep {
     }
 
     async fn all(&self, report: &mut Report) -> Result<(), AuditError> {
-        let names = self.names().await?;
+        let names = self.names(None).await?;
+        let dead = self.names(Some(DEAD)).await?;
         let mut pace = Pace::new(CREATES_PER_SECOND);
         let began = Instant::now();
         for shard in keys::shards() {
@@ -127,7 +134,8 @@ impl Sweep {
                         report.unusable += 1;
                         continue;
                     };
-                    if names.contains(&names::job_name(id.as_str())) {
+                    let name = names::job_name(id.as_str());
+                    if names.contains(&name) && !dead.contains(&name) {
                         continue;
                     }
                     let age = self.store.now().duration_since(entry.last_modified);
@@ -141,6 +149,10 @@ impl Sweep {
                         facts,
                         active: None,
                     };
+                    if dead.contains(&name) {
+                        report.redriven += u64::from(self.finish_redrive(case).await?);
+                        continue;
+                    }
                     self.settle(case, report, (&mut pace, began)).await?;
                 }
                 match page.next {
@@ -152,11 +164,12 @@ impl Sweep {
         Ok(())
     }
 
-    /// Names of all upload jobs there are; only names, page by page.
-    async fn names(&self) -> Result<HashSet<String>, AuditError> {
+    /// Names of all upload jobs there are, or of those with such fields; only names, page by page.
+    async fn names(&self, fields: Option<&str>) -> Result<HashSet<String>, AuditError> {
         let jobs: Api<VideoJob> = Api::namespaced(self.client.clone(), &self.jobs_namespace);
         let mut names = HashSet::new();
         let mut params = ListParams::default().limit(JOBS_PAGE);
+        params.field_selector = fields.map(str::to_owned);
         loop {
             let page = call(|| "list videojobs".into(), jobs.list_metadata(&params)).await?;
             let Some(page) = page else {
@@ -247,7 +260,7 @@ impl Sweep {
     }
 
     /// False: it is gone, or not to be used.
-    async fn read_entry(&self, case: &mut Case) -> Result<bool, AuditError> {
+    pub(super) async fn read_entry(&self, case: &mut Case) -> Result<bool, AuditError> {
         let found = self.document::<Active>(&keys::active(&case.id)).await?;
         let Some(Some(active)) = found else {
             return Ok(false);

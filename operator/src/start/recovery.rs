@@ -36,6 +36,7 @@ impl Parts {
             admission: ends.counted,
             max_live_jobs: self.args.max_live_jobs,
             grace: Duration::from_secs(self.args.audit_grace_seconds),
+            redrives: ends.redrives.clone(),
             deletions: ends.deletions,
             history: ends.history,
             went_back: ends.went_back,

@@ -15,7 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
-const PLURALS: [&str; 4] = [
+const PLURALS: [&str; 5] = [
+    "pods",
     "videojobs",
     "videojobredrives",
     "namespaces",
@@ -28,6 +29,17 @@ struct Stored {
     /// By path.
     objects: BTreeMap<String, Value>,
     created: Vec<Value>,
+    deletes: Vec<Value>,
+    fault: Option<Fault>,
+}
+
+/// What becomes of the next request that changes anything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// It is refused with this status.
+    Refuse(u16),
+    /// It is done and answered with 504.
+    LoseAnswer,
 }
 
 /// The server.
@@ -92,6 +104,15 @@ impl Api {
         self.stored.lock().unwrap().created.clone()
     }
 
+    /// DeleteOptions that arrived.
+    pub(crate) fn deletes(&self) -> Vec<Value> {
+        self.stored.lock().unwrap().deletes.clone()
+    }
+
+    pub(crate) fn fault(&self, fault: Fault) {
+        self.stored.lock().unwrap().fault = Some(fault);
+    }
+
     fn tell(&self, path: &str, type_: &str, object: &Value) {
         let line = format!("{}\n", json!({"type": type_, "object": object}));
         let _ = self.events.send((path.to_owned(), line));
@@ -141,25 +162,54 @@ async fn serve(
     body: Bytes,
 ) -> Response {
     let path = uri.path().to_owned();
+    let fault = (method != Method::GET)
+        .then(|| api.stored.lock().unwrap().fault.take())
+        .flatten();
+    match fault {
+        Some(Fault::Refuse(code)) => return status(code, "Refused"),
+        Some(Fault::LoseAnswer) => {
+            answer(&api, (method, &path), &query, &body);
+            return status(504, "Timeout");
+        }
+        None => {}
+    }
+    answer(&api, (method, &path), &query, &body)
+}
+
+fn answer(
+    api: &Api,
+    (method, path): (Method, &str),
+    query: &BTreeMap<String, String>,
+    body: &[u8],
+) -> Response {
     let is_collection = PLURALS.contains(&path.rsplit('/').next().unwrap_or_default());
     match (method, is_collection) {
-        (Method::GET, true) if query.contains_key("watch") => watch(&api, path),
-        (Method::GET, true) => list(&api, &path, &query),
-        (Method::POST, true) => create(&api, &path, &body),
-        (Method::GET, false) => api.object(&path).map_or_else(
+        (Method::GET, true) if query.contains_key("watch") => watch(api, path.to_owned()),
+        (Method::GET, true) => list(api, path, query),
+        (Method::POST, true) => create(api, path, body),
+        (Method::GET, false) => api.object(path).map_or_else(
             || status(404, "NotFound"),
             |object| Json(object).into_response(),
         ),
-        (Method::PATCH, false) => patch(&api, &path, &body),
-        (Method::DELETE, false) => {
-            let removed = api.stored.lock().unwrap().objects.remove(&path);
-            removed.map_or_else(
-                || status(404, "NotFound"),
-                |object| Json(object).into_response(),
-            )
-        }
+        (Method::PATCH, false) => patch(api, path, body),
+        (Method::DELETE, false) => delete(api, path, body),
         _ => status(405, "MethodNotAllowed"),
     }
+}
+
+fn delete(api: &Api, path: &str, body: &[u8]) -> Response {
+    let options: Value = serde_json::from_slice(body).unwrap_or_default();
+    let mut stored = api.stored.lock().unwrap();
+    stored.deletes.push(options.clone());
+    let Some(object) = stored.objects.get(path) else {
+        return status(404, "NotFound");
+    };
+    let wanted = &options["preconditions"]["uid"];
+    if wanted.is_string() && *wanted != object["metadata"]["uid"] {
+        return status(409, "Conflict");
+    }
+    let removed = stored.objects.remove(path);
+    Json(removed).into_response()
 }
 
 fn watch(api: &Api, collection: String) -> Response {

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::Api;
-use crate::{JOBS, PATIENCE, Site, job, mint, now, path};
+use crate::{JOBS, PATIENCE, Site, job, mint, now, path, uid_of};
 
 fn sweep(site: &Site, client: kube::Client, live: u64, ahead: Duration) -> Sweep {
     let (_, admission) = watch::channel(Some(Admission { live }));
@@ -30,6 +30,7 @@ fn sweep(site: &Site, client: kube::Client, live: u64, ahead: Duration) -> Sweep
         leadership: site.leads.subscribe(),
         admits: Admits::new(admission, 1000),
         waiting: Waiting::default(),
+        redrives: site.core.clone(),
         ahead,
         upkeep: Upkeep::default(),
     }
@@ -68,6 +69,7 @@ async fn a_wiped_control_plane_gets_every_open_video_back_once_and_no_other() {
         entries: 25,
         created: 21,
         removed: 1,
+        redriven: 0,
         unusable: 0,
     };
     assert_eq!(audit.pass().await.unwrap(), want);
@@ -88,6 +90,38 @@ async fn a_wiped_control_plane_gets_every_open_video_back_once_and_no_other() {
     assert!(site.has(&keys::active(&rejected)).await);
     // A second pass finds everything in order.
     assert_eq!(audit.pass().await.unwrap().created, 0);
+}
+
+/// A leader wrote the entry of the next life and was gone before the control plane knew; so was the request.
+#[tokio::test]
+async fn a_redrive_that_was_begun_and_not_finished_is_finished_by_the_audit() {
+    let site = Site::new().await;
+    let (api, client) = Api::start().await;
+    let (begun, archived, cleaning, alive) = (mint(), mint(), mint(), mint());
+    let stored = |id: &UploadId, state: &str, redrives: u32| {
+        let mut job = job(id);
+        job["metadata"]["uid"] = json!(uid_of(id));
+        job["status"] = json!({"state": state, "redrives": redrives});
+        api.put(&path(id), job);
+    };
+    for (id, state, job_redrives, entry) in [
+        (&begun, "DeadLettered", 1, Some(2)),
+        (&archived, "DeadLettered", 0, None),
+        (&cleaning, "DeadLettered", 1, Some(1)),
+        (&alive, "Running", 1, Some(2)),
+    ] {
+        stored(id, state, job_redrives);
+        if let Some(redrives) = entry {
+            site.decide(id, "accepted", redrives).await;
+        }
+    }
+    let young = sweep(&site, client.clone(), 0, Duration::ZERO);
+    assert_eq!(young.pass().await.unwrap().redriven, 0);
+    assert!(site.asked().is_empty(), "somebody may be at work on it");
+
+    let report = sweep(&site, client, 0, HOUR).pass().await.unwrap();
+    assert_eq!((report.redriven, report.created, report.removed), (1, 0, 0));
+    assert_eq!(site.asked(), [uid_of(&begun)]);
 }
 
 #[tokio::test]

@@ -5,18 +5,20 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod api;
+mod attempt_pods;
 mod audit;
 mod cleaner;
 mod redrive;
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kinora_operator::ports::Leadership;
+use kinora_operator::ports::{Leadership, Redrive, RedriveRequest};
 use kinora_storage::testing::Weed;
 use kinora_storage::{Cell, PutOptions, Store, UploadId, keys};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) const JOBS: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videojobs";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Site {
     pub(crate) store: Store,
     pub(crate) leads: watch::Sender<Leadership>,
+    /// A core that brings back whatever it is asked for.
+    pub(crate) core: mpsc::Sender<RedriveRequest>,
+    asked: Arc<Mutex<Vec<String>>>,
     _weed: Weed,
 }
 
@@ -33,11 +38,27 @@ impl Site {
         let weed = Weed::start()
             .await
             .unwrap_or_else(|error| panic!("{error}"));
+        let (core, mut requests) = mpsc::channel::<RedriveRequest>(10);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let notes = asked.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                notes.lock().unwrap().push(request.job_uid);
+                let _ = request.reply.send(Redrive::Done);
+            }
+        });
         Site {
             store: weed.store().unwrap(),
             leads: watch::channel(Leadership::Leader).0,
+            core,
+            asked,
             _weed: weed,
         }
+    }
+
+    /// Uids of the jobs that the core was asked to bring back.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
     }
 
     pub(crate) async fn put(&self, key: &str, body: &Value) {
@@ -90,6 +111,11 @@ pub(crate) fn job(id: &UploadId) -> Value {
 
 pub(crate) fn path(id: &UploadId) -> String {
     format!("{JOBS}/vj-{id}")
+}
+
+/// A uid that no other job has.
+pub(crate) fn uid_of(id: &UploadId) -> String {
+    format!("uid-{id}")
 }
 
 pub(crate) fn mint() -> UploadId {

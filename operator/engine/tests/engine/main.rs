@@ -9,6 +9,7 @@ mod claims;
 mod conservation;
 mod decisions;
 mod drain;
+mod edges;
 mod ends;
 mod failover;
 mod fixtures;
