@@ -6,6 +6,7 @@
 mod context;
 mod export;
 pub mod exposed;
+mod labels;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -1,33 +1,7 @@
 //! The words that labels can have: enums only, so that nothing a job, a worker or a client says becomes a time series.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-
-/// An enum whose variants are the values of a label.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "the words say it, docs/metrics.md explains them")]
-        pub enum $name { $($variant),+ }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// As it stands in the label.
-            #[must_use]
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-                EncodeLabelValue::encode(&self.word(), encoder)
-            }
-        }
-    };
-}
+use kinora_telemetry::words;
+use prometheus_client::encoding::EncodeLabelSet;
 
 words! {
     /// How a pass of the audit or of the cleaner ended.

@@ -4,37 +4,11 @@
 use http::{Method, StatusCode};
 use kinora_storage::StoreErrorKind;
 use kinora_storage::observe::StoreCall;
+use kinora_telemetry::words;
 use kinora_upload_engine::finish::Finished;
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 use crate::http::problem::Kind as Refusal;
-
-/// An enum whose variants are the values of a label.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "the words say it, docs/metrics.md explains them")]
-        pub enum $name { $($variant),+ }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// As it stands in the label.
-            #[must_use]
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-                EncodeLabelValue::encode(&self.word(), encoder)
-            }
-        }
-    };
-}
 
 words! {
     /// The resource that a request is about.
