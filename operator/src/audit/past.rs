@@ -78,6 +78,7 @@ impl Past {
                         .is_some_and(|(cluster, version)| *cluster != now.0 || *version > now.1);
                     if back {
                         tracing::error!(was = ?seen, is = ?now, "the control plane went back in time");
+                        self.remember(&now.0).await;
                         return went_back.cancel();
                     }
                     if leads {
@@ -100,6 +101,15 @@ impl Past {
                     }
                 }
             }
+        }
+    }
+
+    /// Whoever leads next must know, though by then versions may have climbed past the one that was noted: so a version below
+    /// every other is noted.
+    async fn remember(&self, cluster: &str) {
+        if let Err(error) = self.note(cluster, 0, Timestamp::now()).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "that the control plane went back is not noted");
         }
     }
 

@@ -91,6 +91,11 @@ impl Api {
         self.tell(path, "MODIFIED", &object);
     }
 
+    /// As if an older backup was restored.
+    pub(crate) fn go_back_to(&self, rv: u64) {
+        self.stored.lock().unwrap().rv = rv;
+    }
+
     pub(crate) fn remove(&self, path: &str) {
         self.stored.lock().unwrap().objects.remove(path);
     }

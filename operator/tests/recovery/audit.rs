@@ -17,6 +17,7 @@ use kinora_operator::ports::{ForeignDeletion, Leadership};
 use kinora_storage::{Cell, UploadId, keys};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::{JOBS, PATIENCE, Site, job, mint, now, path, uid_of};
@@ -202,6 +203,42 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
     // A version is of the whole control plane, whatever changes in it.
     api.put(&format!("{JOBS}/x"), json!({"metadata": {"name": "x"}}));
     assert!(past.look().await.unwrap().1 > version);
+}
+
+/// The process under which it happens ends; when the next one looks, versions may be higher than ever before.
+#[tokio::test]
+async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
+    let site = Site::new().await;
+    let (api, client) = Api::start().await;
+    let past = || Past {
+        client: client.clone(),
+        store: site.store.clone(),
+        cell: Cell::default(),
+        jobs_namespace: "videos".into(),
+        upkeep: Upkeep::default(),
+    };
+    let (cluster, version) = past().look().await.unwrap();
+    let long_ago = Timestamp::from_second(1).unwrap();
+    past().note(&cluster, 1, long_ago).await.unwrap();
+    let (history, mut known) = watch::channel(History::Unknown);
+    let went_back = CancellationToken::new();
+    let watching = past().watch(site.leads.subscribe(), history, went_back.clone());
+    let watching = tokio::spawn(watching);
+    let told = known.wait_for(|history| *history != History::Unknown);
+    tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap();
+
+    api.go_back_to(version - 1);
+    // A change of the leader makes it look.
+    site.leads.send_replace(Leadership::Leader);
+    let ended = tokio::time::timeout(PATIENCE, went_back.cancelled());
+    ended.await.unwrap();
+    watching.await.unwrap();
+    let found = past().note(&cluster, version + 100, Timestamp::now()).await;
+    let is_known = matches!(found.unwrap(), History::Rewound(at) if at > Wall(1000));
+    assert!(
+        is_known,
+        "the next leader takes the restored past for its own"
+    );
 }
 
 #[tokio::test]
