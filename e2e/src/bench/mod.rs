@@ -1,6 +1,10 @@
 //! `cargo xtask bench …`: builds what is measured and what measures it in the release profile, fetches the peers, and
 //! starts the benchmark, which is a program of its own: a debug build of it would take the cores from the servers.
 
+mod compare;
+// One description of the machine for all benchmarks.
+#[path = "../../bench/src/machine.rs"]
+mod machine;
 mod operator;
 mod uploader;
 
@@ -34,6 +38,10 @@ pub enum Job {
     /// Takes about a quarter of an hour once all is built, needs root, and wants the machine for itself. All traffic is
     /// in a network namespace of its own.
     Operator(operator::Options),
+    /// Kinora's workers beside bare pods and native Jobs on the same node: how fast, and what it costs the control plane.
+    ///
+    /// Makes a cluster of its own and removes it. Takes some minutes once all is built, and wants the machine for itself.
+    Compare(compare::Options),
 }
 
 /// Builds and measures.
@@ -44,6 +52,7 @@ pub fn run(job: &Job) -> Result<ExitCode> {
     match job {
         Job::Uploader(options) => uploader::run(options),
         Job::Operator(options) => operator::run(options),
+        Job::Compare(options) => compare::run(options),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Proof that a cluster works, both ends of it: `hello serve` answers HTTP on port 8080 with its host name,
-//! `hello ask <host:port> <tries>` asks until it gets that answer and prints it.
+//! `hello ask <host:port> <tries>` asks until it gets that answer and prints it. `hello true` only ends well.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -13,10 +13,11 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
+        ["true"] => Ok(()),
         ["serve"] => serve(),
         ["ask", address, tries] => ask(address, tries.parse().unwrap_or(1)),
         _ => {
-            eprintln!("usage: hello serve | hello ask <host:port> <tries>");
+            eprintln!("usage: hello true | hello serve | hello ask <host:port> <tries>");
             return ExitCode::from(2);
         }
     };
