@@ -13,6 +13,7 @@ mod lifecycle;
 mod outages;
 mod policy;
 mod pools;
+mod rewinds;
 mod uploading;
 mod workers;
 
@@ -130,6 +131,7 @@ pub fn installed() -> Vec<Case> {
         outages::cases(),
         edges::cases(),
         crowds::cases(),
+        rewinds::cases(),
     ]
     .into_iter()
     .flatten()
