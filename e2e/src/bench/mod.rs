@@ -8,6 +8,7 @@ mod machine;
 mod operator;
 mod uploader;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ use serde_json::Value;
 pub(crate) use operator::smoke as smoke_of_operator;
 pub(crate) use uploader::smoke as smoke_of_uploader;
 
+use crate::images::{Profile, binaries};
 use crate::tools::repository_root;
 
 /// Where results are kept.
@@ -25,6 +27,7 @@ const RESULTS: &str = "docs/benchmarks";
 /// The program that measures.
 const BENCH: &str = "kinora-bench";
 const UPLOADER: &str = "kinora-uploader";
+const OPERATOR: &str = "kinora-operator";
 
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
@@ -53,6 +56,18 @@ pub fn run(job: &Job) -> Result<ExitCode> {
         Job::Uploader(options) => uploader::run(options),
         Job::Operator(options) => operator::run(options),
         Job::Compare(options) => compare::run(options),
+    }
+}
+
+/// Compiles what is measured and what measures it: in the release profile for both benchmarks at once, else beside what
+/// the tests have compiled for the whole workspace already.
+fn compiled(profile: Profile, program: &str) -> Result<BTreeMap<String, PathBuf>> {
+    match profile {
+        Profile::Dev => binaries(profile, &["--workspace", "--bin", program, "--bin", BENCH]),
+        Profile::Release => {
+            let packages = [OPERATOR, UPLOADER, BENCH].map(|name| ["--package", name]);
+            binaries(profile, &[&["--bins"], packages.as_flattened()].concat())
+        }
     }
 }
 

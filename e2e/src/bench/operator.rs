@@ -7,14 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::{BENCH, must_tell, result_file};
+use super::{BENCH, OPERATOR, must_tell, result_file};
 use crate::cluster::{Cluster, Daemon};
 use crate::command;
-use crate::images::{Profile, binaries};
+use crate::images::Profile;
 use crate::progress::Progress;
 use crate::tools::repository_root;
 
-const OPERATOR: &str = "kinora-operator";
 /// Of the control plane.
 const CLUSTER: &str = "bench-operator";
 /// What a run always tells.
@@ -135,12 +134,7 @@ fn on_control_plane<T: Send>(
 fn built(profile: Profile) -> Result<(PathBuf, PathBuf)> {
     let mut progress = Progress::new("bench", 1);
     let mut built = progress.step("compile operator and benchmark", || {
-        // The tests have compiled the dependencies for the whole workspace already.
-        let chosen = match profile {
-            Profile::Dev => ["--workspace", "--bin", OPERATOR, "--bin", BENCH],
-            Profile::Release => ["--bins", "--package", OPERATOR, "--package", BENCH],
-        };
-        binaries(profile, &chosen)
+        super::compiled(profile, OPERATOR)
     })?;
     let mut take = |name: &str| {
         let found = built.remove(name);

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{BENCH, UPLOADER, must_tell, result_file};
 use crate::command;
-use crate::images::{Profile, binaries};
+use crate::images::Profile;
 use crate::progress::Progress;
 use crate::tools::{go, wheel};
 
@@ -108,12 +108,7 @@ fn prepare(profile: Profile, progress: &mut Progress) -> Result<Command> {
         || go::TUSD.binary(),
     )?;
     let built = progress.step("compile uploader and benchmark", || {
-        // The tests have compiled the dependencies for the whole workspace already.
-        let chosen = match profile {
-            Profile::Dev => ["--workspace", "--bin", UPLOADER, "--bin", BENCH],
-            Profile::Release => ["--bins", "--package", UPLOADER, "--package", BENCH],
-        };
-        binaries(profile, &chosen)
+        super::compiled(profile, UPLOADER)
     })?;
     let path = |name: &str| -> Result<&PathBuf> {
         built
