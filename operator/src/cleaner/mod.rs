@@ -4,6 +4,7 @@
 //! record of a video goes last, because it names everything else.
 
 mod documents;
+mod report;
 
 use std::time::Duration;
 
@@ -11,14 +12,13 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use kinora_engine::Wall;
 use kinora_engine::retention::{Clocks, Kept, Verdict, is_due, judge, period};
 use kinora_storage::documents::{Record, VERSION, decode, encode};
-use kinora_storage::{
-    Condition, Day, Entry, PutOptions, PutOutcome, Store, StoreError, UploadId, keys,
-};
+use kinora_storage::{Condition, Day, Entry, PutOptions, PutOutcome, Store, UploadId, keys};
 use rand::Rng;
 use serde_json::Map;
 use tokio::sync::watch;
 
 use self::documents::{Note, Period};
+pub use self::report::{CleanError, Report};
 use crate::metrics::{Cleaned, PassEnd, Upkeep};
 use crate::ports::Leadership;
 
@@ -32,38 +32,6 @@ const MAX_DOCUMENT: u64 = 1024 * 1024;
 /// Prefixes that are filed by day. Outputs go with the record that names their job, never by themselves: their keys do not say
 /// whose they are, and so not whether somebody holds them.
 const BY_DAY: [&str; 3] = [keys::RECORDS, keys::VIDEOS, "dead/"];
-
-/// Why a pass ended early; nothing was deleted that must not be.
-#[derive(Debug, thiserror::Error)]
-pub enum CleanError {
-    /// The store.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    /// The clocks differ.
-    #[error(
-        "this clock and the store's differ by {0} s: nothing is deleted until they agree within 300 s"
-    )]
-    Clocks(i64),
-    /// A document cannot be used.
-    #[error("{0}")]
-    Unusable(String),
-    /// Another replica leads.
-    #[error("this replica leads no more")]
-    NotLeader,
-}
-
-/// What a pass did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Videos and declared jobs that are gone.
-    pub deleted: u64,
-    /// Objects that are gone.
-    pub objects: u64,
-    /// Left because somebody holds them.
-    pub held: u64,
-    /// Left because they are young by the store's date, or have not ended.
-    pub left: u64,
-}
 
 /// See the module.
 pub struct Cleaner {

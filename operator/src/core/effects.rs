@@ -1,6 +1,5 @@
 //! From the engine's actions to calls and messages, and from their answers to the engine's events.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kinora_crds::VideoJob;
@@ -13,6 +12,7 @@ use kinora_protocol::dispatch as wire;
 
 use super::act::{Done, Kind, Outcome, StoreTask};
 use super::run::Core;
+use super::tally::count;
 use super::translate::{Extras, FailureText, status_patch};
 use super::{dispatch, lease};
 
@@ -316,52 +316,6 @@ impl Core {
         let _ = line.out.try_send(Err(status));
         line.hang_up.cancel();
     }
-
-    pub(super) fn count_written(&self, cause: Cause, phase: Phase) {
-        let counters = &self.counters;
-        match cause {
-            Cause::Claimed => count(&counters.claims),
-            Cause::Reclaimed(class) => {
-                count(&counters.claims);
-                self.count_class(class);
-            }
-            Cause::Ended(class) => self.count_class(class),
-            Cause::Observed
-            | Cause::Blocked
-            | Cause::Suspension
-            | Cause::Cancelled
-            | Cause::Expired
-            | Cause::Placed
-            | Cause::Progress(_)
-            | Cause::SourceGone => {}
-            Cause::Redriven => count(&counters.redriven),
-        }
-        match phase {
-            Phase::Succeeded => count(&counters.succeeded),
-            Phase::DeadLettered => count(&counters.dead_lettered),
-            Phase::Cancelled => count(&counters.cancelled),
-            Phase::Queued | Phase::Running | Phase::Backoff | Phase::Suspended => {}
-        }
-    }
-
-    fn count_class(&self, class: Class) {
-        let counters = &self.counters;
-        match class {
-            Class::Succeeded => {}
-            Class::Rejected => count(&counters.rejected),
-            Class::Failed => count(&counters.failed),
-            Class::Throttled => count(&counters.throttled),
-            Class::Unavailable => count(&counters.unavailable),
-            Class::Misconfigured => count(&counters.misconfigured),
-            Class::Interrupted => count(&counters.interrupted),
-            Class::Lost => count(&counters.lost),
-            Class::Released => count(&counters.released),
-        }
-    }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// What to say of an end that no worker reported.

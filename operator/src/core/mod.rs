@@ -13,6 +13,8 @@ mod memory;
 mod observe;
 mod run;
 pub mod seams;
+mod seen;
+mod tally;
 #[cfg(test)]
 #[allow(clippy::panic, clippy::unwrap_used)]
 mod tests;

@@ -16,8 +16,9 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::super::tally::count;
 use super::Actor;
-use super::jobs::{count, status_code};
+use super::jobs::status_code;
 use super::telling::{controller, name_of, note, worth_telling};
 use crate::core::allowance::Allowance;
 

@@ -1,6 +1,5 @@
 //! Calls to the API server about one VideoJob.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kinora_crds::conditions::STALLED;
@@ -12,6 +11,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::super::tally::count;
 use super::{Actor, Address, CLAIM_TIMEOUT, Outcome, READ_TIMEOUT, RENEW_DEADLINE, WRITE_TIMEOUT};
 
 const READ_AGAIN: Duration = Duration::from_millis(200);
@@ -181,8 +181,4 @@ pub(super) fn status_code(error: &kube::Error) -> Option<u16> {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
     }
-}
-
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,0 +1,114 @@
+//! What is told to the core (by the watches, the lease, the pools and the pods), as events for the engine.
+
+use kinora_crds::VideoJob;
+use kinora_engine::event::Lead;
+use kinora_engine::{Event, Uid, Wall};
+
+use super::observe::Seen;
+use super::run::Core;
+use super::translate::{policy, uid_of};
+use crate::ports::{CoreCommand, Leadership, PodEvent, PoolEvent};
+
+impl Core {
+    pub(super) fn on_seen(&mut self, seen: Seen) {
+        match seen {
+            Seen::Job(job) => self.on_job(&job),
+            Seen::Deleted(uid) => {
+                self.note_deletion(uid_of(&uid));
+                self.on_gone(uid_of(&uid));
+            }
+            Seen::Listed(uids) => {
+                let gone: Vec<Uid> = self
+                    .memory
+                    .known()
+                    .filter(|(_, address)| !uids.contains(&*address.uid))
+                    .map(|(uid, _)| *uid)
+                    .collect();
+                for uid in gone {
+                    self.on_gone(uid);
+                }
+                self.step(Event::JobsSynced);
+                tracing::info!(jobs = self.engine.jobs(), "videojobs are listed");
+            }
+        }
+    }
+
+    fn on_job(&mut self, job: &VideoJob) {
+        if let Some(facts) = self.memory.learn(job) {
+            self.step(Event::Job(Box::new(facts)));
+        }
+    }
+
+    fn on_gone(&mut self, uid: Uid) {
+        self.step(Event::JobDeleted(uid));
+        self.memory.forget(uid);
+        self.traces.ended(uid, None);
+    }
+
+    pub(super) fn on_leadership(&mut self, leadership: Leadership) {
+        if leadership == self.leadership {
+            return;
+        }
+        tracing::info!(?leadership, "leadership changed");
+        let lead = match &leadership {
+            Leadership::Standby { .. } => Lead::Standby,
+            Leadership::Leader => Lead::Leader,
+            Leadership::Doubtful => Lead::Doubtful,
+        };
+        if lead == Lead::Standby {
+            self.memory.redrives.clear();
+        }
+        self.leadership = leadership;
+        self.step(Event::Lead(lead));
+    }
+
+    pub(super) fn on_pool(&mut self, event: PoolEvent) {
+        match event {
+            PoolEvent::Changed(key, facts) => {
+                let name = self.memory.names.pool(&key);
+                let policy = Box::new(policy(&facts, &mut self.memory.names));
+                self.memory.pools.insert(name, *facts);
+                self.step(Event::Pool(name, policy));
+            }
+            PoolEvent::Gone(key) => {
+                let name = self.memory.names.pool(&key);
+                self.memory.pools.remove(&name);
+                self.step(Event::PoolGone(name));
+            }
+            PoolEvent::Synced => self.step(Event::PoolsSynced),
+        }
+    }
+
+    pub(super) fn on_pod(&mut self, event: PodEvent) {
+        match event {
+            PodEvent::Attempt { pod, of } => self.on_attempt_pod(&pod, &of),
+            PodEvent::Draining { pod_uid } => self.step(Event::PodDraining(uid_of(&pod_uid))),
+            PodEvent::Gone { pod_uid, by_itself } => {
+                let worker = uid_of(&pod_uid);
+                self.step(Event::PodGone { worker, by_itself });
+                self.memory.forget_worker(worker);
+            }
+            PodEvent::ContainerEnded {
+                pod_uid,
+                finished_at_ms,
+                by_itself,
+            } => self.step(Event::ContainerEnded {
+                worker: uid_of(&pod_uid),
+                finished: Wall(finished_at_ms),
+                by_itself,
+            }),
+        }
+    }
+
+    pub(super) fn on_command(&mut self, command: &CoreCommand) {
+        let (pod_uid, on) = match command {
+            CoreCommand::Cordon { pod_uid } => (pod_uid, true),
+            CoreCommand::Uncordon { pod_uid } => (pod_uid, false),
+            CoreCommand::Drain { pod_uid } => return self.step(Event::Drain(uid_of(pod_uid))),
+        };
+        self.step(Event::Cordon {
+            worker: uid_of(pod_uid),
+            on,
+        });
+    }
+}
