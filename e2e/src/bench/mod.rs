@@ -11,9 +11,10 @@ mod uploader;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
 pub(crate) use operator::smoke as smoke_of_operator;
@@ -45,6 +46,46 @@ pub enum Job {
     ///
     /// Makes a cluster of its own and removes it. Takes some minutes once all is built, and wants the machine for itself.
     Compare(compare::Options),
+}
+
+/// What every benchmark can be asked.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Asked {
+    /// Print one JSON object on one line.
+    #[arg(long)]
+    pub json: bool,
+    /// A little of everything, in about a minute; its figures mean nothing.
+    #[arg(long)]
+    pub quick: bool,
+    /// Write the result to docs/benchmarks/, under the benchmark's name.
+    #[arg(long)]
+    pub write: bool,
+}
+
+impl Asked {
+    /// The same as flags of the program that measures.
+    fn flags(self, runs: u16, name: &str) -> Result<Vec<String>> {
+        let mut flags = vec!["--runs".to_owned(), runs.to_string()];
+        let plain = [("--json", self.json), ("--quick", self.quick)];
+        let given = plain.into_iter().filter(|(_, given)| *given);
+        flags.extend(given.map(|(flag, _)| flag.to_owned()));
+        if self.write {
+            let file = result_file(name)?;
+            flags.extend(["--write".to_owned(), file.to_string_lossy().into_owned()]);
+        }
+        Ok(flags)
+    }
+}
+
+/// A quick run; a busy machine may take a few times as long as a quiet one.
+const QUICK_LIMIT: Duration = Duration::from_mins(10);
+
+fn exit_code(succeeded: bool) -> ExitCode {
+    if succeeded {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Builds and measures.

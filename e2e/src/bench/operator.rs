@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::{BENCH, OPERATOR, must_tell, result_file};
+use super::{Asked, BENCH, OPERATOR, QUICK_LIMIT, exit_code, must_tell};
 use crate::cluster::{Cluster, Daemon};
 use crate::command;
 use crate::images::Profile;
@@ -40,25 +40,16 @@ const FIGURES: &[&str] = &[
     "videojob_bytes_created",
     "videojob_bytes_finished",
 ];
-/// A quick run; a busy machine may take a few times as long as a quiet one.
-const QUICK_LIMIT: Duration = Duration::from_mins(10);
 const COMMAND: Duration = Duration::from_mins(2);
 
 /// How.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Print one JSON object on one line.
-    #[arg(long)]
-    pub json: bool,
-    /// A little of everything, in about a minute; its figures mean nothing.
-    #[arg(long)]
-    pub quick: bool,
+    #[command(flatten)]
+    asked: Asked,
     /// How often the bare loop and Kinora take turns; medians are told.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub runs: u16,
-    /// Write the result to docs/benchmarks/operator.md.
-    #[arg(long)]
-    pub write: bool,
 }
 
 /// Builds and measures.
@@ -66,24 +57,11 @@ pub struct Options {
 /// # Errors
 /// Something could not be built or started.
 pub(super) fn run(options: &Options) -> Result<ExitCode> {
-    let mut flags = vec!["--runs".to_owned(), options.runs.to_string()];
-    for (flag, given) in [("--json", options.json), ("--quick", options.quick)] {
-        if given {
-            flags.push(flag.to_owned());
-        }
-    }
-    if options.write {
-        let file = result_file("operator")?;
-        flags.extend(["--write".to_owned(), file.to_string_lossy().into_owned()]);
-    }
+    let flags = options.asked.flags(options.runs, "operator")?;
     let status = on_control_plane(Profile::Release, |bench| {
         command::interactive("start the benchmark", bench.args(&flags))
     })?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(status.success()))
 }
 
 /// Runs a little of everything with what the tests build, and looks whether every figure is told.

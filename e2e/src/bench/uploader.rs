@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{BENCH, UPLOADER, must_tell, result_file};
+use super::{Asked, BENCH, QUICK_LIMIT, UPLOADER, exit_code, must_tell};
 use crate::command;
 use crate::images::Profile;
 use crate::progress::Progress;
@@ -36,27 +35,18 @@ const FIGURES: &[&str] = &[
     "s3_calls_small",
     "resent_mib_kill9",
 ];
-/// A quick run; a busy machine may take a few times as long as a quiet one.
-const QUICK_LIMIT: Duration = Duration::from_mins(10);
 
 /// How.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Print one JSON object on one line.
-    #[arg(long)]
-    pub json: bool,
-    /// A little of everything, in less than a minute; its figures mean nothing.
-    #[arg(long)]
-    pub quick: bool,
+    #[command(flatten)]
+    asked: Asked,
     /// Measure only this part.
-    #[arg(long, value_name = "PART", value_parser = ["ceiling", "memory", "rounds"])]
+    #[arg(long, conflicts_with = "write", value_name = "PART", value_parser = ["ceiling", "memory", "rounds"])]
     pub only: Option<String>,
     /// Rounds on the real store; medians of all are told.
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub runs: u16,
-    /// Write the result to docs/benchmarks/uploader.md.
-    #[arg(long, conflicts_with = "only")]
-    pub write: bool,
 }
 
 /// Runs a little of everything with what the tests build, and looks whether every figure is told.
@@ -80,24 +70,12 @@ pub(crate) fn smoke() -> Result<()> {
 pub(super) fn run(options: &Options) -> Result<ExitCode> {
     let mut progress = Progress::new("bench", 3);
     let mut bench = prepare(Profile::Release, &mut progress)?;
-    bench.args(["--runs", &options.runs.to_string()]);
-    for (flag, given) in [("--json", options.json), ("--quick", options.quick)] {
-        if given {
-            bench.arg(flag);
-        }
-    }
+    bench.args(options.asked.flags(options.runs, "uploader")?);
     if let Some(part) = &options.only {
         bench.args(["--only", part]);
     }
-    if options.write {
-        bench.arg("--write").arg(result_file("uploader")?);
-    }
     let status = command::interactive("start the benchmark", &mut bench)?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(status.success()))
 }
 
 /// The benchmark with all that it needs; three steps.

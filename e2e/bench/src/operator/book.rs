@@ -51,7 +51,7 @@ impl Book {
     }
 
     /// To be asked before the job is created.
-    pub(crate) fn expect(&self, job: &str) -> Expected {
+    pub(crate) fn watch_for(&self, job: &str) -> Expected {
         let ((lease, leased), (ack, acked)) = (oneshot::channel(), oneshot::channel());
         let waiting = Waiting {
             leased: Some(lease),

@@ -15,6 +15,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value, json};
 
 use super::access::JOBS_NAMESPACE;
+use crate::null::NullStore;
 
 /// Its call goes on until the benchmark lets it end.
 pub(crate) const HELD: &str = "held";
@@ -31,6 +32,15 @@ pub(crate) struct NewJob {
     pub(crate) job: VideoJob,
     /// Key and content of the decision.
     pub(crate) active: (String, Vec<u8>),
+}
+
+impl NewJob {
+    /// Brings it to be as the uploader does: its decision first.
+    pub(crate) async fn submit(&self, api: &Api<VideoJob>, store: &NullStore) -> Result<VideoJob> {
+        let (key, decision) = &self.active;
+        store.insert(key, decision.clone());
+        create(api, &self.job).await
+    }
 }
 
 /// The job of an upload that was made a moment ago.

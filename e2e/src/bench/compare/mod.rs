@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use self::report::Report;
-use super::result_file;
+use super::{Asked, exit_code, result_file};
 use crate::cluster::Cluster;
 use crate::host;
 use crate::images::{self, Profile};
@@ -25,15 +25,8 @@ const CLUSTER: &str = "compare";
 /// How.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Print one JSON object on one line.
-    #[arg(long)]
-    pub json: bool,
-    /// A little of everything; its figures mean little.
-    #[arg(long)]
-    pub quick: bool,
-    /// Write the result to docs/benchmarks/compare.md.
-    #[arg(long)]
-    pub write: bool,
+    #[command(flatten)]
+    asked: Asked,
     /// Bare pods, and native Jobs.
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub pods: u16,
@@ -60,32 +53,28 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
         cluster.down()?;
     }
     let report = measured?;
-    if options.json {
+    if options.asked.json {
         println!("{}", serde_json::to_string(&report.figures())?);
     } else {
         println!("{report}");
     }
-    if options.write {
+    if options.asked.write {
         let path = result_file("compare")?;
         std::fs::write(&path, format!("{report}"))
             .with_context(|| format!("write {}", path.display()))?;
     }
-    Ok(if options.quick || report.missed().is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(options.asked.quick || report.missed().is_empty()))
 }
 
 fn on(cluster: &Cluster, options: &Options) -> Result<Report> {
-    let (pods, videos) = if options.quick {
+    let (pods, videos) = if options.asked.quick {
         (6, 100)
     } else {
         (options.pods, options.videos)
     };
     let mut progress = Progress::new("bench", 7);
     // A quick run takes what the tests have built.
-    let profile = if options.quick {
+    let profile = if options.asked.quick {
         Profile::Dev
     } else {
         Profile::Release

@@ -33,9 +33,8 @@ impl Bench {
         let mut all = Vec::new();
         for _ in 0..count {
             let new = jobs::new(SERVED, HELD, 0)?;
-            let mut expected = crew.book.expect(&new.name);
-            self.store.insert(&new.active.0, new.active.1);
-            jobs::create(&api, &new.job).await?;
+            let mut expected = crew.book.watch_for(&new.name);
+            new.submit(&api, &self.store).await?;
             let (_, never) = tokio::sync::oneshot::channel();
             within("a lease", std::mem::replace(&mut expected.leased, never)).await?;
             all.push(expected);

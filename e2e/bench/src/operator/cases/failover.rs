@@ -71,8 +71,7 @@ impl Bench {
         let deadline = began + PATIENCE;
         loop {
             let new = jobs::new(SERVED, PLAIN, 0)?;
-            self.store.insert(&new.active.0, new.active.1);
-            jobs::create(&api, &new.job).await?;
+            new.submit(&api, &self.store).await?;
             let leases = crew.book.since(began);
             let again: Vec<Instant> = leases
                 .iter()

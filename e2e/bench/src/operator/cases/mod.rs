@@ -145,9 +145,9 @@ impl Bench {
     async fn one_job(&mut self, crew: &Crew) -> Result<Statuses> {
         let admin = self.access.admin.clone();
         let new = jobs::new(SERVED, HELD, LONG_TTL)?;
-        let Expected { leased, acked } = crew.book.expect(&new.name);
-        self.store.insert(&new.active.0, new.active.1);
-        jobs::create(&jobs::api(&self.access.uploader), &new.job).await?;
+        let Expected { leased, acked } = crew.book.watch_for(&new.name);
+        let uploader = jobs::api(&self.access.uploader);
+        new.submit(&uploader, &self.store).await?;
         within("the first lease", leased).await?;
         let (running, _) = jobs::stored(&admin, &new.name).await?;
         let (created, bytes_created) = self.untouched().await?;

@@ -115,9 +115,8 @@ impl Bench {
 
 async fn one(api: &Api<VideoJob>, store: &NullStore, book: &Book) -> Result<()> {
     let new = jobs::new(SERVED, PLAIN, 0)?;
-    let expected = book.expect(&new.name);
-    store.insert(&new.active.0, new.active.1);
-    jobs::create(api, &new.job).await?;
+    let expected = book.watch_for(&new.name);
+    new.submit(api, store).await?;
     within("an acknowledgement", expected.acked)
         .await
         .with_context(|| new.name)?;

@@ -53,10 +53,9 @@ impl Bench {
             let store = Arc::clone(&self.store);
             async move {
                 let new = jobs::new(SERVED, PLAIN, 0)?;
-                let expected = book.expect(&new.name);
-                store.insert(&new.active.0, new.active.1);
+                let expected = book.watch_for(&new.name);
                 let began = Instant::now();
-                jobs::create(&api, &new.job).await?;
+                new.submit(&api, &store).await?;
                 let leased = within("a lease", expected.leased).await?;
                 within("an acknowledgement", expected.acked).await?;
                 Ok(leased - began)
