@@ -28,6 +28,8 @@ pub(super) struct Spec {
     pub line: Vec<OsString>,
     /// Inside the cluster's network namespace, or on the host (forwarders listen there).
     pub in_namespace: bool,
+    /// Variables beside the few that every program has.
+    pub env: &'static [(&'static str, &'static str)],
 }
 
 impl Spec {
@@ -45,7 +47,14 @@ impl Spec {
             component: component.to_owned(),
             line,
             in_namespace: true,
+            env: &[],
         }
+    }
+
+    /// With these variables.
+    #[must_use]
+    pub(super) fn with_env(self, env: &'static [(&'static str, &'static str)]) -> Self {
+        Self { env, ..self }
     }
 }
 
@@ -98,6 +107,7 @@ pub(super) fn ensure(layout: &Layout, spec: &Spec) -> Result<i32> {
         )
         .env("HOME", layout.state())
         .env("TMPDIR", layout.path("tmp"))
+        .envs(spec.env.iter().copied())
         .env(MARK, layout.name())
         .env(COMPONENT, &spec.component)
         .env("KINORA_PID_FILE", &pid_file)
