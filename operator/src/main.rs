@@ -12,6 +12,10 @@ use tracing_subscriber::EnvFilter;
 /// For the last spans, at the end.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
+/// A job's life is thousands of small allocations on all threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     // First of all: kube, the store and dispatch share one TLS provider.
