@@ -221,6 +221,7 @@ async fn a_refused_connection_is_unavailable() {
     assert_code(&scene.stream.outcome().await, Code::Unavailable);
 }
 
+/// covers: F41
 #[tokio::test]
 async fn the_lease_s_timeout_ends_a_call_that_is_polled_for() {
     let mut service = HttpService::start().await;

@@ -364,6 +364,7 @@ async fn a_throttled_call_reports_code_and_retry_info() {
     assert_eq!(outcome.message, "slow down: GET http://store/x…");
 }
 
+/// covers: F41
 #[tokio::test]
 async fn the_lease_s_timeout_ends_the_call() {
     let (mut operator, mut service) = (FakeOperator::start().await, FakeService::start().await);

@@ -210,6 +210,35 @@ fn while_our_own_writes_fail_nobody_is_expired() {
     assert_eq!(world.phase(1), Phase::Running);
 }
 
+/// etcd has no leader for a minute: no write succeeds, the leader lease runs out, and workers may or may not be heard.
+/// covers: F23
+#[test]
+fn a_minute_without_etcd_burns_no_attempt() {
+    for heard in [true, false] {
+        let (mut world, session) = World::running();
+        world.feed(Event::Lead(Lead::Doubtful));
+        for tick in 0..600 {
+            world.now = world.now.after(std::time::Duration::from_millis(100));
+            world.feed(Event::Tick);
+            if heard && tick % 30 == 29 {
+                world.beat(session, u64::MAX, &[attempt(1, 1)]);
+            }
+        }
+        world.feed(Event::Lead(Lead::Leader));
+        // Every timer starts again: nearly its whole length is left.
+        world.pass(secs(11), &[]);
+        assert_eq!(world.phase(1), Phase::Running, "heard: {heard}");
+        world.beat(session, u64::MAX, &[attempt(1, 1)]);
+        world.pass(secs(30), &[session]);
+        assert_eq!(world.leases(), [attempt(1, 1)], "heard: {heard}");
+        assert_eq!(world.writes.len(), 1, "only its claim; heard: {heard}");
+        world.report(session, attempt(1, 1), Fact::Succeeded);
+        let status = world.status(1);
+        let burnt = (status.failures, status.interruptions, status.uncharged);
+        assert_eq!((status.phase, burnt), (Phase::Succeeded, (0, 0, 0)));
+    }
+}
+
 #[test]
 fn a_doubtful_leader_claims_nothing_expires_nobody_and_takes_results() {
     let (mut world, session) = World::running();
@@ -224,6 +253,7 @@ fn a_doubtful_leader_claims_nothing_expires_nobody_and_takes_results() {
     assert_eq!(world.acks(), [(attempt(1, 1), true)]);
 }
 
+/// covers: F41
 #[test]
 fn an_attempt_without_an_outcome_ends_thirty_seconds_after_its_timeout() {
     let minute = PoolPolicy {
