@@ -289,6 +289,41 @@ fn a_refused_write_waits_and_other_jobs_go_on() {
     assert_eq!(world.writes.len(), 1);
 }
 
+/// A policy of the cluster refuses whatever is written about one job.
+/// covers: F27
+#[test]
+fn a_job_whose_writes_are_refused_for_ever_is_tried_less_and_less_and_others_run() {
+    let mut world = World::new();
+    let session = world.hello(1, 1, 1);
+    world.hold_writes = true;
+    world.put(job(1));
+    let mut tries = Vec::new();
+    let start = world.now.mono;
+    while world.now.mono.since(start) < secs(3600) {
+        for action in std::mem::take(&mut world.held) {
+            let Action::Write { job, token, .. } = action else {
+                panic!("{action:?}");
+            };
+            assert_eq!(job, Uid(1));
+            tries.push(world.now.mono);
+            let answer = Answer::Refused;
+            world.feed(Event::Answer { job, token, answer });
+        }
+        world.pass(secs(3), &[session]);
+    }
+    let waits: Vec<_> = tries.windows(2).map(|w| w[1].since(w[0])).collect();
+    assert!(waits.iter().all(|wait| *wait >= secs(10)), "{waits:?}");
+    let longest = waits.iter().max().expect("more than one");
+    assert!((secs(60)..=secs(303)).contains(longest), "{waits:?}");
+    assert!((12..60).contains(&tries.len()), "{} tries", tries.len());
+
+    world.hold_writes = false;
+    world.put(job(2));
+    assert_eq!(world.leases(), [attempt(2, 1)], "nobody waits behind it");
+    assert_eq!(world.phase(1), Phase::Queued);
+    assert_eq!(world.status(1).failures, 0);
+}
+
 #[test]
 fn a_claim_that_another_leader_may_have_made_leaves_a_ghost_when_its_worker_is_gone() {
     let mut world = World::new();
