@@ -16,6 +16,7 @@ mod fixtures;
 mod foreign;
 mod history;
 mod late;
+mod level;
 mod outcomes;
 mod progress;
 mod properties;
