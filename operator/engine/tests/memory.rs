@@ -46,7 +46,8 @@ fn job(n: usize, rng: &mut StdRng, stand: impl Fn(&mut Status)) -> Job {
     }
 }
 
-/// Bytes a job of an engine that holds so many like this one.
+/// Bytes a job of an engine that holds so many like this one, also after they were listed a second time, in another order and
+/// some of them twice.
 fn bytes_per_job(stand: impl Fn(&mut Status) + Copy) -> usize {
     let mut rng = StdRng::seed_from_u64(1);
     let mut engine = Engine::new();
@@ -74,8 +75,23 @@ fn bytes_per_job(stand: impl Fn(&mut Status) + Copy) -> usize {
     }
     assert_eq!(engine.jobs(), JOBS);
     let used = ALLOCATOR.current_usage() - before;
+    list_again(&mut engine, stand);
+    assert!(ALLOCATOR.current_usage() - before <= used + JOBS);
     drop(engine);
     used / JOBS
+}
+
+/// The same jobs once more, as a list that was started over brings them.
+fn list_again(engine: &mut Engine, stand: impl Fn(&mut Status) + Copy) {
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut listed: Vec<Job> = (0..JOBS).map(|n| job(n, &mut rng, stand)).collect();
+    let overlap = listed[..JOBS / 10].to_vec();
+    listed.reverse();
+    for job in listed.into_iter().chain(overlap) {
+        let actions = engine.step(Event::Job(Box::new(job)), NOW, &mut rng);
+        assert_eq!(actions, [], "what is known already is no news");
+    }
+    assert_eq!(engine.jobs(), JOBS);
 }
 
 fn ran(status: &mut Status) {
@@ -89,6 +105,7 @@ fn ran(status: &mut Status) {
     status.active = Duration::from_secs(61);
 }
 
+/// covers: F26
 /// One test, because what other tests allocate meanwhile would be counted, too.
 #[test]
 fn a_job_takes_no_more_than_its_budget_wherever_it_stands() {
