@@ -253,6 +253,42 @@ fn a_leader_that_has_not_counted_yet_neither_scales_nor_reports() {
     );
 }
 
+/// The API server is away, so the counts stand still; then another leader starts, which has none yet.
+/// covers: F35, T21
+#[test]
+fn without_news_of_the_jobs_the_last_number_holds_and_one_open_job_keeps_a_worker() {
+    let mut world = World::new(&json!({"scaling": {"scaleDownStabilizationSeconds": 30}}));
+    world.quiet();
+    world.backlog(4);
+    world.quiet();
+    for _ in 0..24 {
+        world.now += Duration::from_secs(3600);
+        world.quiet();
+        assert_eq!(world.replicas(), Some(4), "what was counted last");
+    }
+    world.memory = Memory::default();
+    world.observed.backlog = None;
+    for _ in 0..24 {
+        world.now += Duration::from_secs(3600);
+        assert_eq!(world.pass().scale, None, "nothing counted is not zero");
+        assert_eq!(world.replicas(), Some(4));
+    }
+    // Counted again: all that is left waits for hours, and nothing could be claimed now.
+    let unfinished = |unfinished| PoolBacklog {
+        queued: unfinished,
+        unfinished,
+        ..PoolBacklog::default()
+    };
+    for (open, want) in [(1, 1), (0, 0)] {
+        world.observed.backlog = Some(unfinished(open));
+        for _ in 0..10 {
+            world.now += Duration::from_secs(31);
+            world.pass();
+        }
+        assert_eq!(world.replicas(), Some(want), "{open} open jobs");
+    }
+}
+
 #[test]
 fn somebody_elses_edit_is_taken_back_once() {
     let mut world = World::new(&json!({}));
