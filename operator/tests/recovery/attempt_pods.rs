@@ -76,6 +76,7 @@ async fn an_answer_that_was_lost_is_no_answer_and_the_pod_is_found_later() {
     assert_eq!(api.created().len(), 1);
 }
 
+/// covers: S11
 #[tokio::test]
 async fn what_the_server_says_decides_whether_it_is_tried_again() {
     let table = [

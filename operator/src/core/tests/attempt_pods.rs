@@ -43,6 +43,7 @@ async fn a_pod_is_made_after_its_claim_gets_the_lease_at_its_hello_and_goes_afte
         .await;
 }
 
+/// covers: S11
 #[tokio::test]
 async fn a_pod_that_cannot_be_made_leaves_the_job_waiting_and_uncharged() {
     let stage = stage().await;
