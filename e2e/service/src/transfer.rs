@@ -204,3 +204,57 @@ fn trouble(action: &str, error: reqwest::Error) -> Failure {
 fn disk(action: &'static str, source: std::io::Error) -> Failure {
     Failure::Disk { action, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tonic::Code;
+
+    use super::*;
+
+    /// The URL of a source that claims ten bytes and sends these.
+    async fn source(body: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/video", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut line, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 1024];
+            let _ = line.read(&mut asked).await;
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";
+            line.write_all(&[head, body].concat()).await.unwrap();
+        });
+        url
+    }
+
+    /// covers: F43
+    #[tokio::test]
+    async fn a_full_disk_and_a_torn_source_are_failures_and_no_video() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = client(None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let table = [
+            (
+                "whole",
+                b"0123456789".as_slice(),
+                dir.path().join("a"),
+                None,
+            ),
+            ("torn", b"01234", dir.path().join("b"), Some(Code::Aborted)),
+            (
+                "no space",
+                b"0123456789",
+                "/dev/full".into(),
+                Some(Code::Internal),
+            ),
+        ];
+        for (name, body, target, want) in table {
+            let got = download(&client, &source(body).await, &target, 1000).await;
+            assert_eq!(
+                got.as_ref().err().map(Failure::code),
+                want,
+                "{name}: {got:?}"
+            );
+        }
+    }
+}
