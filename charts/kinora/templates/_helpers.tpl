@@ -126,3 +126,10 @@ topologySpreadConstraints:
 {{- $url := urlParse . -}}
 {{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
 {{- end }}
+
+{{/* Every peer but link-local ones, where clouds hand out the credentials of a node. Pods by selector: to some networks they are no addresses. */}}
+{{- define "kinora.anywhere" -}}
+- namespaceSelector: {}
+- ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16]}
+- ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"]}
+{{- end }}

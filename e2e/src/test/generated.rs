@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::cargo::streamed;
-use super::{Tally, rights};
+use super::{Tally, fences, rights};
 use crate::tools::{go, repository_root};
 use crate::{command, images};
 
@@ -44,51 +44,10 @@ pub(super) fn chart() -> Result<Tally> {
     streamed("helm lint", &mut lint)?;
     autoscaled()?;
     monitored()?;
-    fenced()?;
-    rights::token_reviews(|arguments| {
-        let objects = rendered(arguments)?;
-        Ok(objects
-            .into_iter()
-            .map(serde_json::to_value)
-            .collect::<Result<_, _>>()?)
-    })?;
+    fences::fenced(as_json)?;
+    rights::token_reviews(as_json)?;
     confined()?;
     Ok(Tally::ONE)
-}
-
-/// Network policies are asked for or absent; with a collector both components may reach its port, and without one not.
-fn fenced() -> Result<()> {
-    const VALUES: [&str; 2] = ["--values", "charts/kinora/ci/ha-values.yaml"];
-    let egress = |arguments: &[&str], name: &str| -> Result<Option<Vec<u64>>> {
-        let objects = rendered(arguments)?;
-        let mut policies = objects.iter().filter(|o| o["kind"] == "NetworkPolicy");
-        let found = policies.find(|o| o["metadata"]["name"] == name);
-        let ports = found.map(|policy| {
-            let rules = policy["spec"]["egress"].as_sequence().into_iter().flatten();
-            let ports = rules.flat_map(|r| r["ports"].as_sequence().into_iter().flatten());
-            ports.filter_map(|port| port["port"].as_u64()).collect()
-        });
-        Ok(ports)
-    };
-    let minimal = ["--values", "charts/kinora/ci/minimal-values.yaml"];
-    let quiet = [VALUES.as_slice(), &["--set", "tracing.endpoint="]].concat();
-    for name in ["kinora-operator", "kinora-uploader"] {
-        ensure!(
-            egress(&minimal, name)?.is_none(),
-            "{name} is fenced unasked"
-        );
-        let with = egress(&VALUES, name)?;
-        ensure!(
-            with == Some(vec![53, 53, 443, 6443, 443, 4318]),
-            "{name}: {with:?}"
-        );
-        let without = egress(&quiet, name)?;
-        ensure!(
-            without == Some(vec![53, 53, 443, 6443, 443]),
-            "{name}: {without:?}"
-        );
-    }
-    Ok(())
 }
 
 /// The Prometheus operator's kinds are asked for or absent, and every alert links into the runbook that was named.
@@ -186,6 +145,13 @@ fn autoscaled() -> Result<()> {
         "a store for one replica was scaled"
     );
     Ok(())
+}
+
+fn as_json(arguments: &[&str]) -> Result<Vec<serde_json::Value>> {
+    let objects = rendered(arguments)?.into_iter();
+    Ok(objects
+        .map(serde_json::to_value)
+        .collect::<Result<_, _>>()?)
 }
 
 fn rendered(arguments: &[&str]) -> Result<Vec<serde_yaml::Value>> {

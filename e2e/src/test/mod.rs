@@ -4,6 +4,7 @@
 
 mod cargo;
 mod e2e;
+mod fences;
 mod generated;
 mod rights;
 
