@@ -20,12 +20,17 @@ use crate::args::StoreArgs;
 use crate::clock::StoreClock;
 use crate::credentials::FileCredentials;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::resolve::LastGood;
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Base configuration; clients differ by endpoint only.
-pub(crate) fn base(args: &StoreArgs, clock: &StoreClock) -> Result<Config, StoreError> {
+pub(crate) fn base(
+    args: &StoreArgs,
+    clock: &StoreClock,
+    names: LastGood,
+) -> Result<Config, StoreError> {
     let https = endpoint(&args.store_endpoint, "--store-endpoint")?.scheme() == "https";
     let credentials = FileCredentials::new(&args.store_credentials_dir);
     credentials.load()?;
@@ -34,7 +39,7 @@ pub(crate) fn base(args: &StoreArgs, clock: &StoreClock) -> Result<Config, Store
         .region(Region::new(args.store_region.clone()))
         .endpoint_url(args.store_endpoint.trim_end_matches('/'))
         .force_path_style(true)
-        .http_client(http_client(https, args.store_ca_file.as_deref())?)
+        .http_client(http_client(https, args.store_ca_file.as_deref(), names)?)
         .credentials_provider(credentials)
         // The provider looks at the files itself; a second cache would hide a rotation.
         .identity_cache(IdentityCache::no_cache())
@@ -83,43 +88,52 @@ fn endpoint(text: &str, flag: &str) -> Result<Url, StoreError> {
     Ok(url)
 }
 
-fn http_client(https: bool, ca_file: Option<&Path>) -> Result<SharedHttpClient, StoreError> {
-    if !https {
-        return Ok(Builder::new().build_http());
-    }
-    let wrong = |message: String| {
-        StoreError::new(StoreErrorKind::Invalid, "set up TLS to the store", message)
-    };
+fn http_client(
+    https: bool,
+    ca_file: Option<&Path>,
+    names: LastGood,
+) -> Result<SharedHttpClient, StoreError> {
     // Never the system's list: our images have no system, and the client would trust nobody.
-    let mut trust = TrustStore::empty();
-    if let Some(path) = ca_file {
-        let read = std::fs::read(path);
-        let pem =
-            read.map_err(|cause| wrong(format!("--store-ca-file {}: {cause}", path.display())))?;
-        // What holds no certificate at all would make the TLS library panic at the first call.
-        if !pem
-            .windows(PEM_BEGIN.len())
-            .any(|window| window == PEM_BEGIN)
-        {
-            return Err(wrong(format!(
-                "--store-ca-file {}: no PEM certificate in it",
-                path.display()
-            )));
-        }
-        trust.add_pem_certificate(pem);
+    let trust = if https {
+        authorities(ca_file)?
     } else {
-        trust.add_pem_certificate(public_authorities());
-    }
+        TrustStore::empty()
+    };
     let context = TlsContext::builder().with_trust_store(trust).build();
     let context = context.map_err(|cause| {
-        wrong(format!(
+        wrong_tls(format!(
             "no usable certificate authority ({cause}): check --store-ca-file"
         ))
     })?;
     Ok(Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
         .tls_context(context)
-        .build_https())
+        .build_with_resolver(names))
+}
+
+fn wrong_tls(message: String) -> StoreError {
+    StoreError::new(StoreErrorKind::Invalid, "set up TLS to the store", message)
+}
+
+/// Those of a file, or the public ones.
+fn authorities(ca_file: Option<&Path>) -> Result<TrustStore, StoreError> {
+    let Some(path) = ca_file else {
+        return Ok(TrustStore::empty().with_pem_certificate(public_authorities()));
+    };
+    let read = std::fs::read(path);
+    let pem =
+        read.map_err(|cause| wrong_tls(format!("--store-ca-file {}: {cause}", path.display())))?;
+    // What holds no certificate at all would make the TLS library panic at the first call.
+    if !pem
+        .windows(PEM_BEGIN.len())
+        .any(|window| window == PEM_BEGIN)
+    {
+        return Err(wrong_tls(format!(
+            "--store-ca-file {}: no PEM certificate in it",
+            path.display()
+        )));
+    }
+    Ok(TrustStore::empty().with_pem_certificate(pem))
 }
 
 /// Mozilla's list, as PEM.
@@ -147,7 +161,7 @@ mod tests {
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
-            .http_client(http_client(true, None).unwrap());
+            .http_client(http_client(true, None, LastGood::system()).unwrap());
         drop(Client::from_conf(config.build()));
     }
 

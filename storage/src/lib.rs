@@ -20,6 +20,7 @@ pub mod parts;
 mod payload;
 mod presign;
 mod read;
+mod resolve;
 mod retry;
 pub mod selftest;
 mod store;
@@ -33,6 +34,7 @@ pub use args::StoreArgs;
 pub use error::{StoreError, StoreErrorKind};
 pub use id::{Cell, Day, IdError, UploadId};
 pub use payload::Payload;
+pub use resolve::Lookup;
 pub use selftest::{SelfTestError, SelfTestReport};
 pub use store::Store;
 pub use types::{

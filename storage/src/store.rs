@@ -11,6 +11,7 @@ use crate::client;
 use crate::clock::StoreClock;
 use crate::error::{StoreError, StoreErrorKind, Target};
 use crate::observe::{Action, Observer};
+use crate::resolve::LastGood;
 use crate::retry::{self, RetryBudget};
 use tracing::Instrument as _;
 
@@ -65,8 +66,24 @@ impl Store {
     /// # Errors
     /// If a flag or a credential file is wrong.
     pub fn new(args: &StoreArgs) -> Result<Self, StoreError> {
+        Self::resolving(args, LastGood::system())
+    }
+
+    /// As `new`, with other name servers than the system's.
+    ///
+    /// # Errors
+    /// As those of `new`.
+    #[cfg(feature = "testing")]
+    pub fn with_names(
+        args: &StoreArgs,
+        lookup: crate::resolve::Lookup,
+    ) -> Result<Self, StoreError> {
+        Self::resolving(args, LastGood::over(lookup))
+    }
+
+    fn resolving(args: &StoreArgs, names: LastGood) -> Result<Self, StoreError> {
         let clock = StoreClock::new();
-        let config = client::base(args, &clock)?;
+        let config = client::base(args, &clock, names)?;
         let presign_url = args
             .store_presign_endpoint
             .as_deref()

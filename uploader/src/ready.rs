@@ -90,9 +90,46 @@ impl Ready {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::time::Instant;
+
     use futures::FutureExt;
+    use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
+    use kinora_storage::StoreArgs;
 
     use super::*;
+
+    async fn until(what: &str, holds: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(60), "never {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// covers: F61
+    #[tokio::test]
+    async fn a_replica_is_not_ready_while_the_store_s_name_is_not_found_and_is_when_it_is() {
+        let s3 = FakeS3::start(Behaviour::aws()).unwrap();
+        let found = Arc::new(Mutex::new(None));
+        let names = found.clone();
+        let lookup: kinora_storage::Lookup = Arc::new(move |_| {
+            let address = *names.lock().unwrap();
+            let answer = address.ok_or_else(|| std::io::Error::other("SERVFAIL"));
+            Box::pin(async move { answer.map(|address: std::net::IpAddr| vec![address]) })
+        });
+        let endpoint = s3.endpoint().replace("127.0.0.1", "store.test");
+        let args = StoreArgs::new(endpoint, BUCKET, s3.credentials_dir());
+        let store = Store::with_names(&args, lookup).unwrap();
+        let (ready, end) = (Ready::default(), CancellationToken::new());
+        ready.set_store(true);
+        let watching = tokio::spawn(ready.clone().watch(store.clone(), end.clone()));
+        until("not ready", || ready.check(&store).is_err()).await;
+        *found.lock().unwrap() = Some([127, 0, 0, 1].into());
+        until("ready", || ready.check(&store).is_ok()).await;
+        end.cancel();
+        watching.await.unwrap();
+    }
 
     /// covers: F14
     #[test]

@@ -9,6 +9,7 @@ mod conditions;
 mod faults;
 mod http;
 mod multipart;
+mod names;
 mod objects;
 mod presign;
 mod start;
