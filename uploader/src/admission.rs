@@ -1,5 +1,6 @@
-//! Whether the operator wants more jobs. Above its watermark uploads are still taken and wait in
-//! the outbox; only when that has grown too old are new ones refused.
+//! Whether the operator wants more jobs, and Kubernetes has room for them. Above the operator's watermark, and while a quota
+//! or etcd's space is used up, uploads are still taken and wait in the outbox; only when that has grown too old are new ones
+//! refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// New uploads are refused while admission is closed and the oldest entry is older than this.
+/// New uploads are refused while no jobs can be made and the oldest entry is older than this.
 const TOO_OLD_SECONDS: u64 = 6 * 3600;
 
 #[derive(Debug, Deserialize)]
@@ -25,6 +26,7 @@ pub struct Admission(Arc<Known>);
 #[derive(Debug, Default)]
 struct Known {
     closed: AtomicBool,
+    full: AtomicBool,
     oldest_pending_seconds: AtomicU64,
 }
 
@@ -38,7 +40,13 @@ impl Admission {
     /// Whether new uploads are to be refused.
     #[must_use]
     pub fn refuses_uploads(&self) -> bool {
-        !self.is_open() && self.0.oldest_pending_seconds.load(Ordering::Relaxed) > TOO_OLD_SECONDS
+        let waits = !self.is_open() || self.0.full.load(Ordering::Relaxed);
+        waits && self.0.oldest_pending_seconds.load(Ordering::Relaxed) > TOO_OLD_SECONDS
+    }
+
+    /// Whether Kubernetes had no room for the last job. It is asked again by the next sweep, with one job.
+    pub fn set_full(&self, full: bool) {
+        self.0.full.store(full, Ordering::Relaxed);
     }
 
     /// What the operator said.
@@ -117,16 +125,19 @@ mod tests {
 
     /// covers: F9
     #[test]
-    fn uploads_are_refused_only_when_closed_and_the_outbox_is_old() {
+    fn uploads_are_refused_only_when_no_job_can_be_made_and_the_outbox_is_old() {
         let cases = [
-            ("open, young", true, 10, false),
-            ("open, old", true, 7 * 3600, false),
-            ("closed, young", false, 10, false),
-            ("closed, old", false, 7 * 3600, true),
+            ("open, young", true, false, 10, false),
+            ("open, old", true, false, 7 * 3600, false),
+            ("closed, young", false, false, 10, false),
+            ("closed, old", false, false, 7 * 3600, true),
+            ("full, young", true, true, 10, false),
+            ("full, old", true, true, 7 * 3600, true),
         ];
-        for (name, open, oldest, want) in cases {
+        for (name, open, full, oldest, want) in cases {
             let admission = Admission::default();
             admission.set_open(open);
+            admission.set_full(full);
             admission.set_oldest_pending(oldest);
             assert_eq!(admission.refuses_uploads(), want, "{name}");
         }

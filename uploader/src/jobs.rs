@@ -21,6 +21,14 @@ pub enum SinkError {
         /// What it said.
         cause: String,
     },
+    /// It has no room: a quota of the namespace is used up, or etcd's space. Any other job meets the same.
+    #[error("{action}: Kubernetes is full: {cause}")]
+    Full {
+        /// What was attempted.
+        action: String,
+        /// What it said.
+        cause: String,
+    },
     /// It refuses: permissions, admission, or a schema that is too old.
     #[error("{action}: Kubernetes refuses: {cause}")]
     Refused {
@@ -140,6 +148,7 @@ enum Failure {
     /// An answer that callers decide by.
     Status(u16),
     Refused(String),
+    Full(String),
     Away(String),
 }
 
@@ -151,10 +160,14 @@ impl Failure {
                 cause: format!("status {code}"),
             },
             Self::Refused(cause) => SinkError::Refused { action, cause },
+            Self::Full(cause) => SinkError::Full { action, cause },
             Self::Away(cause) => SinkError::Away { action, cause },
         }
     }
 }
+
+/// The words of the quota admission plugin and of etcd; their codes (403 and 500) are also those of other troubles.
+const FULL: [&str; 2] = ["exceeded quota", "database space exceeded"];
 
 async fn limited<T>(
     action: &str,
@@ -163,6 +176,9 @@ async fn limited<T>(
     match tokio::time::timeout(TIMEOUT, call).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(kube::Error::Api(status))) => Err(match status.code {
+            _ if FULL.iter().any(|word| status.message.contains(word)) => {
+                Failure::Full(status.message)
+            }
             409 if status.reason == "AlreadyExists" => Failure::Status(409),
             // A 404 to a create is a missing namespace or CRD, not a missing job.
             404 if !action.starts_with("create") => Failure::Status(404),
@@ -173,3 +189,7 @@ async fn limited<T>(
         Err(_) => Err(Failure::Away("no answer within 10 s".into())),
     }
 }
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

@@ -321,10 +321,17 @@ impl Finisher {
                 ));
             }
         };
-        match self.driver.app.jobs.create(&job).await {
-            Ok(()) => Answer::Job(JobAnswer::There),
+        let app = &self.driver.app;
+        match app.jobs.create(&job).await {
+            Ok(()) => {
+                app.admission.set_full(false);
+                Answer::Job(JobAnswer::There)
+            }
             Err(error) => {
-                if matches!(error, SinkError::Refused { .. }) {
+                if matches!(error, SinkError::Full { .. }) {
+                    app.admission.set_full(true);
+                }
+                if !matches!(error, SinkError::Away { .. }) {
                     tracing::error!(upload = %self.driver.id, %error, "a job waits until this is mended");
                 }
                 self.trouble = Some(error);

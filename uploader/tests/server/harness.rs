@@ -36,6 +36,8 @@ static WEED: OnceCell<Weed> = OnceCell::const_new();
 pub(crate) struct FakeJobs {
     pub(crate) jobs: Mutex<BTreeMap<String, VideoJob>>,
     pub(crate) away: AtomicBool,
+    /// Creates are refused: a quota, or no space.
+    pub(crate) full: AtomicBool,
     pub(crate) creates: AtomicUsize,
     /// A job that somebody else creates just before the next create does.
     pub(crate) sooner: Mutex<Option<VideoJob>>,
@@ -72,6 +74,12 @@ impl JobSink for FakeJobs {
         Box::pin(async move {
             self.here()?;
             self.creates.fetch_add(1, Ordering::SeqCst);
+            if self.full.load(Ordering::SeqCst) {
+                return Err(SinkError::Full {
+                    action: "create in the map".into(),
+                    cause: "exceeded quota".into(),
+                });
+            }
             let name = job.metadata.name.clone().unwrap();
             let mut jobs = self.jobs.lock().unwrap();
             if let Some(sooner) = self.sooner.lock().unwrap().take() {

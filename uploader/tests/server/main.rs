@@ -14,6 +14,7 @@ mod drafts;
 mod draining;
 mod erasing;
 mod finishing;
+mod full;
 mod harness;
 mod http2;
 mod keyed;
