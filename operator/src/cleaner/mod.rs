@@ -1,10 +1,12 @@
 //! The retention cleaner: once a day the leader deletes what is past its period, day by day, and leaves a note of every batch.
 //!
 //! What may go is decided in the engine by two dates, two clocks and holds. The note is written before anything is deleted; the
-//! record of a video goes last, because it names everything else.
+//! record of a video goes last, because it names everything else. At the end of a pass a few of the videos that must stay are
+//! looked for.
 
 mod documents;
 mod report;
+mod sample;
 
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use tokio::sync::watch;
 
 use self::documents::{Note, Period};
 pub use self::report::{CleanError, Report};
-use crate::metrics::{Cleaned, PassEnd, Upkeep};
+use crate::metrics::{Cleaned, PassEnd, Sampled, Upkeep};
 use crate::ports::Leadership;
 
 const EVERY: Duration = Duration::from_secs(86_400);
@@ -110,11 +112,16 @@ impl Cleaner {
     /// [`CleanError`]; what was deleted until then was due.
     pub async fn pass(&self) -> Result<Report, CleanError> {
         let mut report = Report::default();
-        let ended = self.all(&mut report).await;
+        let mut ended = self.all(&mut report).await;
+        if ended.is_ok() {
+            ended = self.sample(&mut report).await;
+        }
         self.upkeep.items(Cleaned::Deleted, report.deleted);
         self.upkeep.items(Cleaned::Held, report.held);
         self.upkeep.items(Cleaned::Left, report.left);
         self.upkeep.deleted(report.objects);
+        self.upkeep.sampled(Sampled::Whole, report.whole);
+        self.upkeep.sampled(Sampled::Missing, report.missing);
         ended.map(|()| report)
     }
 

@@ -23,6 +23,10 @@ words! {
     /// What the cleaner did about a video or a declared job that is due by its day.
     Cleaned { Deleted = "deleted", Held = "held", Left = "left" }
 }
+words! {
+    /// How a video that must still be there was found by the cleaner's sample.
+    Sampled { Whole = "whole", Missing = "missing" }
+}
 
 macro_rules! label_sets {
     ($($name:ident { $label:ident: $value:ty })+) => {
@@ -37,4 +41,5 @@ label_sets! {
     Verdict { verdict: Judged }
     Letter { outcome: Redriven }
     Item { outcome: Cleaned }
+    Sample { outcome: Sampled }
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::http::Readiness;
 
-pub use labels::{Cleaned, Entry, Judged, PassEnd, Redriven};
+pub use labels::{Cleaned, Entry, Judged, PassEnd, Redriven, Sampled};
 pub use sources::Sources;
 pub use upkeep::Upkeep;
 

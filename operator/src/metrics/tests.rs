@@ -158,6 +158,11 @@ fn the_documentation_lists_every_metric_and_every_label() {
             "kinora_cleaner_items_total{",
             "outcome",
         ),
+        (
+            "`outcome` of samples",
+            "kinora_cleaner_samples_total{",
+            "outcome",
+        ),
     ];
     for (title, series, label) in labels {
         let words = shown(&text, series, label);

@@ -5,7 +5,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    Cleaned, Entry, Item, Judged, Letter, OfEntry, Pass, PassEnd, Redriven, Verdict,
+    Cleaned, Entry, Item, Judged, Letter, OfEntry, Pass, PassEnd, Redriven, Sample, Sampled,
+    Verdict,
 };
 
 /// Counters; clones share them.
@@ -19,6 +20,7 @@ pub struct Upkeep {
     cleanings: Family<Pass, Counter>,
     items: Family<Item, Counter>,
     objects: Counter,
+    samples: Family<Sample, Counter>,
 }
 
 impl Default for Upkeep {
@@ -32,6 +34,7 @@ impl Default for Upkeep {
             cleanings: Family::default(),
             items: Family::default(),
             objects: Counter::default(),
+            samples: Family::default(),
         };
         all.at_zero();
         all
@@ -59,6 +62,9 @@ impl Upkeep {
         for &outcome in Cleaned::ALL {
             let _ = self.items.get_or_create(&Item { outcome });
         }
+        for &outcome in Sampled::ALL {
+            let _ = self.samples.get_or_create(&Sample { outcome });
+        }
     }
 
     #[rustfmt::skip]
@@ -71,6 +77,7 @@ impl Upkeep {
         all.register("kinora_cleaner_passes", "Passes of the retention cleaner; clocks: refused, because clocks differ", self.cleanings.clone());
         all.register("kinora_cleaner_items", "Videos and declared jobs that are due by their day", self.items.clone());
         all.register("kinora_cleaner_objects_deleted", "Objects that retention deleted", self.objects.clone());
+        all.register("kinora_cleaner_samples", "Videos before their time that were looked for; missing: somebody else deleted them", self.samples.clone());
     }
 
     /// A pass of the audit is over.
@@ -113,5 +120,12 @@ impl Upkeep {
     /// The cleaner deleted so many objects.
     pub fn deleted(&self, objects: u64) {
         self.objects.inc_by(objects);
+    }
+
+    /// The cleaner found so many videos of its sample so.
+    pub fn sampled(&self, outcome: Sampled, videos: u64) {
+        self.samples
+            .get_or_create(&Sample { outcome })
+            .inc_by(videos);
     }
 }

@@ -103,3 +103,37 @@ async fn a_video_without_a_record_goes_by_its_own_dates_and_a_standby_deletes_no
     assert!(!site.has(&keys::video(&id)).await);
     assert!(site.has("videos/not-a-day/x").await);
 }
+
+/// covers: F54
+#[tokio::test]
+async fn a_video_that_somebody_else_deleted_is_missed_and_what_needs_none_is_not() {
+    let site = Site::new().await;
+    for state in ["rejected", "failed", "succeeded"] {
+        // Nothing of these was ever to be kept.
+        let id = mint();
+        let mut record = json!({
+            "v": 1, "id": id, "tenant": "acme", "state": state, "key": keys::video(&id), "redrives": 0, "times": {},
+            "reason": if state == "failed" { "StoreLost" } else { "Completed" },
+        });
+        if state == "succeeded" {
+            record["erased"] = json!("2026-01-01T00:00:00Z");
+        }
+        site.put(&keys::record_for_upload(&id), &record).await;
+    }
+    let sound = video(&site).await;
+    let lost = video(&site).await;
+    let sample = |report: Report| (report.whole, report.missing);
+    let found = cleaner(&site, 1827, 0).pass().await.unwrap();
+    assert_eq!(sample(found), (2, 0), "all of today fits into a sample");
+
+    site.store.delete(&keys::video(&lost.0)).await.unwrap();
+    let found = cleaner(&site, 1827, 0).pass().await.unwrap();
+    assert_eq!(sample(found), (1, 1));
+
+    // What retention takes is not missed, on the day of its end or later.
+    let after = cleaner(&site, 1827, 1829).pass().await.unwrap();
+    assert_eq!(after.deleted, 5);
+    assert!(!site.has(&keys::video(&sound.0)).await);
+    let after = cleaner(&site, 1827, 1829).pass().await.unwrap();
+    assert_eq!(sample(after), (0, 0));
+}

@@ -8,6 +8,7 @@ mod api;
 mod attempt_pods;
 mod audit;
 mod cleaner;
+mod deletions;
 mod redrive;
 
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! From the end to the deletion. covers: F3
+//! From the end to the deletion. covers: F3, T25
 
 use kinora_engine::event::Answer;
 use kinora_engine::outcome::Fact;
