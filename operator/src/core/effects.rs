@@ -200,8 +200,11 @@ impl Core {
             }
             Outcome::Outputs(attempt, found, complete) => {
                 let attempt = AttemptId { job, attempt };
-                self.memory.note_found(attempt, found, complete);
-                if complete { Answer::Yes } else { Answer::No }
+                if self.memory.note_found(attempt, found, complete) {
+                    Answer::Yes
+                } else {
+                    Answer::No
+                }
             }
         };
         self.answer(job, token, answer);

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::act::Address;
 use super::attempt_pods::PodBook;
 use super::dispatch::Line;
+use super::outputs::torn;
 use super::seams::{FoundOutput, LeaseUrls};
 use super::translate::{FailureText, Names, Terms, facts, uid_of, uid_text};
 use crate::ports::{PoolFacts, Redrive, WorkerIdentity};
@@ -213,21 +214,36 @@ impl Memory {
         self.reports.get(&attempt)
     }
 
-    /// What the store has of an attempt's outputs.
+    /// What the store has of an attempt's outputs. True: they are all there, and what the service says it made.
     pub(crate) fn note_found(
         &mut self,
         attempt: AttemptId,
         found: Vec<FoundOutput>,
         complete: bool,
-    ) {
+    ) -> bool {
         let report = self.reports.entry(attempt).or_default();
-        report.found = found;
-        if !complete {
-            report.failure = FailureText {
-                reason: "OutputsMissing".to_owned(),
-                message: "the service said done, but not all outputs are in the store".to_owned(),
-            };
+        let torn = torn(&report.outputs, &found);
+        let failure = match torn {
+            _ if !complete => Some((
+                "OutputsMissing",
+                "the service said done, but not all outputs are in the store".to_owned(),
+            )),
+            Some(torn) => Some((
+                "OutputsDiffer",
+                format!(
+                    "output {} in the store, {} bytes, is not what the service said it made",
+                    torn.name, torn.size_bytes
+                ),
+            )),
+            None => None,
+        };
+        let is_whole = failure.is_none();
+        if let Some((reason, message)) = failure {
+            let reason = reason.to_owned();
+            report.failure = FailureText { reason, message };
         }
+        report.found = found;
+        is_whole
     }
 
     /// The outcome is settled. What goes into the record is kept until the record is written.

@@ -11,6 +11,7 @@ mod handle;
 mod lease;
 mod memory;
 mod observe;
+mod outputs;
 mod run;
 pub mod seams;
 mod seen;
