@@ -174,6 +174,21 @@ fn no_role_has_a_wildcard_lists_secrets_or_reaches_beyond_itself() {
     }
 }
 
+/// No finalizer of Kinora's can hold up an object or its namespace: nothing is asked for that would set one.
+/// covers: F32, T25
+#[test]
+fn nobody_may_set_finalizers_of_jobs() {
+    for role in of_kind(&["Role", "ClusterRole"]) {
+        for rule in rules(&role) {
+            let at = format!("{}: {rule}", role["metadata"]["name"]);
+            assert!(!rule.contains("/finalizers"), "{at}");
+        }
+    }
+    for object in objects() {
+        assert!(object["metadata"]["finalizers"].is_null(), "{object}");
+    }
+}
+
 /// covers: S1
 #[test]
 fn editors_may_write_neither_status_nor_pools() {

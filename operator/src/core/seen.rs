@@ -6,6 +6,7 @@ use kinora_engine::{Event, Uid, Wall};
 
 use super::observe::Seen;
 use super::run::Core;
+use super::tally::count;
 use super::translate::{policy, uid_of};
 use crate::ports::{CoreCommand, Leadership, PodEvent, PoolEvent};
 
@@ -13,6 +14,7 @@ impl Core {
     pub(super) fn on_seen(&mut self, seen: Seen) {
         match seen {
             Seen::Job(job) => self.on_job(&job),
+            Seen::Unreadable => count(&self.counters.unreadable_jobs),
             Seen::Deleted(uid) => {
                 self.note_deletion(uid_of(&uid));
                 self.on_gone(uid_of(&uid));

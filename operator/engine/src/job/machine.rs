@@ -323,7 +323,9 @@ pub fn is_legal(old: &Status, new: &Status) -> bool {
     }
     match old.phase {
         Phase::Succeeded | Phase::DeadLettered | Phase::Cancelled => {
-            new.phase == old.phase && new.reason == old.reason && new.finished == old.finished
+            // An end without a date is somebody's edit, and gets one.
+            let dated = old.finished.is_none() || new.finished == old.finished;
+            new.phase == old.phase && new.reason == old.reason && dated
         }
         Phase::Running => true,
         Phase::Queued | Phase::Backoff | Phase::Suspended => {

@@ -1,5 +1,6 @@
 //! Calls to the API server about one VideoJob.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kinora_crds::conditions::STALLED;
@@ -16,6 +17,8 @@ use super::{Actor, Address, CLAIM_TIMEOUT, Outcome, READ_TIMEOUT, RENEW_DEADLINE
 
 const READ_AGAIN: Duration = Duration::from_millis(200);
 const READ_AGAIN_CAP: Duration = Duration::from_secs(5);
+const FAILED_AGAIN: Duration = Duration::from_millis(100);
+const FAILED_AGAIN_CAP: Duration = Duration::from_secs(5);
 
 /// What kind of write it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +73,19 @@ impl Actor {
         match timeout(limit, call).await {
             Ok(Ok(written)) => {
                 count(&self.counters.writes);
+                self.failing.store(0, Ordering::Relaxed);
                 Outcome::Written(Box::new(written))
             }
-            Ok(Err(error)) => self.failed_write(address, &error),
+            Ok(Err(error)) => {
+                let outcome = self.failed_write(address, &error);
+                if matches!(outcome, Outcome::Unknown) && !is_conflict(&error) {
+                    // Nothing but this pause keeps it from being read and decided again at once, while etcd is full or away.
+                    let nth = self.failing.fetch_add(1, Ordering::Relaxed);
+                    let draw = rand::rng().random_range(0.5..1.0);
+                    tokio::time::sleep(pause(nth, asked_to_wait(&error), draw)).await;
+                }
+                outcome
+            }
             Err(_) => {
                 count(&self.counters.unknown_writes);
                 tracing::warn!(job = %address.name, uid = %address.uid, "write of status timed out");
@@ -91,7 +104,7 @@ impl Actor {
             Some(_) | None => (&self.counters.unknown_writes, Outcome::Unknown),
         };
         count(counter);
-        if !matches!(status_code(error), Some(409)) {
+        if !is_conflict(error) {
             tracing::warn!(job = %address.name, uid = %address.uid, error = %error, "write of status failed");
         }
         outcome
@@ -176,9 +189,52 @@ async fn keep_messages(api: &Api<VideoJob>, address: &Address, mut patch: Value)
     Some(patch)
 }
 
+/// After the `nth` failed write in a row, of whatever job: doubling, capped, and not shorter than the server wants.
+fn pause(nth: u32, asked: Duration, draw: f64) -> Duration {
+    let window = FAILED_AGAIN.saturating_mul(1 << nth.min(10));
+    let asked = asked.min(FAILED_AGAIN_CAP);
+    window.min(FAILED_AGAIN_CAP).mul_f64(draw).max(asked)
+}
+
+/// Retry-After, as the body of an answer has it.
+fn asked_to_wait(error: &kube::Error) -> Duration {
+    let kube::Error::Api(status) = error else {
+        return Duration::ZERO;
+    };
+    let seconds = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
+    Duration::from_secs(seconds.into())
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    status_code(error) == Some(409)
+}
+
 pub(super) fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// covers: F18
+    #[test]
+    fn writes_that_fail_are_tried_less_and_less_and_not_sooner_than_asked() {
+        let (none, ms, s) = (Duration::ZERO, Duration::from_millis, Duration::from_secs);
+        let table = [
+            ("the first", 0, none, 1.0, ms(100)),
+            ("jitter", 0, none, 0.5, ms(50)),
+            ("the fourth", 3, none, 1.0, ms(800)),
+            ("the cap", 10, none, 1.0, s(5)),
+            ("no overflow", u32::MAX, none, 0.5, ms(2500)),
+            ("Retry-After", 0, s(3), 1.0, s(3)),
+            ("a huge one", 0, s(86_400), 1.0, s(5)),
+        ];
+        for (name, nth, asked, draw, want) in table {
+            assert_eq!(pause(nth, asked, draw), want, "{name}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod stored;
 mod telling;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use kinora_crds::VideoJob;
@@ -96,6 +97,8 @@ pub(crate) struct Actor {
     writes: Arc<Semaphore>,
     store_calls: Arc<Semaphore>,
     events: events::Events,
+    /// Writes in a row that the API server failed.
+    failing: Arc<AtomicU32>,
     counters: Arc<CoreCounters>,
     done: mpsc::UnboundedSender<Done>,
 }
@@ -117,6 +120,7 @@ impl Actor {
             writes: Arc::new(Semaphore::new(WRITES)),
             store_calls: Arc::new(Semaphore::new(STORE_CALLS)),
             events: events::Events::new(),
+            failing: Arc::default(),
             counters,
             done,
         }

@@ -36,6 +36,8 @@ struct Stored {
     deletes: Vec<Value>,
     told: Vec<Value>,
     fault: Option<Fault>,
+    refused: Option<String>,
+    no_space: bool,
 }
 
 /// The server.
@@ -80,10 +82,13 @@ impl Api {
         self.tell("MODIFIED", &object);
     }
 
-    /// Deletes an object, as somebody else would.
+    /// Deletes an object, as somebody else would; one with finalizers stays.
     pub(super) fn remove(&self, name: &str) {
         let mut stored = self.stored.lock().unwrap();
         stored.rv += 1;
+        if !stored.objects[name]["metadata"]["finalizers"].is_null() {
+            return;
+        }
         if let Some(object) = stored.objects.remove(name) {
             self.tell("DELETED", &object);
         }
@@ -92,6 +97,16 @@ impl Api {
     /// The next status write meets this.
     pub(super) fn fault(&self, fault: Fault) {
         self.stored.lock().unwrap().fault = Some(fault);
+    }
+
+    /// Every status write of this object is refused, as an admission policy does.
+    pub(super) fn refuse(&self, name: &str) {
+        self.stored.lock().unwrap().refused = Some(name.to_owned());
+    }
+
+    /// etcd raised its alarm for want of space, or it was cleared.
+    pub(super) fn no_space(&self, on: bool) {
+        self.stored.lock().unwrap().no_space = on;
     }
 
     pub(super) fn object(&self, name: &str) -> Option<Value> {
@@ -172,6 +187,12 @@ async fn patch(
     let patch: Value = serde_json::from_slice(&body).unwrap();
     let mut stored = api.stored.lock().unwrap();
     stored.patches.push(patch.clone());
+    if stored.refused.as_deref() == Some(&*name) {
+        return status(422, "Invalid");
+    }
+    if stored.no_space {
+        return status(500, "etcdserver: mvcc: database space exceeded");
+    }
     let fault = stored.fault.take();
     stored.rv += 1;
     let rv = stored.rv.to_string();

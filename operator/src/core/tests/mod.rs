@@ -5,6 +5,7 @@ mod attempt_pods;
 mod drain;
 mod events;
 mod hostile;
+mod poison;
 mod stage;
 mod tracing;
 
@@ -88,6 +89,75 @@ async fn a_claim_that_was_overtaken_is_decided_again_from_what_is_stored() {
     assert_eq!(stage.api.patches().len(), 2);
 }
 
+/// The stage's store has three bytes of every output.
+/// covers: F43
+#[tokio::test]
+async fn a_torn_output_is_a_failed_attempt_and_a_whole_one_is_accepted() {
+    for (size_bytes, want_state) in [(4, "Backoff"), (3, "Succeeded")] {
+        let stage = Stage::leading_with(|pool| pool.backoff_base_ms = 3_600_000).await;
+        let mut worker = stage.worker().await;
+        stage.create("vj-a-1");
+        let Message::Lease(lease) = worker.next().await else {
+            panic!("a lease");
+        };
+        let made = wire::OutputResult {
+            name: "video".to_owned(),
+            size_bytes,
+            ..wire::OutputResult::default()
+        };
+        let done = wire::Succeeded {
+            outputs: vec![made],
+            ..wire::Succeeded::default()
+        };
+        let outcome = wire::Outcome {
+            attempt: lease.attempt,
+            fact: Some(wire::outcome::Fact::Succeeded(done)),
+            ..wire::Outcome::default()
+        };
+        worker
+            .say(wire::from_worker::Message::Outcome(outcome))
+            .await;
+        assert!(matches!(worker.next().await, Message::Ack(_)));
+        let status = stage.api.patches()[1]["status"].clone();
+        assert_eq!(status["state"], want_state, "{status}");
+        if want_state == "Backoff" {
+            assert_eq!(status["failures"], 1);
+            assert_eq!(status["lastFailure"]["reason"], "OutputsDiffer");
+        }
+    }
+}
+
+/// covers: F24
+#[tokio::test]
+async fn a_result_that_comes_while_etcd_is_full_is_stored_when_it_is_not_and_costs_nothing() {
+    let stage = Stage::leading().await;
+    let mut worker = stage.worker().await;
+    stage.create("vj-a-1");
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    stage.api.no_space(true);
+    worker.say(succeeded(lease.attempt)).await;
+    let tries = |s: &Stage| s.api.patches().len() - 1;
+    stage.until("tried", |s| tries(s) >= 3).await;
+    let unknown = &stage.counters.unknown_writes;
+    assert!(unknown.load(std::sync::atomic::Ordering::Relaxed) >= 2);
+    assert_eq!(
+        stage.api.object("vj-a-1").unwrap()["status"]["state"],
+        "Running"
+    );
+
+    stage.api.no_space(false);
+    let Message::Ack(ack) = worker.next().await else {
+        panic!("an acknowledgement");
+    };
+    assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
+    let last = stage.api.patches().pop().unwrap();
+    assert_eq!(last["status"]["state"], "Succeeded");
+    assert!(last["status"].get("failures").is_none(), "{last}");
+    assert!(tries(&stage) <= 5, "{} tries: a loop", tries(&stage));
+}
+
 #[tokio::test]
 async fn a_cancel_is_stored_and_then_told_to_the_worker() {
     let stage = Stage::leading().await;
@@ -150,6 +220,34 @@ async fn the_deletion_of_an_open_upload_is_passed_on_to_be_judged() {
     let deletion = stage.deleted.lock().await.recv().await.unwrap();
     assert_eq!((deletion.name.as_str(), deletion.redrives), ("vj-a-1", 0));
     assert!(matches!(worker.next().await, Message::Cancel(_)));
+}
+
+/// Somebody deletes the namespace in the middle of an outage. covers: F32
+#[tokio::test]
+async fn a_job_whose_record_cannot_be_written_does_not_keep_its_namespace_from_going() {
+    let stage = Stage::leading().await;
+    let mut worker = stage.worker().await;
+    stage.store_away();
+    stage.create("vj-a-1");
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    worker.say(succeeded(lease.attempt)).await;
+    assert!(matches!(worker.next().await, Message::Ack(_)));
+    let tried = |s: &Stage| {
+        s.asked()
+            .iter()
+            .any(|asked| asked.starts_with("write record"))
+    };
+    stage.until("tried", tried).await;
+    let object = stage.api.object("vj-a-1").unwrap();
+    assert!(object["metadata"]["finalizers"].is_null(), "{object}");
+    stage.api.remove("vj-a-1");
+    assert_eq!(stage.api.object("vj-a-1"), None);
+    // The core has forgotten it, too: its worker gets the next one.
+    stage.put_as("vj-a-2", stage::OTHER_POD, &json!({"state": "Queued"}));
+    assert!(matches!(worker.next().await, Message::Lease(_)));
+    assert_eq!(stage.api.deletes(), Vec::<serde_json::Value>::new());
 }
 
 #[tokio::test]

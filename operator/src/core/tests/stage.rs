@@ -1,5 +1,6 @@
 //! A core with everything around it played by the test.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -107,11 +108,19 @@ impl AttemptPods for PodShelf {
 #[derive(Clone, Default)]
 struct Shelf {
     asked: Arc<Mutex<Vec<String>>>,
+    away: Arc<AtomicBool>,
 }
 
 impl Shelf {
     fn note(&self, what: impl Into<String>) {
         self.asked.lock().unwrap().push(what.into());
+    }
+
+    fn here(&self) -> Result<(), StoreWorkError> {
+        match self.away.load(Ordering::Relaxed) {
+            true => Err(StoreWorkError::Unavailable("no answer".into())),
+            false => Ok(()),
+        }
     }
 }
 
@@ -160,7 +169,8 @@ impl StoreWork for Shelf {
     ) -> BoxFuture<'_, Result<(), StoreWorkError>> {
         assert!(["Succeeded", "DeadLettered"].contains(&job.state()));
         self.note(format!("write record {}", result.unwrap_or_default()));
-        async { Ok(()) }.boxed()
+        let written = self.here();
+        async { written }.boxed()
     }
 
     fn final_record_for(
@@ -347,6 +357,11 @@ impl Stage {
             .unwrap()
     }
 
+    /// Records can be written no more.
+    pub(super) fn store_away(&self) {
+        self.shelf.away.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn asked(&self) -> Vec<String> {
         self.shelf.asked.lock().unwrap().clone()
     }
@@ -372,12 +387,17 @@ impl Stage {
 
     /// An upload job with this status.
     pub(super) fn put(&self, name: &str, status: &serde_json::Value) {
+        self.put_as(name, JOB, status);
+    }
+
+    /// As [`Stage::put`], another object.
+    pub(super) fn put_as(&self, name: &str, uid: &str, status: &serde_json::Value) {
         self.api.put(json!({
             "apiVersion": "kinora.dev/v1alpha1",
             "kind": "VideoJob",
             "metadata": {
                 "name": name, "namespace": "videos", "generation": 1,
-                "uid": JOB,
+                "uid": uid,
                 "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
                 "labels": {"kinora.dev/origin": "upload"},
                 "annotations": {"kinora.dev/upload-id": "a-1"},

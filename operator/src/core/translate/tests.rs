@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 
 mod golden;
+mod newer;
+mod poison;
 
 const NOW: Wall = Wall(1_700_000_100_000);
 const POD: &str = "8f1c2d3e-0000-4000-8000-000000000001";
