@@ -235,7 +235,7 @@ fn pairs() -> Result<Vec<(End, End, Value, bool)>> {
 mod tests {
     use super::*;
 
-    fn policy(spec: Value) -> Vec<Value> {
+    fn policy(spec: &Value) -> Vec<Value> {
         vec![json!({"kind": "NetworkPolicy", "metadata": {"namespace": NAMESPACE}, "spec": spec})]
     }
 
@@ -246,7 +246,7 @@ mod tests {
         let (near, far) = (address("10.0.0.1")?, address(METADATA)?);
         let block = json!([{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}], "ports": [{"port": 80}]}]);
         let egress = |rules: Value| {
-            policy(json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": rules}))
+            policy(&json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": rules}))
         };
         let table = [
             ("no policy", vec![], &far, 80, true),
@@ -265,7 +265,8 @@ mod tests {
         for (name, policies, to, port, want) in table {
             assert_eq!(connects(&policies, &who, to, &json!(port)), want, "{name}");
         }
-        let ingress = policy(json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": []}));
+        let ingress =
+            policy(&json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": []}));
         assert!(
             connects(&ingress, &who, &far, &json!(80)),
             "the other direction"
@@ -281,7 +282,7 @@ mod tests {
         let open = |arguments: &[&str]| {
             let asked = arguments.contains(&HA);
             let spec = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]});
-            Ok(if asked { policy(spec) } else { Vec::new() })
+            Ok(if asked { policy(&spec) } else { Vec::new() })
         };
         assert!(fenced(open).is_err(), "everything is let through");
     }
