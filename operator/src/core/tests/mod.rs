@@ -155,7 +155,6 @@ async fn a_result_that_comes_while_etcd_is_full_is_stored_when_it_is_not_and_cos
     let last = stage.api.patches().pop().unwrap();
     assert_eq!(last["status"]["state"], "Succeeded");
     assert!(last["status"].get("failures").is_none(), "{last}");
-    assert!(tries(&stage) <= 5, "{} tries: a loop", tries(&stage));
 }
 
 #[tokio::test]
