@@ -7,7 +7,8 @@ use kinora_upload_engine::crc::Running;
 
 /// From this size on a read is kept as it is: it fills most of its buffer of 64 KiB.
 const KEPT_FROM: usize = 48 << 10;
-/// Smaller reads are gathered in blocks of this size.
+/// Smaller reads are gathered in blocks. A block is never moved to grow: the next is half as large as all that is there, up to
+/// this, so that little of the memory stays empty when a client stalls.
 const BLOCK: usize = 256 << 10;
 
 /// Bytes in order.
@@ -57,10 +58,12 @@ impl Pieces {
             self.list.push(read);
             return;
         }
-        let (first, rest) = read.split_at(read.len().min(BLOCK - self.block.len()));
+        let room = self.block.capacity() - self.block.len();
+        let (first, rest) = read.split_at(read.len().min(room));
         self.block.extend_from_slice(first);
-        if self.block.len() == BLOCK {
+        if !rest.is_empty() {
             self.seal();
+            self.block = BytesMut::with_capacity((self.len / 2).clamp(rest.len(), BLOCK));
             self.block.extend_from_slice(rest);
         }
     }
@@ -179,10 +182,26 @@ mod tests {
         }
         drop(pieces.slice(0, 1));
         assert!(buffer.is_unique(), "nothing holds the read buffer");
-        assert_eq!(
-            pieces.list.len(),
-            pieces.len() / BLOCK,
-            "all blocks are full"
+        assert!(
+            pieces.list.len() <= pieces.len() / BLOCK + 16,
+            "blocks are large: {}",
+            pieces.list.len()
         );
+    }
+
+    #[test]
+    fn at_most_a_third_of_the_memory_stays_empty() {
+        let mut pieces = Pieces::default();
+        let read = Bytes::from(vec![1u8; 1400]);
+        for _ in 0..400 {
+            pieces.push(read.clone());
+            let empty = pieces.block.capacity() - pieces.block.len();
+            assert!(
+                empty <= pieces.len() / 2,
+                "{empty} beside {}",
+                pieces.len()
+            );
+        }
+        assert!(pieces.list.len() < 20, "{} blocks", pieces.list.len());
     }
 }
