@@ -166,8 +166,10 @@ by CRC64NVME with what was sent.
   does, conditional writes included; it counts calls. It and the client use about half of the CPU time of those runs.
 - Kubernetes is a server in the benchmark that answers every create with 201.
 - Videos are a real 0.5 MB MP4 with a `free` box of noise behind it.
-- Cuts happen at 80 %, a kill at half of a 64 MiB upload that comes at 40 MiB/s; the first new byte counts when a PATCH of
-  64 KiB at the other replica is acknowledged, after HEAD told the offset.
+- Cuts happen at 80 % of a 64 MiB upload that comes at 40 MiB/s; the first new byte counts when a PATCH of 64 KiB at the other
+  replica is acknowledged, after HEAD told the offset.
+- What a kill costs depends on how full the part under way is: each round kills four replicas, 1, 3, 5 and 7 MiB behind half of
+  such an upload, which spreads them evenly over a part. Median and worst are of all kills of all rounds.
 - Stalled connections are half creates of a 1 MiB video in one request and half PATCHes; each sends 16 KiB and then nothing.
 ";
 

@@ -11,13 +11,15 @@ use tokio::time::Instant;
 use super::{Bench, Round, verify};
 use crate::content::Video;
 use crate::samples::{mib, ms};
-use crate::servers::Peer;
+use crate::servers::{self, PART, Peer};
 use crate::tus::offset;
 
 /// The first bytes after a cut; smaller requests are rationed.
 const FIRST: u64 = 64 << 10;
 const GIVE_UP: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
+/// Names of the replicas that are killed in a round.
+const KILLS: [&str; 4] = ["killed-1", "killed-2", "killed-3", "killed-4"];
 
 /// How a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,33 +86,59 @@ impl Bench {
         go_on(on, to, video, &path, sent, begun).await
     }
 
-    /// Kills the replica that writes, with its connections.
+    /// Kills replicas that write, with their connections. How much is lost depends on how full the part under way is, so
+    /// the kills are spread evenly over a part; each ends a replica of its own.
     pub(super) async fn killed(&mut self, on: &Round) -> Result<()> {
         let video = Arc::new(Video::new(self.plan.cut));
-        let (api, length) = (&on.first.api, video.length());
+        let args = on.weed.args();
+        let doomed = KILLS.map(|name| servers::kinora(&self.setting, &args, name));
+        let doomed = futures::future::try_join_all(doomed).await?;
+        for (replica, at) in doomed.iter().zip(kill_points(video.length())) {
+            let resumed = self.kill(on, replica, &video, at).await?;
+            self.samples.add("resent_mib_kill9", mib(resumed.resent));
+            self.samples
+                .worst("resent_mib_kill9_most", mib(resumed.resent));
+            self.samples
+                .add("first_byte_ms_kill9", ms(resumed.first_byte));
+            self.progress.note(&format!(
+                "kill -9 at {:.0} MiB: {:.2} MiB again, first byte after {:.0} ms",
+                mib(at),
+                mib(resumed.resent),
+                ms(resumed.first_byte)
+            ));
+        }
+        Ok(())
+    }
+
+    async fn kill(
+        &self,
+        on: &Round,
+        replica: &Peer,
+        video: &Arc<Video>,
+        at: u64,
+    ) -> Result<Resumed> {
+        let (api, length) = (&replica.api, video.length());
         let mut conn = api.connect(0).await?;
         let path = api.create(&mut conn, length).await?;
         api.begin_patch(&mut conn, &path, 0, length).await?;
-        let half = length / 2;
         let sent = conn
-            .send_paced(&video, 0..length, self.plan.pace, |at| at >= half)
+            .send_paced(video, 0..length, self.plan.pace, |sent| sent >= at)
             .await;
-        on.first.process.kill_hard()?;
+        ensure!(
+            sent >= at,
+            "the upload broke at {sent} before its replica was killed"
+        );
+        replica.process.kill_hard()?;
         let begun = Instant::now();
         drop(conn);
-        let resumed = go_on(on, &on.second, &video, &path, sent, begun).await?;
-        self.samples.add("resent_mib_kill9", mib(resumed.resent));
-        self.samples
-            .worst("resent_mib_kill9_most", mib(resumed.resent));
-        self.samples
-            .add("first_byte_ms_kill9", ms(resumed.first_byte));
-        self.progress.note(&format!(
-            "kill -9: {:.2} MiB again, first byte after {:.0} ms",
-            mib(resumed.resent),
-            ms(resumed.first_byte)
-        ));
-        Ok(())
+        go_on(on, &on.second, video, &path, sent, begun).await
     }
+}
+
+/// Where an upload's replica is killed: in the middle of it, in the middle of each piece of a part.
+fn kill_points(length: u64) -> [u64; KILLS.len()] {
+    let piece = PART / KILLS.len() as u64;
+    std::array::from_fn(|n| length / 2 + piece * n as u64 + piece / 2)
 }
 
 /// Asks for the offset and sends from there, as a client does, until the first bytes are acknowledged; then the rest.
@@ -146,4 +174,18 @@ async fn go_on(
     to.api.patch(&mut conn, path, video, rest).await?;
     verify(&on.store, path, video, video.crc64()).await?;
     Ok(Resumed { resent, first_byte })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+
+    #[test]
+    fn kills_are_spread_evenly_over_a_part_in_the_middle() {
+        let mib = [33, 35, 37, 39].map(|mib: u64| mib << 20);
+        assert_eq!(kill_points(64 << 20), mib);
+        let quick = Plan::quick().cut;
+        assert!(kill_points(quick).iter().all(|at| *at < quick));
+    }
 }

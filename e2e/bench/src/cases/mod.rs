@@ -38,7 +38,7 @@ struct Round {
     first: Peer,
     second: Peer,
     tusd: Peer,
-    _weed: Weed,
+    weed: Weed,
 }
 
 impl Bench {
@@ -92,7 +92,6 @@ impl Bench {
             if round == 0 {
                 self.crowd(&on).await?;
             }
-            // The last, as it ends a replica.
             self.killed(&on).await?;
         }
         self.progress
@@ -115,7 +114,7 @@ impl Bench {
             first,
             second,
             tusd,
-            _weed: weed,
+            weed,
         })
     }
 }
