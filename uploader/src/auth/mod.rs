@@ -2,6 +2,7 @@
 //! whom is the engine's rule (`Principal::may_access`); this folder makes the principal.
 
 mod config;
+mod credential;
 mod keys;
 mod oidc;
 mod review;
@@ -9,11 +10,11 @@ mod tokens;
 
 use std::collections::BTreeSet;
 
-use http::{HeaderMap, header};
 use kinora_storage::UploadId;
 use kinora_upload_engine::{Owner, Principal};
 
 pub use config::{AccessConfig, IssuerConfig, ReviewConfig};
+pub use credential::Credential;
 pub use keys::{ISSUER, Keys, KeysError};
 pub use tokens::{MAX_SECONDS as MAX_TOKEN_SECONDS, UploadTokens};
 
@@ -72,6 +73,29 @@ pub enum Denied {
     Unavailable(&'static str),
 }
 
+/// What a credential proved: enough for everything that its request does, so that the credential itself can go.
+#[derive(Debug)]
+pub struct Proof(Proved);
+
+#[derive(Debug)]
+enum Proved {
+    Caller(Caller),
+    Upload(tokens::Grant),
+}
+
+impl Proof {
+    /// The caller of a request that does `action`, on the upload or video `id` when it names one.
+    ///
+    /// # Errors
+    /// When what was proved is not good for that.
+    pub fn permits(&self, action: Action, id: Option<&UploadId>) -> Result<Principal, Denied> {
+        match &self.0 {
+            Proved::Caller(caller) => caller.for_action(action),
+            Proved::Upload(grant) => grant.for_action(action, id),
+        }
+    }
+}
+
 /// Whom a credential stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Caller {
@@ -81,7 +105,18 @@ struct Caller {
 }
 
 impl Caller {
-    fn for_action(self, action: Action) -> Result<Principal, Denied> {
+    fn anonymous() -> Self {
+        Self {
+            owner: Owner {
+                iss: "none".into(),
+                sub: "anonymous".into(),
+            },
+            tenant: "anonymous".into(),
+            scopes: SCOPES.map(str::to_owned).into(),
+        }
+    }
+
+    fn for_action(&self, action: Action) -> Result<Principal, Denied> {
         let scope = action.scope();
         let tenant_wide = self.scopes.contains(SCOPE_TENANT);
         let implied = scope == SCOPE_UPLOAD && tenant_wide;
@@ -89,8 +124,8 @@ impl Caller {
             return Err(Denied::Forbidden(scope));
         }
         Ok(Principal {
-            owner: self.owner,
-            tenant: self.tenant,
+            owner: self.owner.clone(),
+            tenant: self.tenant.clone(),
             tenant_wide,
         })
     }
@@ -164,32 +199,23 @@ impl Auth {
         self.keys.as_ref()
     }
 
-    /// The caller of a request that does `action`, on the upload or video `id` when it names one.
+    /// What a request's credential proves; it is wiped at the end.
     ///
     /// # Errors
     /// When the request is not to be let in.
-    pub async fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        action: Action,
-        id: Option<&UploadId>,
-    ) -> Result<Principal, Denied> {
+    pub async fn prove(&self, credential: Option<Credential>) -> Result<Proof, Denied> {
         if self.anonymous {
-            return Ok(Principal {
-                owner: Owner {
-                    iss: "none".into(),
-                    sub: "anonymous".into(),
-                },
-                tenant: "anonymous".into(),
-                tenant_wide: true,
-            });
+            return Ok(Proof(Proved::Caller(Caller::anonymous())));
         }
-        let token = bearer(headers).ok_or(Denied::Unauthenticated)?;
-        if token.starts_with(tokens::PREFIX) {
+        let credential = credential.ok_or(Denied::Unauthenticated)?;
+        let token = credential.token();
+        let proved = if token.starts_with(tokens::PREFIX) {
             let tokens = self.tokens.as_ref().ok_or(Denied::Unauthenticated)?;
-            return tokens.check(token, action, id);
-        }
-        self.caller(token).await?.for_action(action)
+            Proved::Upload(tokens.check(token)?)
+        } else {
+            Proved::Caller(self.caller(token).await?)
+        };
+        Ok(Proof(proved))
     }
 
     /// Whom a credential stands for; its form tells who can prove it.
@@ -205,12 +231,4 @@ impl Auth {
         let keys = self.keys.as_ref().ok_or(Denied::Unauthenticated)?;
         keys.check(token)
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(token.trim())
 }

@@ -11,6 +11,7 @@ use kinora_upload_engine::Owner;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use lru::LruCache;
+use secrecy::zeroize::Zeroize;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -104,22 +105,32 @@ impl Reviews {
     async fn ask(&self, token: &str) -> Result<TokenReviewStatus, Denied> {
         let away = Denied::Unavailable("the API server cannot be asked about the token");
         let _place = self.places.try_acquire().map_err(|_| away)?;
-        let review = TokenReview {
+        let review = Wiped(TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),
                 audiences: Some(vec![self.config.audience.clone()]),
             },
             ..TokenReview::default()
-        };
+        });
         let params = PostParams::default();
-        match tokio::time::timeout(TIMEOUT, self.api.create(&params, &review)).await {
-            Ok(Ok(review)) => Ok(review.status.unwrap_or_default()),
+        let asked = self.api.create(&params, &review.0);
+        match tokio::time::timeout(TIMEOUT, asked).await {
+            Ok(Ok(review)) => Ok(Wiped(review).0.status.take().unwrap_or_default()),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "review a token");
                 Err(away)
             }
             Err(_) => Err(away),
         }
+    }
+}
+
+/// A review, whose token is wiped with it; the API server's answer repeats the token.
+struct Wiped(TokenReview);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.spec.token.zeroize();
     }
 }
 

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use kinora_storage::UploadId;
 use kinora_upload_engine::{Owner, Principal};
 use secrecy::zeroize::Zeroizing;
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Denied};
@@ -30,7 +30,7 @@ pub struct UploadTokens {
 }
 
 /// Whose upload a token opens.
-#[derive(Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Claims {
     aud: String,
     exp: u64,
@@ -69,7 +69,13 @@ impl UploadTokens {
 
     /// A token for one upload of `owner`, good until `expires` (Unix seconds); none without a key.
     #[must_use]
-    pub fn sign(&self, owner: &Owner, tenant: &str, id: &UploadId, expires: u64) -> Option<String> {
+    pub fn sign(
+        &self,
+        owner: &Owner,
+        tenant: &str,
+        id: &UploadId,
+        expires: u64,
+    ) -> Option<SecretString> {
         let claims = Claims {
             aud: AUDIENCE.into(),
             exp: expires,
@@ -80,20 +86,15 @@ impl UploadTokens {
         };
         let keys = self.keys();
         let key = EncodingKey::from_secret(keys.last()?.expose_secret());
-        let signed = encode(&Header::new(Algorithm::HS256), &claims, &key).ok()?;
-        Some(format!("{PREFIX}{signed}"))
+        let signed = Zeroizing::new(encode(&Header::new(Algorithm::HS256), &claims, &key).ok()?);
+        Some([PREFIX, signed.as_str()].concat().into())
     }
 
-    /// The owner that a token speaks for, on its upload.
+    /// What a token opens.
     ///
     /// # Errors
-    /// When it proves nothing, has expired, is another upload's, or is not for this action.
-    pub(super) fn check(
-        &self,
-        token: &str,
-        action: Action,
-        id: Option<&UploadId>,
-    ) -> Result<Principal, Denied> {
+    /// When it proves nothing, or has expired.
+    pub(super) fn check(&self, token: &str) -> Result<Grant, Denied> {
         let signed = token.strip_prefix(PREFIX).ok_or(Denied::Unauthenticated)?;
         if signed.len() > MAX_TOKEN_BYTES {
             return Err(Denied::Unauthenticated);
@@ -106,7 +107,25 @@ impl UploadTokens {
             let key = DecodingKey::from_secret(key.expose_secret());
             decode::<Claims>(signed, &key, &validation).ok()
         });
-        let claims = proved.ok_or(Denied::Unauthenticated)?.claims;
+        Ok(Grant(proved.ok_or(Denied::Unauthenticated)?.claims))
+    }
+}
+
+/// What a token that was proved opens.
+#[derive(Debug)]
+pub(super) struct Grant(Claims);
+
+impl Grant {
+    /// The owner that it speaks for, on its upload.
+    ///
+    /// # Errors
+    /// When it is another upload's, or not for this action.
+    pub(super) fn for_action(
+        &self,
+        action: Action,
+        id: Option<&UploadId>,
+    ) -> Result<Principal, Denied> {
+        let claims = &self.0;
         match action {
             Action::Write | Action::Status | Action::Cancel => {}
             Action::Create | Action::List | Action::Erase | Action::Delegate => {
@@ -118,10 +137,10 @@ impl UploadTokens {
         }
         Ok(Principal {
             owner: Owner {
-                iss: claims.iss,
-                sub: claims.sub,
+                iss: claims.iss.clone(),
+                sub: claims.sub.clone(),
             },
-            tenant: claims.tenant,
+            tenant: claims.tenant.clone(),
             tenant_wide: false,
         })
     }
@@ -184,9 +203,14 @@ mod tests {
             sub: "backend".into(),
         };
         let (mine, other) = (id(1), id(2));
-        let token = tokens.sign(&owner, "acme", &mine, now() + 60).unwrap();
-        let late = tokens.sign(&owner, "acme", &mine, now() - 1).unwrap();
-        let who = tokens.check(&token, Action::Write, Some(&mine)).unwrap();
+        let sign = |owner: &Owner, expires| {
+            let token = tokens.sign(owner, "acme", &mine, expires).unwrap();
+            token.expose_secret().to_owned()
+        };
+        let check = |token: &str, action, id| tokens.check(token)?.for_action(action, id);
+        let token = sign(&owner, now() + 60);
+        let late = sign(&owner, now() - 1);
+        let who = check(&token, Action::Write, Some(&mine)).unwrap();
         assert_eq!((who.owner, who.tenant.as_str()), (owner, "acme"));
         assert!(!who.tenant_wide);
         let bare = &token[PREFIX.len()..];
@@ -257,22 +281,22 @@ mod tests {
             ),
         ];
         for (name, token, action, id, want) in cases {
-            assert_eq!(tokens.check(token, action, id).unwrap_err(), want, "{name}");
+            assert_eq!(check(token, action, id).unwrap_err(), want, "{name}");
         }
 
         std::fs::write(dir.path().join("2026-02"), "2".repeat(32)).unwrap();
         tokens.reload().unwrap();
-        let newer = tokens.sign(&who_is(), "acme", &mine, now() + 60).unwrap();
+        let newer = sign(&who_is(), now() + 60);
         for token in [&token, &newer] {
-            assert!(tokens.check(token, Action::Status, Some(&mine)).is_ok());
+            assert!(check(token, Action::Status, Some(&mine)).is_ok());
         }
         std::fs::remove_file(dir.path().join("2026-01")).unwrap();
         tokens.reload().unwrap();
         assert!(
-            tokens.check(&token, Action::Status, Some(&mine)).is_err(),
+            check(&token, Action::Status, Some(&mine)).is_err(),
             "its key went"
         );
-        assert!(tokens.check(&newer, Action::Status, Some(&mine)).is_ok());
+        assert!(check(&newer, Action::Status, Some(&mine)).is_ok());
     }
 
     fn who_is() -> Owner {

@@ -9,7 +9,7 @@ use super::gate::limited;
 use super::problem::Problem;
 use super::{token, tus};
 use crate::app::App;
-use crate::auth::Action;
+use crate::auth::{Action, Denied};
 use crate::limits::{Stop, seat};
 
 /// The caller of a request that does `action`, on `id` when it names one.
@@ -19,7 +19,7 @@ pub(super) async fn admit(
     action: Action,
     id: Option<&UploadId>,
 ) -> Result<Principal, Problem> {
-    let who = app.auth.authenticate(headers, action, id).await?;
+    let who = proved(app, action, id).await?;
     let stopped = app
         .limits
         .owner(&who, action, declared(headers)?, &app.store);
@@ -33,15 +33,19 @@ pub(super) async fn admit(
     Ok(who)
 }
 
+/// The caller, if what the request's credential proves is good for this.
+async fn proved(app: &App, action: Action, id: Option<&UploadId>) -> Result<Principal, Denied> {
+    let seat = seat().ok_or(Denied::Unauthenticated)?;
+    seat.proof(&app.auth).await?.permits(action, id)
+}
+
 /// A create that is to bring a token for a phone.
 async fn delegate(app: &App, headers: &HeaderMap, who: &Principal) -> Result<(), Problem> {
     let Some(seconds) = token::wished(headers) else {
         return Ok(());
     };
     seconds?;
-    app.auth
-        .authenticate(headers, Action::Delegate, None)
-        .await?;
+    proved(app, Action::Delegate, None).await?;
     if app.auth.tokens().is_none() {
         return Err(Problem::no_tokens());
     }

@@ -7,22 +7,35 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 
 use super::problem::{Kind, Problem};
 use super::token;
 use crate::app::App;
+use crate::auth::Credential;
 use crate::limits::{Counted, Reached, Seat};
 use crate::serve::Peer;
 
-pub(super) async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Before anything else looks at a request: what proves who asks leaves the headers.
+pub(super) fn set_aside(mut request: Request) -> Request {
+    if let Some(credential) = Credential::take(request.headers_mut()) {
+        request.extensions_mut().insert(credential);
+    }
+    request
+}
+
+pub(super) async fn gate(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if let Some(Peer(peer)) = request.extensions().get::<Peer>()
         && let Err(reached) = app.limits.address(peer.ip(), request.headers())
     {
         return limited(&app, &reached).into_response();
     }
     let wish = token::wished(request.headers());
-    let seat = Arc::new(Seat::default());
+    let seat = Arc::new(Seat::of(request.extensions_mut().remove()));
     let charged = Arc::clone(&seat);
     let request = request.map(|body| {
         Body::new(Counted {
@@ -41,7 +54,7 @@ pub(super) async fn gate(State(app): State<Arc<App>>, request: Request, next: Ne
             }
             _ => None,
         };
-        if let Some(Ok(token)) = token.map(|token| HeaderValue::from_str(&token)) {
+        if let Some(token) = token {
             answer.headers_mut().insert(token::UPLOAD_TOKEN, token);
         }
     }
@@ -62,4 +75,23 @@ pub(super) fn limited(app: &App, reached: &Reached) -> Problem {
     .field(limit)
     // Seconds of at most a day.
     .retry_after(seconds as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    /// covers: S12
+    #[test]
+    fn what_comes_after_the_first_layer_sees_no_credential() {
+        let mut request = Request::new(Body::empty());
+        let value = HeaderValue::from_static("Bearer canary");
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+        let mut request = set_aside(request);
+        assert!(request.headers().is_empty());
+        assert!(!format!("{request:?}").contains("canary"));
+        assert!(request.extensions_mut().remove::<Credential>().is_some());
+    }
 }

@@ -36,6 +36,7 @@ use axum::routing::{any, get};
 use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Method, header};
 use kinora_storage::UploadId;
+use tower::util::MapRequestLayer;
 
 use crate::app::App;
 use crate::auth::Action;
@@ -71,6 +72,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .layer(MapRequestLayer::new(gate::set_aside))
         .with_state(app)
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State as AppState};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use kinora_storage::{UploadId, keys};
 use kinora_upload_engine::{Phase, Principal, State};
-use serde::Serialize;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::admit::{admit, no_such};
@@ -31,9 +32,15 @@ pub(super) struct IssuedToken {
     /// Id of the upload.
     id: String,
     /// The token, for `Authorization: Bearer`.
-    token: String,
+    #[schema(value_type = String)]
+    #[serde(serialize_with = "exposed")]
+    token: SecretString,
     /// Seconds that it is good.
     expires_in_seconds: u64,
+}
+
+fn exposed<S: Serializer>(token: &SecretString, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(token.expose_secret())
 }
 
 /// How long a token is wished to be good, when one is.
@@ -50,11 +57,24 @@ pub(super) fn wished(headers: &HeaderMap) -> Option<Result<u64, Problem>> {
     }))
 }
 
-/// The token of an upload that was just made.
-pub(super) fn at_create(app: &App, who: &Principal, path: &str, seconds: u64) -> Option<String> {
+/// The token of an upload that was just made, for a header.
+pub(super) fn at_create(
+    app: &App,
+    who: &Principal,
+    path: &str,
+    seconds: u64,
+) -> Option<HeaderValue> {
     let id: UploadId = path.rsplit('/').next()?.parse().ok()?;
     let tokens = app.auth.tokens()?;
-    tokens.sign(&who.owner, &who.tenant, &id, expires(app, seconds))
+    let token = tokens.sign(&who.owner, &who.tenant, &id, expires(app, seconds))?;
+    header(&token)
+}
+
+/// Marked, so that nothing prints it and HTTP/2 keeps it out of its tables.
+fn header(token: &SecretString) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(token.expose_secret()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn expires(app: &App, seconds: u64) -> u64 {
@@ -101,4 +121,25 @@ async fn issue(app: &Arc<App>, id: &UploadId, headers: &HeaderMap) -> Result<Res
         expires_in_seconds: seconds,
     };
     Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// covers: S12
+    #[test]
+    fn a_token_is_told_and_not_printed() {
+        let token = SecretString::from("kut_canary");
+        let value = header(&token).unwrap();
+        assert_eq!(value, "kut_canary");
+        let body = IssuedToken {
+            id: "a".into(),
+            token,
+            expires_in_seconds: 60,
+        };
+        let told = serde_json::to_value(&body).unwrap();
+        assert_eq!(told["token"], "kut_canary");
+        assert!(!format!("{value:?} {:?}", body.token).contains("canary"));
+    }
 }

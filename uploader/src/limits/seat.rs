@@ -1,5 +1,5 @@
-//! What a running request holds and whom its bytes are charged to. The gate gives every request a
-//! seat; whoever finds out who asks writes it there.
+//! Who asks in a running request, what it holds, and whom its bytes are charged to. The gate gives every request a seat,
+//! with what its client said; whoever finds out who asks writes it there.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::OnceCell;
 
 use kinora_upload_engine::Principal;
 
 use super::at_once::Running;
 use super::buckets::Key;
 use super::quota::Account;
-use crate::auth::Action;
+use crate::auth::{Action, Auth, Credential, Denied, Proof};
 
 tokio::task_local! {
     /// The seat of the request that this task answers.
@@ -25,6 +26,8 @@ tokio::task_local! {
 /// One request's seat.
 #[derive(Debug, Default)]
 pub struct Seat {
+    credential: Mutex<Option<Credential>>,
+    proof: OnceCell<Proof>,
     places: Mutex<Vec<Running>>,
     charged: OnceLock<(Key, Action, Option<Arc<Account>>)>,
     backend: OnceLock<Principal>,
@@ -38,6 +41,29 @@ pub fn seat() -> Option<Arc<Seat>> {
 }
 
 impl Seat {
+    /// The seat of a request whose client said this.
+    #[must_use]
+    pub fn of(credential: Option<Credential>) -> Self {
+        Self {
+            credential: Mutex::new(credential),
+            ..Self::default()
+        }
+    }
+
+    /// What the credential proves. It is proved once, though a batch asks for each of its items, and gone after that.
+    ///
+    /// # Errors
+    /// When the request is not to be let in.
+    pub async fn proof(&self, auth: &Auth) -> Result<&Proof, Denied> {
+        let proof = self.proof.get_or_try_init(|| auth.prove(self.credential()));
+        proof.await
+    }
+
+    fn credential(&self) -> Option<Credential> {
+        let credential = self.credential.lock();
+        credential.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Answers a request in this seat.
     pub async fn answer<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> T {
         SEAT.scope(Arc::clone(self), work).await
@@ -119,5 +145,34 @@ impl HttpBody for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, header};
+
+    use super::*;
+
+    /// covers: S12
+    #[tokio::test]
+    async fn a_credential_is_proved_once_and_gone_and_a_bad_one_proves_nothing_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest("secret"));
+        let key =
+            serde_json::json!({"sha256": sha256, "tenant": "acme", "scopes": ["kinora:upload"]});
+        std::fs::write(dir.path().join("phone"), key.to_string()).unwrap();
+        let auth = Auth::of_keys(crate::auth::Keys::read(dir.path()).unwrap());
+        for (value, good) in [("Bearer phone.secret", true), ("Bearer phone.x", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+            let seat = Seat::of(Credential::take(&mut headers));
+            for time in 1..=2 {
+                let proof = seat.proof(&auth).await;
+                let who = proof.and_then(|proof| proof.permits(Action::Create, None));
+                assert_eq!(who.is_ok(), good, "{value}, time {time}");
+                assert!(seat.credential.lock().unwrap().is_none(), "{value}");
+            }
+        }
     }
 }
