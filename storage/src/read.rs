@@ -14,9 +14,9 @@ use crate::store::Store;
 use crate::types::{Entry, Head, Metadata, Object, Page};
 
 /// Largest object `get` holds in memory, in bytes.
-pub(crate) const MAX_GET: u64 = 64 << 20;
+const MAX_GET: u64 = 64 << 20;
 /// Largest document; those of this project have kilobytes.
-const MAX_DOCUMENT: u64 = 1 << 20;
+pub(crate) const MAX_DOCUMENT: u64 = 1 << 20;
 /// Entries on one page.
 const PAGE: usize = 1000;
 

@@ -8,7 +8,7 @@ use crate::checksum::to_base64;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::observe::StoreCall;
 use crate::payload::Payload;
-use crate::read::{MAX_GET, absent_is_none};
+use crate::read::{MAX_DOCUMENT, absent_is_none};
 use crate::store::Store;
 use crate::types::{CasOutcome, Condition, Metadata, Object, PutOptions, PutOutcome};
 
@@ -91,7 +91,8 @@ impl Store {
     ///
     /// # Errors
     /// With [`StoreError::is_unknown_outcome`] if reading back did not settle it: the write may still land. Read the
-    /// object again before deciding anything; swapping again against the same ETag is safe.
+    /// object again before deciding anything; swapping again against the same ETag is safe. `TooLarge` if another's
+    /// object is there that is larger than a document and than ours.
     pub async fn cas(
         &self,
         key: &str,
@@ -106,7 +107,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let stored = self
-            .get_bounded(key, MAX_GET.max(body.len() as u64))
+            .get_bounded(key, MAX_DOCUMENT.max(body.len() as u64))
             .await?;
         settle(stored, &body, &condition, unclear)
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::future::join_all;
-use kinora_storage::{CasOutcome, Condition, PutOptions, PutOutcome, Store, keys};
+use kinora_storage::{CasOutcome, Condition, PutOptions, PutOutcome, Store, StoreErrorKind, keys};
 use rstest::rstest;
 
 use crate::{On, fresh, store};
@@ -130,4 +130,22 @@ async fn cas_tells_won_lost_and_gone(#[values(On::Weed, On::Aws, On::LikeWeed)] 
         store.cas(&key, Bytes::from("later"), swap).await.unwrap(),
         CasOutcome::Gone
     );
+}
+
+#[tokio::test]
+async fn a_swap_that_is_lost_reads_no_more_than_a_document_or_its_own_size() {
+    let (store, key) = (store(On::Aws).await, keys::state(&fresh()));
+    let create = |size: usize| {
+        let body = Bytes::from(vec![b' '; size]);
+        store.cas(&key, body, when(Condition::IfAbsent))
+    };
+    let large = (1 << 20) + 1;
+    store
+        .put(&key, vec![b'x'; large].into(), PutOptions::default())
+        .await
+        .unwrap();
+    let refused = create(1000).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::TooLarge, "{refused}");
+    let lost = create(large).await.unwrap();
+    assert!(matches!(lost, CasOutcome::Lost(stored) if stored.bytes.len() == large));
 }
