@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kinora_fake_s3::{Behaviour, Op};
+use kinora_storage::{UploadId, keys};
 use kinora_uploader::janitor::Garbage;
 
 use crate::Stage;
@@ -31,14 +32,35 @@ async fn a_small_file_in_one_request_costs_four_calls() {
 }
 
 #[tokio::test]
-async fn a_create_and_a_patch_at_one_replica_cost_eight_calls() {
+async fn a_create_and_a_patch_at_one_replica_cost_eight_writes_and_two_shared_deletes() {
     let stage = Stage::new(Behaviour::aws()).await;
     let (file, replica) = (video(1 << 20), &stage.replicas[0]);
     let id = stage.world.create(replica, file.len()).await;
     let answer = stage.world.patch(replica, &id, 0, &file).await;
     assert_eq!(answer.status(), 204);
-    let calls = on_the_way(&stage);
-    assert_eq!(calls.len(), 8, "{calls:#?}");
+    let id: UploadId = id.parse().unwrap();
+    let state = keys::state(&id);
+    let slice = keys::tail(&id, 0, 1, 0, file.len() as u64);
+    let index = keys::user_index(&keys::owner_hash("apikey", "phone"), &id);
+    let left = [keys::active(&id), index, keys::video(&id)];
+    let [active, index, whole] = left.clone();
+    let pending = keys::pending(&id);
+    // Created, open, the bytes, finishing; the outbox entry, the video, the decision, the index.
+    let want = [
+        &state, &state, &slice, &state, &pending, &whole, &active, &index,
+    ];
+    let want = want.map(|key| (Op::Put, key.clone()));
+    assert_eq!(on_the_way(&stage), want);
+
+    // Then, with those of all that end meanwhile: entry and slice, and at last the state.
+    let journal = stage.fake.journal();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while journal.count(Op::DeleteMany) < 2 || stage.fake.object(&state).is_some() {
+        assert!(Instant::now() < deadline, "{:#?}", stage.fake.keys(""));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(journal.len(), 10, "{:#?}", journal.calls());
+    assert_eq!(stage.fake.keys(""), left);
 }
 
 #[tokio::test]
