@@ -2,9 +2,11 @@
 //! `limits`.
 
 use futures::FutureExt;
+use k8s_openapi::api::networking::v1::Ingress;
 use kinora_storage::{PutOptions, Store, UploadId, keys};
 use reqwest::Response;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::stage::{Replica, STREAM, Stage, id_of, problem, secret, video};
 
@@ -325,20 +327,207 @@ async fn owasp_api8_errors_say_nothing_of_the_inside_and_no_debug_page_is_there(
     }
 }
 
-/// What every answer has, and what none has.
+/// Successes are as bare as errors, and so are the probes.
+/// covers: S18, S19
+#[tokio::test]
+async fn owasp_api8_no_answer_names_its_server_or_lacks_a_header_that_the_guide_promises() {
+    let stage = Stage::new();
+    let replica = stage.replica(&[]).await;
+    let (file, admin) = (video(5000), secret("admin"));
+    let ask = |method: &str, path: &str| stage.ask(&replica, Some(&admin), method, path);
+    let create = || ask("POST", "/v1/uploads").header("Upload-Length", "5000");
+    let [made, ended] = [create(), create()].map(reqwest::RequestBuilder::send);
+    let [made, ended] = [made.await.unwrap(), ended.await.unwrap()];
+    is_bare("create", &made);
+    let upload = format!("/v1/uploads/{}", id_of(&made));
+    let patch = ask("PATCH", &upload)
+        .header("Upload-Offset", "0")
+        .header("Content-Type", STREAM);
+    let whole = create().header("Content-Type", STREAM);
+    let batch = ask("POST", "/v1/batches")
+        .header("Content-Type", "application/json")
+        .body(r#"{"items":[{"length":9}]}"#);
+    let requests = [
+        ("HEAD", ask("HEAD", &upload)),
+        ("PATCH", patch.body(file.clone())),
+        ("a whole file", whole.body(file)),
+        ("a batch", batch),
+        ("a list", ask("GET", "/v1/videos")),
+        ("a video", ask("GET", &upload.replace("uploads", "videos"))),
+        ("the document", ask("GET", "/v1/openapi.json")),
+        (
+            "an end",
+            ask("DELETE", &format!("/v1/uploads/{}", id_of(&ended))),
+        ),
+        ("OPTIONS", ask("OPTIONS", "/v1/uploads")),
+        ("OPTIONS of videos", ask("OPTIONS", "/v1/videos")),
+    ];
+    for (name, request) in requests {
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{name}: {}", answer.status());
+        is_bare(name, &answer);
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let answer = ask("GET", path).header("Origin", "https://app.example");
+        let answer = answer.send().await.unwrap();
+        has_none(path, answer.headers(), &NEVER);
+        has_none(path, answer.headers(), &["access-control-allow-origin"]);
+    }
+}
+
+/// So is what the listener refuses by itself.
+/// covers: S18, S19
+#[tokio::test]
+async fn owasp_api8_what_is_no_request_gets_a_status_and_nothing_else() {
+    let stage = Stage::new();
+    let replica = stage.replica(&[]).await;
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+        "a".repeat(70_000)
+    );
+    for (sent, status) in [
+        ("nonsense\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n", "400"),
+        (&long, "431"),
+    ] {
+        let mut socket = TcpStream::connect(replica.address).await.unwrap();
+        // It is answered, and closed, before all of it is read.
+        let _ = socket.write_all(sent.as_bytes()).await;
+        let mut said = Vec::new();
+        let _ = socket.read_to_end(&mut said).await;
+        let said = String::from_utf8(said).unwrap().to_lowercase();
+        assert!(said.starts_with(&format!("http/1.1 {status} ")), "{said}");
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "", "{said}");
+        for name in NEVER {
+            assert!(!head.contains(&format!("\n{name}:")), "{said}");
+        }
+    }
+}
+
+/// Scripts of any site are told the same: everybody, without credentials. Nothing that a request says comes back.
+/// covers: S18
+#[tokio::test]
+async fn owasp_api8_cors_is_for_all_origins_alike_and_never_with_credentials() {
+    let stage = Stage::new();
+    let replica = stage.replica(&[]).await;
+    let id = created(&stage, &replica).await;
+    let (phone, upload) = (secret("phone"), format!("/v1/uploads/{id}"));
+    let cases = [
+        ("OPTIONS", upload.as_str(), None, 200),
+        ("OPTIONS", "/v1/uploads", None, 200),
+        ("HEAD", &upload, Some(phone.as_str()), 200),
+        ("HEAD", &upload, None, 401),
+        ("HEAD", "/v1/uploads/none", Some(&phone), 404),
+        ("GET", "/v1/videos", Some(&phone), 200),
+        ("GET", "/none", Some(&phone), 404),
+    ];
+    for (method, path, who, want) in cases {
+        for origin in ["https://app.example", "https://evil.example", "null", "*"] {
+            let request = stage
+                .ask(&replica, who, method, path)
+                .header("Origin", origin)
+                .header("Cookie", "session=1")
+                .header("Access-Control-Request-Method", "EVIL")
+                .header("Access-Control-Request-Headers", "x-evil, cookie")
+                .header("Access-Control-Request-Private-Network", "true");
+            let answer = request.send().await.unwrap();
+            let name = format!("{method} {path} from {origin}");
+            assert_eq!(answer.status(), want, "{name}");
+            is_bare(&name, &answer);
+            let headers = answer.headers();
+            let allowed: Vec<_> = headers
+                .get_all("access-control-allow-origin")
+                .iter()
+                .collect();
+            assert_eq!(allowed, ["*"], "{name}");
+            let text = format!("{headers:?}").to_lowercase();
+            for word in ["evil", "app.example", "null", "cookie", "private-network"] {
+                assert!(!text.contains(word), "{name}: {word} in {text}");
+            }
+            let preflight = headers.contains_key("access-control-allow-headers");
+            assert_eq!(preflight, method == "OPTIONS", "{name}");
+            assert!(
+                !text.contains("kinora-upload-token"),
+                "{name}: tokens are asked for and read by backends only"
+            );
+        }
+        let answer = stage.ask(&replica, who, method, path).send().await.unwrap();
+        let told = answer.headers().keys();
+        let cors = |name: &&http::HeaderName| name.as_str().starts_with("access-control");
+        assert_eq!(told.filter(cors).count(), 0, "{method} {path} of no script");
+    }
+}
+
+/// Uploaders speak plain HTTP; the Ingress of the guide ends TLS, and lets nothing but the API in.
+/// covers: S18, S19
+#[test]
+fn owasp_api8_the_ingress_of_the_guide_ends_tls_and_opens_the_api_alone() {
+    let read = |path: &str| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        std::fs::read_to_string(format!("{root}/{path}")).unwrap()
+    };
+    let guide = read("docs/install.md");
+    let start = guide
+        .find("    apiVersion: networking.k8s.io/v1\n")
+        .unwrap();
+    let lines = guide[start..].lines();
+    let block: Vec<_> = lines.map_while(|line| line.strip_prefix("    ")).collect();
+    let ingress: Ingress = serde_yaml::from_str(&block.join("\n")).unwrap();
+    let annotations = ingress.metadata.annotations.unwrap();
+    for (name, want) in [
+        ("proxy-request-buffering", "off"),
+        ("proxy-body-size", "0"),
+        ("ssl-redirect", "true"),
+    ] {
+        let name = format!("nginx.ingress.kubernetes.io/{name}");
+        assert_eq!(annotations[&name], want, "{name}");
+    }
+    let spec = ingress.spec.unwrap();
+    let hosts: Vec<_> = spec
+        .tls
+        .unwrap()
+        .into_iter()
+        .filter_map(|tls| tls.hosts)
+        .collect();
+    let rules = spec.rules.unwrap();
+    assert!(!rules.is_empty());
+    let service = read("charts/kinora/templates/uploader-service.yaml");
+    for rule in rules {
+        let host = rule.host.unwrap();
+        assert!(hosts.concat().contains(&host), "{host} has no certificate");
+        assert!(guide.contains(&format!("publicUrl: https://{host}")));
+        for path in rule.http.unwrap().paths {
+            assert_eq!(path.path.as_deref(), Some("/v1/"));
+            let backend = path.backend.service.unwrap();
+            assert!(service.contains(&format!("name: {}\n", backend.name)));
+            let port = backend.port.unwrap().name.unwrap();
+            assert!(service.contains(&format!("- name: {port}\n")));
+        }
+    }
+}
+
+/// Headers that say more than anybody needs to know.
+const NEVER: [&str; 6] = [
+    "server",
+    "x-powered-by",
+    "via",
+    "x-runtime",
+    "set-cookie",
+    "access-control-allow-credentials",
+];
+
+/// What every answer of the API has, and what none has.
 fn is_bare(name: &str, answer: &Response) {
     let headers = answer.headers();
     assert_eq!(headers["x-content-type-options"], "nosniff", "{name}");
     assert_eq!(headers["cache-control"], "no-store", "{name}");
-    let never = [
-        "server",
-        "x-powered-by",
-        "via",
-        "set-cookie",
-        "access-control-allow-credentials",
-    ];
+    has_none(name, headers, &NEVER);
+}
+
+fn has_none(name: &str, headers: &http::HeaderMap, never: &[&str]) {
     for header in never {
-        assert!(!headers.contains_key(header), "{name} has {header}");
+        assert!(!headers.contains_key(*header), "{name} has {header}");
     }
 }
 
