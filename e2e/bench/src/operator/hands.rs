@@ -21,10 +21,17 @@ pub(super) struct Hands {
     machine: Machine,
     began: Instant,
     out: Option<mpsc::Sender<FromWorker>>,
-    /// Whether an attempt waits until it is let go.
-    held: HashMap<AttemptKey, bool>,
+    calls: HashMap<AttemptKey, Call>,
     let_go: bool,
     book: Arc<Book>,
+}
+
+/// A call of an attempt.
+struct Call {
+    /// It goes on until it is let go.
+    held: bool,
+    /// Names of what it makes.
+    outputs: Vec<String>,
 }
 
 impl Hands {
@@ -40,7 +47,7 @@ impl Hands {
             machine: Machine::new(settings),
             began: Instant::now(),
             out: None,
-            held: HashMap::new(),
+            calls: HashMap::new(),
             let_go: false,
             book,
         }
@@ -88,15 +95,15 @@ impl Hands {
         if !let_go {
             return;
         }
-        let held = self.held.iter_mut().filter(|(_, held)| **held);
+        let held = self.calls.iter_mut().filter(|(_, call)| call.held);
         let ending: Vec<_> = held
-            .map(|(key, held)| {
-                *held = false;
-                key.clone()
+            .map(|(key, call)| {
+                call.held = false;
+                ended(key.clone(), &call.outputs)
             })
             .collect();
-        for key in ending {
-            self.step(ended(key));
+        for event in ending {
+            self.step(event);
         }
     }
 
@@ -104,7 +111,7 @@ impl Hands {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             if let Event::CallEnded(key, _) | Event::CallStopped(key) = &event {
-                self.held.remove(key);
+                self.calls.remove(key);
             }
             for action in self.machine.step(event, self.began.elapsed()) {
                 events.extend(self.act(action));
@@ -125,12 +132,14 @@ impl Hands {
                 let key = AttemptKey::of(lease.attempt.as_ref())?;
                 self.book.leased(self.worker, &lease);
                 let held = lease.profile == HELD && !self.let_go;
-                self.held.insert(key.clone(), held);
+                let outputs = lease.outputs.into_iter().map(|target| target.name);
+                let outputs = outputs.collect();
+                self.calls.insert(key.clone(), Call { held, outputs });
                 Some(Event::CallReady(key))
             }
             Action::Begin(key) => {
-                let is_held = self.held.get(&key).copied().unwrap_or(false);
-                (!is_held).then(|| ended(key))
+                let call = self.calls.get(&key)?;
+                (!call.held).then(|| ended(key, &call.outputs))
             }
             Action::Stop(key) => Some(Event::CallStopped(key)),
             Action::DropLink(_) => {
@@ -143,15 +152,15 @@ impl Hands {
 }
 
 /// The service has done it.
-fn ended(key: AttemptKey) -> Event {
-    let output = |name: &str| OutputResult {
-        name: name.to_owned(),
+fn ended(key: AttemptKey, outputs: &[String]) -> Event {
+    let output = |name: &String| OutputResult {
+        name: name.clone(),
         size_bytes: 1 << 20,
         checksum: CRC.to_owned(),
         uri: String::new(),
     };
     let done = Succeeded {
-        outputs: super::pool::OUTPUTS.map(output).to_vec(),
+        outputs: outputs.iter().map(output).collect(),
         result_json: String::new(),
     };
     Event::CallEnded(key, Report::succeeded(done))

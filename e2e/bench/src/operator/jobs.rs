@@ -9,7 +9,7 @@ use kinora_crds::names::{
     MANAGER_OPERATOR, MANAGER_UPLOADER, ORIGIN_UPLOAD, job_name,
 };
 use kinora_storage::documents::{Active, Checksums, Decision, Owner, Times, VERSION, encode};
-use kinora_storage::{Cell, UploadId, keys};
+use kinora_storage::{Cell, PutOptions, Store, UploadId, keys};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value, json};
@@ -39,6 +39,14 @@ impl NewJob {
     pub(crate) async fn submit(&self, api: &Api<VideoJob>, store: &NullStore) -> Result<VideoJob> {
         let (key, decision) = &self.active;
         store.insert(key, decision.clone());
+        create(api, &self.job).await
+    }
+
+    /// The same, its decision in a store that keeps it.
+    pub(crate) async fn store(&self, api: &Api<VideoJob>, store: &Store) -> Result<VideoJob> {
+        let (key, decision) = &self.active;
+        let body = decision.clone().into();
+        store.put(key, body, PutOptions::default()).await?;
         create(api, &self.job).await
     }
 }

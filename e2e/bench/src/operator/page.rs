@@ -12,6 +12,11 @@ const FIGURES: &[(&str, &str)] = &[
     ("bare loop, sets of four writes/s", "ceiling_jobs_per_s"),
     ("Kinora, jobs/s", "jobs_per_s"),
     ("its ratio, within a round", "jobs_ratio"),
+    ("Kinora on SeaweedFS, jobs/s", "seaweed_jobs_per_s"),
+    (
+        "operator CPU there, of a job, ms",
+        "seaweed_operator_cpu_ms",
+    ),
     ("writes of a job: create", "writes_create"),
     ("writes of a job: status patch", "writes_status"),
     ("writes of a job: delete", "writes_delete"),
@@ -85,14 +90,14 @@ const METHOD: &str = "\
 ## How it is measured
 
 A real etcd and API server in a network of their own, with Kinora's manifests applied (RBAC, admission policy, definitions),
-and no controller, scheduler or node. The operator is the release binary with leader election, TLS, token authentication and
+and no controller, scheduler or node; the API server's garbage collector runs with GOGC=400 for both sides. The operator is the release binary with leader election, TLS, token authentication and
 its log on; jobs are created by the uploader's ServiceAccount with the uploader's bytes. All share the machine's cores, so
 whatever one of them saves the others use.
 
 - Workers are streams of the benchmark over the real protocol, 100 with two slots each, with the real worker's decisions;
   pods without containers give them their tokens. A call succeeds at once, with two outputs.
 - The store is an HTTP server in the benchmark that keeps decisions and records in memory, and says of every output that it is
-  there.
+  there. SeaweedFS takes its place once, on the same cores, with jobs that have no outputs.
 - The bare loop makes the same four writes (create, claim, finish, delete) with the bytes that Kinora wrote for one job, as
   many sets at a time as Kinora has jobs, beside one open watch. The operator does not run meanwhile. Kinora's TTL is 0, so
   that its delete follows as soon as the record is stored; its time ends when the last job is gone. Both take turns.

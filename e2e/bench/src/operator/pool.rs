@@ -18,10 +18,12 @@ use tokio::time::Instant;
 
 use super::access::{JOBS_NAMESPACE, RELEASE_NAMESPACE, worker_token};
 
-/// Of every job.
+/// Of every job but those of [`RECORDED`], which have none.
 pub(crate) const OUTPUTS: [&str; 2] = ["video", "thumbnail"];
 /// Whose jobs the simulated workers take.
 pub(crate) const SERVED: &str = "bench";
+/// Whose jobs the simulated workers take beside a store that keeps what it is given.
+pub(crate) const RECORDED: &str = "recorded";
 /// Whose jobs nobody takes.
 pub(crate) const PARKED: &str = "parked";
 /// Which the operator scales.
@@ -48,12 +50,13 @@ pub(crate) async fn make(
         Some(_) => json!({"mode": "External", "maxReplicas": 1000}),
         None => json!({"mode": "Internal", "maxReplicas": 1000}),
     };
+    let outputs: &[&str] = if name == RECORDED { &[] } else { &OUTPUTS };
     let pool = json!({
         "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoWorkerPool",
         "metadata": {"name": name, "namespace": JOBS_NAMESPACE},
         "spec": {
             "service": {
-                "endpoint": "http://service.bench.svc:50051", "outputs": OUTPUTS,
+                "endpoint": "http://service.bench.svc:50051", "outputs": outputs,
                 "limits": {"maxInFlight": MANY},
             },
             "slotsPerWorker": slots, "scaling": scaling, "replicas": workers,
@@ -76,16 +79,21 @@ pub(crate) async fn service_account(admin: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Pods of the served pool's Deployment, with a token each, once the operator has made it.
-pub(crate) async fn seats(admin: &Client, count: usize, folder: &Path) -> Result<Vec<Seat>> {
-    let deployment = deployment(admin).await?;
+/// Pods of a pool's Deployment, with a token each, once the operator has made it.
+pub(crate) async fn seats(
+    admin: &Client,
+    pool: &str,
+    count: usize,
+    folder: &Path,
+) -> Result<Vec<Seat>> {
+    let deployment = deployment(admin, pool).await?;
     let template = json!(deployment.spec.as_ref().map(|spec| &spec.template));
     let set = replica_set(admin, &deployment, &template).await?;
     let ca_file = folder.join("dispatch-ca.crt");
     std::fs::write(&ca_file, bundle(admin).await?).context("write the dispatch CA")?;
     let seats = (0..count).map(async |number| -> Result<Seat> {
         let pod = pod(admin, number, &set, &template).await?;
-        let token_file = folder.join(format!("token-{number}"));
+        let token_file = folder.join(format!("token-{pool}-{number}"));
         std::fs::write(&token_file, worker_token(admin, &pod).await?).context("write a token")?;
         Ok(Seat {
             target: OperatorTarget {
@@ -106,9 +114,9 @@ fn from<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
     serde_json::from_value(value).context("an object of Kubernetes")
 }
 
-async fn deployment(admin: &Client) -> Result<Deployment> {
+async fn deployment(admin: &Client, pool: &str) -> Result<Deployment> {
     let api: Api<Deployment> = Api::namespaced(admin.clone(), JOBS_NAMESPACE);
-    let name = worker_deployment_name(SERVED);
+    let name = worker_deployment_name(pool);
     until(&format!("Deployment {name}"), async || {
         Ok(api.get_opt(&name).await?)
     })

@@ -35,7 +35,7 @@ use crate::servers::null_args;
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Of a job that is to be looked at after its end.
 const LONG_TTL: u32 = 3600;
-const STEPS: usize = 8;
+const STEPS: usize = 9;
 
 /// A run under way.
 pub(crate) struct Bench {
@@ -86,7 +86,8 @@ impl Bench {
             .step("an idle operator; seats for workers; one job");
         let first = Replica::start(&self.setting, 0).await?;
         self.lead(&first).await?;
-        let seats = pool::seats(&self.access.admin, self.plan.workers, &self.scratch).await?;
+        let seats =
+            pool::seats(&self.access.admin, SERVED, self.plan.workers, &self.scratch).await?;
         self.idle(&first, ["rss_mib_0", "cpu_percent_0"]).await?;
         let crew = Crew::start(seats.clone(), self.plan.slots);
         crew.all_connected().await?;
@@ -102,6 +103,8 @@ impl Bench {
                 .step(&format!("round {round} of {rounds}: Kinora"));
             self.throughput(&seats, ceiling).await?;
         }
+        self.progress.step("jobs on SeaweedFS");
+        self.recorded().await?;
         self.progress.step("create to lease at half load");
         self.waits(&seats, &statuses).await?;
         self.with_many_jobs(seats).await

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use kinora_crds::VideoJob;
+use kinora_storage::Store;
+use kinora_storage::testing::Weed;
 use kube::Api;
 use tokio::task::JoinSet;
 
@@ -16,8 +18,15 @@ use crate::operator::audit::{Mark, Writes};
 use crate::operator::book::Book;
 use crate::operator::crew::Crew;
 use crate::operator::jobs::{self, PLAIN};
-use crate::operator::pool::{SERVED, Seat};
-use crate::operator::replica::Replica;
+use crate::operator::pool::{self, RECORDED, SERVED, Seat};
+use crate::operator::replica::{Replica, Setting};
+
+/// Where the decisions of uploads are stored.
+#[derive(Clone)]
+enum Decisions {
+    Null(Arc<NullStore>),
+    Real(Store),
+}
 
 /// What had been used before.
 struct Before {
@@ -45,23 +54,56 @@ impl Bench {
             mark: Mark::now(&self.audit_log)?,
             began: Instant::now(),
         };
-        self.flow(&crew).await?;
+        let store = Decisions::Null(Arc::clone(&self.store));
+        self.flow(&crew, SERVED, &store).await?;
         self.all_gone().await?;
         self.tell(&before, &replica, ceiling)?;
         drop(crew);
         replica.process.stop().await
     }
 
+    /// The same once on SeaweedFS, in a pool whose jobs have no outputs.
+    pub(super) async fn recorded(&mut self) -> Result<()> {
+        let weed = Weed::start().await?;
+        let args = weed.args();
+        let setting = Setting {
+            store: args.store_endpoint,
+            credentials: args.store_credentials_dir,
+            ..self.setting.clone()
+        };
+        let workers = self.plan.workers;
+        pool::make(&self.access.admin, RECORDED, self.plan.slots, Some(workers)).await?;
+        let replica = Replica::start(&setting, 0).await?;
+        self.lead(&replica).await?;
+        let seats = pool::seats(&self.access.admin, RECORDED, workers, &self.scratch).await?;
+        let crew = Crew::start(seats, self.plan.slots);
+        crew.all_connected().await?;
+        let (cpu, began) = (replica.process.cpu_seconds()?, Instant::now());
+        let store = Decisions::Real(weed.store()?);
+        self.flow(&crew, RECORDED, &store).await?;
+        self.all_gone().await?;
+        let (count, seconds) = (self.plan.jobs as f64, began.elapsed().as_secs_f64());
+        let cpu_ms = (replica.process.cpu_seconds()? - cpu) * 1000.0 / count;
+        self.samples.worst("seaweed_jobs_per_s", count / seconds);
+        self.samples.worst("seaweed_operator_cpu_ms", cpu_ms);
+        let rate = count / seconds;
+        self.progress.note(&format!(
+            "{rate:.0} jobs/s, operator {cpu_ms:.1} CPU-ms a job"
+        ));
+        drop(crew);
+        replica.process.stop().await
+    }
+
     /// Keeps so many jobs under way until all have been acknowledged.
-    async fn flow(&self, crew: &Crew) -> Result<()> {
+    async fn flow(&self, crew: &Crew, pool: &'static str, store: &Decisions) -> Result<()> {
         let left = Arc::new(AtomicUsize::new(self.plan.jobs));
         let mut lines = JoinSet::new();
         for _ in 0..self.plan.at_once {
-            let (left, store) = (Arc::clone(&left), Arc::clone(&self.store));
+            let (left, store) = (Arc::clone(&left), store.clone());
             let (api, book) = (jobs::api(&self.access.uploader), Arc::clone(&crew.book));
             lines.spawn(async move {
                 while take(&left) {
-                    one(&api, &store, &book).await?;
+                    one(&api, pool, &store, &book).await?;
                 }
                 anyhow::Ok(())
             });
@@ -113,10 +155,13 @@ impl Bench {
     }
 }
 
-async fn one(api: &Api<VideoJob>, store: &NullStore, book: &Book) -> Result<()> {
-    let new = jobs::new(SERVED, PLAIN, 0)?;
+async fn one(api: &Api<VideoJob>, pool: &str, store: &Decisions, book: &Book) -> Result<()> {
+    let new = jobs::new(pool, PLAIN, 0)?;
     let expected = book.watch_for(&new.name);
-    new.submit(api, store).await?;
+    match store {
+        Decisions::Null(store) => new.submit(api, store).await?,
+        Decisions::Real(store) => new.store(api, store).await?,
+    };
     within("an acknowledgement", expected.acked)
         .await
         .with_context(|| new.name)?;
