@@ -400,6 +400,7 @@ fn a_redrive_goes_on_until_its_author_or_the_dead_letters_end_it() {
 #[test]
 fn admission_closes_at_the_watermark_and_reopens_at_nine_tenths() {
     let mut gate = Gate::new(1000);
+    assert_eq!(gate.watermark(), 1000, "as it is shown");
     for (live, want) in [
         (999, true),
         (1000, false),

@@ -7,10 +7,16 @@ use kinora_engine::audit::{self, Entry, Facts, Step, YOUNG};
 use kinora_engine::backoff::window;
 use kinora_engine::deletions::{Deletions, FLOOD, Verdict, WATCHED};
 use kinora_engine::health::{Health, TICK_GAP, WRITE_GAP};
+use kinora_engine::job::decide::{self, Beside, Next};
+use kinora_engine::job::machine::{MAX_GHOSTS, Verdict as End};
 use kinora_engine::limits::{Bucket, Ghosts};
+use kinora_engine::outcome::Class;
 use kinora_engine::pace::Pace;
 use kinora_engine::retention::{Clocks, DAY, MAX_SKEW};
+use kinora_engine::schedule::queue::Queue;
 use kinora_engine::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::fixtures::*;
 
@@ -144,6 +150,12 @@ fn a_deletion_is_judged_at_a_minute_and_a_flood_begins_with_its_last() {
         let first = many.due(at(WATCHED)).first().map(|(_, verdict)| *verdict);
         assert_eq!(first, Some(want), "{gap:?}");
     }
+
+    // A flood a whole minute later is no company of it.
+    let mut before = Deletions::default();
+    before.observed(0, at(Duration::ZERO));
+    (1..=FLOOD).for_each(|n| before.observed(n, at(WATCHED)));
+    assert_eq!(before.due(at(WATCHED)), [(0, Verdict::Cancelled)]);
 }
 
 #[test]
@@ -267,4 +279,75 @@ fn clocks_agree_up_to_five_minutes_and_a_day_is_due_at_its_end() {
     let due = |at: Wall| retention::is_due(START, DAY * 10, clocks(at, at + MS));
     assert!(!due(START + (DAY * 11 - MS)));
     assert!(due(START + DAY * 11));
+}
+
+#[test]
+fn a_call_that_may_still_run_is_kept_until_its_second_and_never_more_than_eight_are() {
+    let policy = pool();
+    let end = START + policy.attempt_limit();
+    let lost = End {
+        call_may_run: true,
+        ..End::of(Class::Lost)
+    };
+    let after = |ghosts: &[Wall], now: Wall| {
+        let mut runs = job(1);
+        runs.status = runs.claimed(Uid(1), POOL.name, START);
+        runs.status.ghosts = ghosts.to_vec();
+        let mut rng = StdRng::seed_from_u64(1);
+        runs.ended(lost, &policy, now, &mut rng).ghosts
+    };
+    let (soon, now) = (START + secs(1), START + secs(5));
+    assert_eq!(after(&[], now), [end]);
+    assert_eq!(after(&[], end + MS), [], "it is over by itself");
+    assert_eq!(after(&[], end), []);
+    assert_eq!(
+        after(&[soon, now, now + secs(1)], now),
+        [now + secs(1), end]
+    );
+    assert_eq!(after(&[end; MAX_GHOSTS - 1], now), [end; MAX_GHOSTS]);
+    assert_eq!(after(&[end; MAX_GHOSTS], now), [end; MAX_GHOSTS]);
+}
+
+#[test]
+fn a_job_with_eight_calls_that_may_still_run_waits_for_the_first_to_be_over() {
+    let first = START + secs(7);
+    let mut ghosts = vec![first + secs(9); MAX_GHOSTS];
+    ghosts[3] = first;
+    let policy = pool();
+    let next = |ghosts: &[Wall], now: Wall| {
+        let mut waits = job(1);
+        waits.status.ghosts = ghosts.to_vec();
+        let beside = Beside {
+            policy: Some(&policy),
+            pools_known: true,
+            ..Beside::default()
+        };
+        let mut rng = StdRng::seed_from_u64(1);
+        decide::next(&waits, &beside, now, &mut rng)
+    };
+    assert_eq!(next(&ghosts, START), Next::Wait(Some(first)));
+    assert_eq!(next(&ghosts, Wall(first.0 - 1)), Next::Wait(Some(first)));
+    assert_eq!(next(&ghosts, first), Next::Ready(None));
+    assert_eq!(next(&ghosts[1..], START), Next::Ready(None), "seven");
+}
+
+#[test]
+fn tenants_that_came_and_went_are_forgotten_when_they_are_many() {
+    let mut queue = Queue::default();
+    let mut first = None;
+    for tenant in 1..=4097 {
+        let mut one = job(u128::from(tenant));
+        one.spec.tenant = Symbol(tenant);
+        queue.insert(&one, false);
+        first.get_or_insert_with(|| one.clone());
+        if tenant > 1 {
+            queue.remove(&one);
+        }
+    }
+    let mut waits = Queue::default();
+    let first = first.unwrap();
+    waits.insert(&first, false);
+    assert!(queue == waits, "only who waits is left");
+    queue.remove(&first);
+    assert_eq!((queue.len(), queue.oldest()), (0, None));
 }

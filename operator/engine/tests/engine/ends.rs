@@ -1,5 +1,6 @@
 //! Cancel, suspend, deadlines, deletes.
 
+use kinora_engine::event::Answer;
 use kinora_engine::outcome::{Fact, grpc};
 use kinora_engine::*;
 
@@ -151,4 +152,21 @@ fn a_report_that_comes_while_the_record_is_written_is_answered_right_after_it() 
     let (job, token, answer) = world.perform(record).unwrap();
     world.feed(Event::Answer { job, token, answer });
     assert_eq!(world.acks(), [(attempt(1, 1), false)]);
+}
+
+#[test]
+fn a_job_that_names_a_key_that_is_not_its_own_is_dead_before_anybody_gets_a_lease() {
+    let mut world = World::new();
+    world.store.lease = Answer::No;
+    world.hello(1, 1, 1);
+    world.put(job(1));
+    assert!(world.leases().is_empty());
+    let status = world.status(1);
+    assert_eq!(status.phase, Phase::DeadLettered);
+    assert_eq!(status.reason, Reason::InvalidSource);
+    assert_eq!((status.attempt, status.worker), (1, None));
+    assert!(status.ghosts.is_empty(), "no call ever ran");
+    world.store.lease = Answer::Yes;
+    world.put(job(2));
+    assert_eq!(world.leases(), [attempt(2, 1)], "the slot is free");
 }

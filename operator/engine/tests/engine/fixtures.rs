@@ -57,6 +57,7 @@ pub(crate) fn attempt(job: u128, attempt: u32) -> AttemptId {
 /// What the store says when it is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreSays {
+    pub(crate) lease: Answer,
     pub(crate) outputs: Answer,
     pub(crate) source: Answer,
     pub(crate) record: Answer,
@@ -101,6 +102,7 @@ impl World {
             },
             etcd: BTreeMap::new(),
             store: StoreSays {
+                lease: Answer::Yes,
                 outputs: Answer::Yes,
                 source: Answer::Yes,
                 record: Answer::No,
@@ -179,7 +181,9 @@ impl World {
                 }
                 (job, token, if same { Answer::Yes } else { Answer::Unknown })
             }
-            Action::Prepare { token, attempt, .. } => (attempt.job, token, Answer::Yes),
+            Action::Prepare { token, attempt, .. } => {
+                (attempt.job, token, self.store.lease.clone())
+            }
             Action::CheckOutputs { token, attempt, .. } => {
                 self.asked.push("outputs");
                 (attempt.job, token, self.store.outputs.clone())

@@ -2,8 +2,11 @@
 //! covers: F20, F38, F42, T7
 
 use kinora_engine::event::{Answer, Lead};
+use kinora_engine::job::decide::{self, Beside, Next};
 use kinora_engine::outcome::Fact;
 use kinora_engine::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::fixtures::*;
 
@@ -224,4 +227,48 @@ fn an_answer_about_a_job_that_went_just_now_brings_none_back_however_many_went()
         answer: Answer::Written(Box::new(gone)),
     });
     assert_eq!(world.engine.jobs(), 0);
+}
+
+#[test]
+fn a_job_that_waits_is_poison_by_late_proof_alone() {
+    let table = [
+        ("the last one is proved", 2, 1, 3, Some(Reason::Poison)),
+        (
+            "one of several that are proved",
+            1,
+            4,
+            3,
+            Some(Reason::Poison),
+        ),
+        (
+            "the first one, where one is too many",
+            0,
+            1,
+            0,
+            Some(Reason::Poison),
+        ),
+        ("one before the last", 1, 1, 3, None),
+        ("a limit that was lowered meanwhile", 3, 0, 3, None),
+    ];
+    for (name, interruptions, owed, interruption_limit, want) in table {
+        let mut waits = job(1);
+        waits.status.interruptions = interruptions;
+        let policy = PoolPolicy {
+            interruption_limit,
+            ..pool()
+        };
+        let beside = Beside {
+            policy: Some(&policy),
+            pools_known: true,
+            owed,
+            ..Beside::default()
+        };
+        let mut rng = StdRng::seed_from_u64(1);
+        let reason = match decide::next(&waits, &beside, START, &mut rng) {
+            Next::Write(after, _) if after.phase == Phase::DeadLettered => Some(after.reason),
+            Next::Ready(None) => None,
+            next => panic!("{name}: {next:?}"),
+        };
+        assert_eq!(reason, want, "{name}");
+    }
 }

@@ -22,5 +22,6 @@ mod progress;
 mod properties;
 mod redrive;
 mod schedule;
+mod service;
 mod simulation;
 mod workers;

@@ -1,6 +1,7 @@
 //! The table of outcomes: whom an end is charged to, and what comes next. covers: I5, T7
 
 use kinora_engine::event::Answer;
+use kinora_engine::job::fence::{self, Fence};
 use kinora_engine::outcome::{Class, Fact, classify, grpc};
 use kinora_engine::*;
 use rstest::rstest;
@@ -284,4 +285,55 @@ fn a_report_about_an_unknown_job_is_stale_only_after_thirty_seconds() {
     world.pass(secs(1), &[session]);
     world.report(session, attempt(9, 1), Fact::Succeeded);
     assert_eq!(world.acks(), [(attempt(9, 1), false)]);
+}
+
+#[test]
+fn a_report_is_worth_what_is_stored_of_its_attempt() {
+    use Class::{Failed, Released, Succeeded};
+    use Fence::{Accepted, Current, FactsAreOld, Stale};
+    let (own, other) = (Some(Uid(1)), Some(Uid(9)));
+    let table = [
+        ("it runs", Phase::Running, own, 2, Failed, Current),
+        ("an older one", Phase::Running, own, 1, Succeeded, Stale),
+        (
+            "one not known yet",
+            Phase::Running,
+            own,
+            3,
+            Failed,
+            FactsAreOld,
+        ),
+        ("another's", Phase::Running, other, 2, Succeeded, Stale),
+        ("given up as lost", Phase::Queued, None, 2, Succeeded, Stale),
+        ("given back", Phase::Queued, own, 2, Released, Accepted),
+        ("failed", Phase::Backoff, own, 2, Failed, Accepted),
+        ("held since", Phase::Suspended, own, 2, Failed, Accepted),
+        ("dead of it", Phase::DeadLettered, own, 2, Failed, Accepted),
+        ("done", Phase::Succeeded, own, 2, Succeeded, Accepted),
+        (
+            "done, and now denied",
+            Phase::Succeeded,
+            own,
+            2,
+            Failed,
+            Stale,
+        ),
+        (
+            "done, and now given back",
+            Phase::Succeeded,
+            own,
+            2,
+            Released,
+            Stale,
+        ),
+        ("cancelled", Phase::Cancelled, own, 2, Succeeded, Stale),
+    ];
+    for (name, phase, worker, reported, class, want) in table {
+        let mut stored = job(1);
+        stored.status.phase = phase;
+        stored.status.attempt = 2;
+        stored.status.worker = worker;
+        let judged = fence::judge(&stored, reported, Uid(1), class);
+        assert_eq!(judged, want, "{name}");
+    }
 }

@@ -122,6 +122,27 @@ pub(crate) fn play(world: &mut World, step: Move) {
     }
 }
 
+/// A condition's time is that of its last change, whatever else is written: `Succeeded` changes with the end, `Suspended` with
+/// the hold.
+fn check_since(before: &Status, after: &Status) -> Result<(), TestCaseError> {
+    let ended = after.phase.is_final();
+    let held = |status: &Status| status.phase == Phase::Suspended;
+    let known = before.is_written();
+    if known && before.phase.is_final() == ended {
+        prop_assert_eq!(before.since, after.since);
+        prop_assert_eq!(before.finished, after.finished);
+    } else {
+        prop_assert!(after.is_written() && before.since <= after.since);
+        prop_assert_eq!(after.finished, after.since.filter(|_| ended));
+    }
+    prop_assert_eq!(after.mode_since.is_none(), ended);
+    prop_assert!(!ended || after.next_attempt.is_none());
+    if known && !ended && held(before) == held(after) {
+        prop_assert_eq!(before.mode_since, after.mode_since);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -144,6 +165,7 @@ proptest! {
                     prop_assert_eq!(before.phase, after.phase);
                 }
                 prop_assert!(*after != before, "a write that changes nothing");
+                check_since(&before, after)?;
                 known.insert(*uid, after.clone());
             }
             seen = world.writes.len();
