@@ -1,8 +1,12 @@
 //! Cancel, suspend, deadlines, deletes.
 
+use kinora_engine::action::Cause;
 use kinora_engine::event::Answer;
-use kinora_engine::outcome::{Fact, grpc};
+use kinora_engine::job::decide::{self, Beside, Look, Loss, Next, Report};
+use kinora_engine::outcome::{Class, Fact, grpc};
 use kinora_engine::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::fixtures::*;
 
@@ -169,4 +173,47 @@ fn a_job_that_names_a_key_that_is_not_its_own_is_dead_before_anybody_gets_a_leas
     world.store.lease = Answer::Yes;
     world.put(job(2));
     assert_eq!(world.leases(), [attempt(2, 1)], "the slot is free");
+}
+
+#[test]
+fn a_cancelled_call_leaves_a_ghost_unless_somebody_knows_that_it_is_over() {
+    let report = |by_operator| Report {
+        attempt: 1,
+        worker: Uid(1),
+        fact: Fact::Succeeded,
+        retry_after: None,
+        by_operator,
+        outputs: Look::Away,
+        source: Look::Unasked,
+    };
+    let loss = |call_may_run| Loss {
+        attempt: 1,
+        class: Class::Lost,
+        call_may_run,
+    };
+    let (worker, nobody) = (Some(Uid(1)), None);
+    let table = [
+        ("nobody knows", worker, None, None, 1),
+        ("its worker reported", worker, Some(report(false)), None, 0),
+        ("its time is over", worker, Some(report(true)), None, 1),
+        ("its process is dead", worker, None, Some(loss(false)), 0),
+        ("its worker is silent", worker, None, Some(loss(true)), 1),
+        ("no pod came yet", nobody, None, None, 0),
+    ];
+    for (name, worker, report, loss, want) in table {
+        let mut given_up = job(1);
+        given_up.status = given_up.claimed(worker, POOL.name, START);
+        given_up.spec.cancel = true;
+        let beside = Beside {
+            report,
+            loss,
+            ..Beside::default()
+        };
+        let mut rng = StdRng::seed_from_u64(1);
+        let next = decide::next(&given_up, &beside, START, &mut rng);
+        let Next::Write(after, Cause::Cancelled) = next else {
+            panic!("{name}: {next:?}");
+        };
+        assert_eq!(after.ghosts.len(), want, "{name}");
+    }
 }

@@ -4,6 +4,7 @@ use kinora_engine::action::{Cause, Redrive};
 use kinora_engine::event::{Answer, Lead};
 use kinora_engine::job::machine::is_legal;
 use kinora_engine::outcome::{Fact, grpc};
+use kinora_engine::schedule::queue::Queue;
 use kinora_engine::*;
 
 use crate::fixtures::*;
@@ -228,4 +229,24 @@ fn beyond_twenty_thousand_dead_letters_the_oldest_go_once_their_records_are_ther
     assert_eq!(world.deleted, [Uid(1), Uid(2), Uid(3)]);
     world.pass(secs(5), &[]);
     assert_eq!(world.deleted.len(), 3);
+}
+
+#[test]
+fn a_job_that_was_brought_back_has_waited_since_then() {
+    let (made, back) = (START, START + secs(5000));
+    let table = [
+        ("in its first life", made, 0, Some(back), made),
+        ("not written yet", made, 0, None, made),
+        ("brought back", made, 1, Some(back), back),
+        ("by a clock that is behind", back, 2, Some(made), back),
+    ];
+    for (name, created, redrives, since, want) in table {
+        let mut waits = job(1);
+        waits.spec.created = created;
+        waits.status.redrives = redrives;
+        waits.status.since = since;
+        let mut queue = Queue::default();
+        queue.insert(&waits, false);
+        assert_eq!(queue.oldest(), Some(want), "{name}");
+    }
 }
