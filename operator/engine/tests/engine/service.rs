@@ -66,8 +66,10 @@ fn the_mean_call_is_in_seconds_and_follows_by_a_tenth() {
     assert!(mean.is_some_and(|m| (m - 3.0).abs() < 1e-3), "{mean:?}");
 }
 
-/// The breaker after these calls: so many of a sign, at that second.
-fn after(calls: &[(Sign, u32, u64)]) -> State {
+/// So many of a sign, at that second.
+type Calls = (Sign, u32, u64);
+
+fn after(calls: &[Calls]) -> State {
     let policy = BreakerPolicy::default();
     let mut breaker = Breaker::default();
     for (sign, count, second) in calls {
@@ -82,7 +84,7 @@ fn after(calls: &[(Sign, u32, u64)]) -> State {
 fn a_breaker_opens_on_half_of_the_last_hundred_calls_of_the_last_minute() {
     use Sign::{Down, Refuses, Up};
     use State::{Closed, Open};
-    let table: [(&str, &[(Sign, u32, u64)], State); 9] = [
+    let table: [(&str, &[Calls], State); 9] = [
         ("too few to say", &[(Down, 19, 0)], Closed),
         ("enough", &[(Down, 20, 0)], Open),
         (
@@ -150,10 +152,13 @@ fn a_pool_shows_who_waits_who_could_go_soon_and_since_when() {
     assert_eq!(view.oldest, Some(Wall(START.0 - 2000)), "the oldest runs");
 }
 
+/// Of which job, and how.
+type End = (u128, Class);
+
 #[test]
 fn a_pool_is_refused_until_its_service_answers_or_is_away() {
     use Class::{Failed, Lost, Misconfigured, Succeeded, Throttled, Unavailable};
-    let table: [(&str, &[(u128, Class)], bool); 7] = [
+    let table: [(&str, &[End], bool); 7] = [
         ("nobody else succeeds", &[(1, Misconfigured)], true),
         ("others do", &[(2, Succeeded), (1, Misconfigured)], false),
         (
