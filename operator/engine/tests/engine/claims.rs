@@ -1,12 +1,8 @@
 //! Who is claimed, for whom, when; and what a write without a clear answer means.
 
 use kinora_engine::action::Cause;
-use kinora_engine::engine::Candidate;
 use kinora_engine::event::Answer;
-use kinora_engine::ids::SessionId;
 use kinora_engine::*;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 
 use crate::fixtures::*;
 
@@ -377,44 +373,4 @@ fn a_claim_that_another_leader_may_have_made_leaves_a_ghost_when_its_worker_is_g
     assert!(world.leases().is_empty());
     assert_eq!(world.phase(1), Phase::Queued);
     assert_eq!(world.status(1).ghosts.len(), 1, "their lease may be out");
-}
-
-#[test]
-fn a_chooser_is_offered_every_claim_that_slots_allow_and_no_other() {
-    let mut world = World::new();
-    for uid in 1..=3 {
-        world.put(job(uid));
-    }
-    world.edit(2, |spec| spec.suspend = true);
-    let hello = Event::Hello {
-        session: SessionId(1),
-        worker: Uid(7),
-        pool: POOL,
-        slots: 1,
-        instance: Uid(700),
-        held: Vec::new(),
-        unacked: Vec::new(),
-    };
-    let claim = |job| Candidate {
-        job: Uid(job),
-        worker: Some(Uid(7)),
-        pool: POOL,
-    };
-    let mut offered = Vec::new();
-    let mut last = |all: &[Candidate]| {
-        offered.push(all.to_vec());
-        all.last().copied().filter(|_| offered.len() < 5)
-    };
-    let mut rng = StdRng::seed_from_u64(1);
-    let actions = world
-        .engine
-        .step_choosing(hello, world.now, &mut rng, &mut last);
-    assert_eq!(offered, [vec![claim(1), claim(3)], vec![]]);
-    let [Action::Write { job, ref after, .. }] = actions[..] else {
-        panic!("{actions:?}");
-    };
-    assert_eq!(
-        (job, after.attempt, after.worker),
-        (Uid(3), 1, Some(Uid(7)))
-    );
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kinora_engine::engine::Candidate;
 use kinora_engine::event::{Answer, Lead};
 use kinora_engine::ids::SessionId;
 use kinora_engine::job::machine::is_legal;
@@ -218,4 +219,45 @@ fn backoffs_average_half_of_their_window() {
         .sum();
     let mean = total / 4000;
     assert!(mean > secs(19) && mean < secs(21), "{mean:?} of 40 s");
+}
+
+/// What the model checker may choose from.
+#[test]
+fn a_chooser_is_offered_every_claim_that_slots_allow_and_no_other() {
+    let mut world = World::new();
+    for uid in 1..=3 {
+        world.put(job(uid));
+    }
+    world.edit(2, |spec| spec.suspend = true);
+    let hello = Event::Hello {
+        session: SessionId(1),
+        worker: Uid(7),
+        pool: POOL,
+        slots: 1,
+        instance: Uid(700),
+        held: Vec::new(),
+        unacked: Vec::new(),
+    };
+    let claim = |job| Candidate {
+        job: Uid(job),
+        worker: Some(Uid(7)),
+        pool: POOL,
+    };
+    let mut offered = Vec::new();
+    let mut last = |all: &[Candidate]| {
+        offered.push(all.to_vec());
+        all.last().copied().filter(|_| offered.len() < 5)
+    };
+    let mut rng = StdRng::seed_from_u64(1);
+    let actions = world
+        .engine
+        .step_choosing(hello, world.now, &mut rng, &mut last);
+    assert_eq!(offered, [vec![claim(1), claim(3)], vec![]]);
+    let [Action::Write { job, ref after, .. }] = actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(
+        (job, after.attempt, after.worker),
+        (Uid(3), 1, Some(Uid(7)))
+    );
 }
