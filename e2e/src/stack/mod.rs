@@ -126,6 +126,8 @@ impl Stack {
             .await
             .context("connect to the local cluster")?;
         let http = reqwest::Client::builder()
+            // The uploader ends a connection that was idle for ten: a request must not cross that.
+            .pool_idle_timeout(Duration::from_secs(5))
             .resolve(
                 crate::cluster::STORE_HOST,
                 crate::cluster::STORE_ADDRESS.parse()?,
