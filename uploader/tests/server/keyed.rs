@@ -1,8 +1,9 @@
 //! `Idempotency-Key`: one upload however often a create comes.
 
 use futures::future::join_all;
+use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
 use kinora_storage::documents::Idempotency;
-use kinora_storage::{UploadId, keys};
+use kinora_storage::{StoreArgs, UploadId, keys};
 use kinora_uploader::sweep::sweep_idem;
 use reqwest::{RequestBuilder, Response};
 use tokio::io::AsyncWriteExt;
@@ -17,7 +18,7 @@ fn tus(world: &World, replica: &Replica, key: &str, length: usize) -> RequestBui
         .header("Idempotency-Key", key)
 }
 
-async fn plain(world: &World, replica: &Replica, key: &str, file: &[u8]) -> Response {
+pub(crate) async fn plain(world: &World, replica: &Replica, key: &str, file: &[u8]) -> Response {
     let request = world.ask(replica, "POST", "/v1/uploads");
     let request = request.header("Idempotency-Key", key).body(file.to_vec());
     request.send().await.unwrap()
@@ -35,7 +36,7 @@ async fn made(request: RequestBuilder) -> Response {
     panic!("told to come again ten times");
 }
 
-fn entry(key: &str) -> String {
+pub(crate) fn entry(key: &str) -> String {
     keys::idem(&keys::owner_hash("apikey", "phone"), key)
 }
 
@@ -189,7 +190,10 @@ async fn a_retry_takes_the_place_of_a_body_that_hangs() {
 
 #[tokio::test]
 async fn old_keys_are_forgotten() {
-    let world = World::new("k6").await;
+    // A store of its own: other tests have keys in the shard that is swept.
+    let fake = FakeS3::start(Behaviour::aws()).unwrap();
+    let args = StoreArgs::new(fake.endpoint(), BUCKET, fake.credentials_dir());
+    let world = World::on("k6", args).await;
     let replica = world.replica().await;
     let first = id_of(&tus(&world, &replica, "k6", 9_000).send().await.unwrap());
     let entry = entry("k6");
