@@ -6,8 +6,8 @@ use std::time::Duration;
 use kinora_storage::Store;
 use tokio::sync::mpsc;
 
-/// A batch waits so long for company.
-const LINGER: Duration = Duration::from_millis(500);
+/// A batch waits so long for company, unless it is full: no state object goes sooner after its upload's end.
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 const MOST: usize = 900;
 
 /// What one finished upload leaves behind.

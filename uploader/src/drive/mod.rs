@@ -26,10 +26,11 @@ use kinora_upload_engine::end::{End, Ended};
 use kinora_upload_engine::open::{Goal, Open, Opened};
 use kinora_upload_engine::{Answer, Context, Next, Owner, Phase, Principal, State};
 pub use pieces::Pieces;
+use tokio::time::Instant;
 pub use turns::Turns;
 
 use crate::app::App;
-use crate::janitor::Garbage;
+use crate::janitor::{Garbage, LINGER};
 
 /// Executes calls for one upload.
 #[derive(Clone)]
@@ -38,8 +39,8 @@ pub struct Driver {
     pub app: Arc<App>,
     /// The upload.
     pub id: UploadId,
-    /// Whether a repeated create will look for it under this id and no other.
-    pub promised: bool,
+    /// Since when repeated creates look for it under this id and no other.
+    pub promised: Option<Instant>,
     /// When its state was last written, as far as this request knows.
     touched: Arc<AtomicU64>,
 }
@@ -56,18 +57,24 @@ impl Driver {
         Self {
             app: Arc::clone(app),
             id: id.clone(),
-            promised: false,
+            promised: None,
             touched: Arc::default(),
         }
     }
 
-    /// The same for an upload that a repeated create will look for under this id.
+    /// The same for an upload that repeated creates look for under this id, and that was not there at `since`.
     #[must_use]
-    pub fn promised(self) -> Self {
+    pub fn promised(self, since: Instant) -> Self {
         Self {
-            promised: true,
+            promised: Some(since),
             ..self
         }
+    }
+
+    /// Whether another try of the create may have been done meanwhile, with its state object gone already.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.promised.is_some_and(|since| since.elapsed() >= LINGER)
     }
 
     /// When the sweep may expire the upload, by the store's clock: none while nothing is known of

@@ -15,11 +15,12 @@ use kinora_upload_engine::Principal;
 use kinora_upload_engine::open::{Goal, Opened};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::admit::admit;
 use super::answers::finish_found;
 use super::problem::{Kind, Problem};
-use super::videos::find::{Found, What, find};
+use super::videos::find::{Found, What, find, settled};
 use super::videos::view::{Video, VideoState};
 use super::{create, linger, set, tus};
 use crate::app::App;
@@ -34,15 +35,15 @@ const LONGEST: usize = 128;
 /// Whoever loses so often is told to come again.
 const ROUNDS: usize = 5;
 
-/// The id that an entry promises to the create that carries this.
+/// The id that an entry promises to the create that carries this, and since when nothing was there.
 #[derive(Clone, Debug)]
-struct Promised(UploadId);
+struct Promised(UploadId, Instant);
 
 /// Who makes the upload of a create: under the promised id, else under a new one.
 pub(super) fn driver(app: &Arc<App>, extensions: &http::Extensions) -> Driver {
     match extensions.get::<Promised>() {
         None => Driver::new(app, &app.mint()),
-        Some(Promised(id)) => Driver::new(app, id).promised(),
+        Some(Promised(id, since)) => Driver::new(app, id).promised(*since),
     }
 }
 
@@ -111,6 +112,7 @@ async fn create_once(app: &Arc<App>, request: Request, key: Key) -> Result<Respo
     let mut repeatable = body.is_end_stream();
     let mut body = Some(body);
     loop {
+        let since = Instant::now();
         let id = match settle(&entry, &who, speaks(&parts.headers)).await? {
             Settled::Create(id) => id,
             Settled::Answer(answer) => {
@@ -122,7 +124,7 @@ async fn create_once(app: &Arc<App>, request: Request, key: Key) -> Result<Respo
             }
         };
         let mut request = Request::from_parts(parts.clone(), body.take().unwrap_or_default());
-        request.extensions_mut().insert(Promised(id));
+        request.extensions_mut().insert(Promised(id, since));
         match create::create(app, request).await {
             // Somebody else made it meanwhile: then that is the answer.
             Err(problem) if repeatable && problem.kind() == Kind::TryAgain => repeatable = false,
@@ -184,8 +186,9 @@ async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Se
                     let answer = replay(entry.app, &id, &video, speaks)?;
                     return Ok(Settled::Answer(Box::new(answer)));
                 }
-                // A plain body that broke off, or is about to: this request takes its place.
-                end_plain(&driver, who).await?
+                // A plain body that broke off, or is about to: this request takes its place, unless it came late and
+                // another's video is decided.
+                end_plain(&driver, who).await? && settled(&driver).await?.is_none()
             }
         };
         condition = if over {

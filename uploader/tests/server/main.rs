@@ -25,4 +25,5 @@ mod refusing;
 mod resuming;
 mod small;
 mod tracing;
+mod tries;
 mod watching;

@@ -117,7 +117,7 @@ async fn no_more_than_200_wait_on_a_replica() {
 }
 
 /// The record of a dead letter, and the decision with so many redrives.
-async fn dead_letter(world: &World, id: &UploadId, redrives: Option<i64>) {
+pub(crate) async fn dead_letter(world: &World, id: &UploadId, redrives: Option<i64>) {
     let key = keys::active(id);
     let active: Active = world.read(&key).await.unwrap();
     let pending = kinora_storage::documents::Pending {

@@ -220,7 +220,11 @@ impl Finish {
 
     pub(super) fn after_video(&mut self, answer: Answer) -> Next<Finished> {
         match answer {
-            Answer::Video(Some(video)) => self.compare(&video),
+            Answer::Video(Some(video)) => {
+                // Another try may have stored it and be long done: a decision made now has to meet its final record.
+                self.start = Start::Found;
+                self.compare(&video)
+            }
             Answer::Video(None) => self.retry(At::PutVideo),
             other => self.give_up("look for the object", &other),
         }

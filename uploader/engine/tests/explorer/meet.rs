@@ -1,6 +1,6 @@
 //! Two requests that meet at one upload: the first stands still after each of its calls in turn, until the second is
 //! done. At an upload that has all its bytes and whose writer was killed before it said so, everybody who comes by
-//! finishes it; at one that lacks some, expiry meets its client.
+//! finishes it; at one that lacks some, expiry meets its client; before there is one, tries of one keyed create meet.
 
 use kinora_upload_engine::{Call, Phase};
 
@@ -22,6 +22,8 @@ enum Guest {
     Expiry,
     /// The client goes on with so many bytes, and is cut.
     Goes(u64),
+    /// A try of a create that brings all in one part.
+    Plain,
 }
 
 /// Where they meet.
@@ -31,10 +33,12 @@ enum Place {
     Full,
     /// Half of them are.
     Half,
+    /// Nothing is there, and the second is over and forgotten when the first goes on.
+    Nowhere,
 }
 
 /// What the upload looks like, and the two who come by.
-const MEETINGS: [(Place, Guest, Guest); 8] = [
+const MEETINGS: [(Place, Guest, Guest); 9] = [
     (Place::Full, Guest::Head, Guest::Delete),
     (Place::Full, Guest::Delete, Guest::Head),
     (Place::Full, Guest::Head, Guest::Head),
@@ -43,12 +47,14 @@ const MEETINGS: [(Place, Guest, Guest); 8] = [
     (Place::Half, Guest::Expiry, Guest::Goes(4)),
     (Place::Half, Guest::Expiry, Guest::Goes(PART)),
     (Place::Half, Guest::Head, Guest::Goes(PART)),
+    (Place::Nowhere, Guest::Plain, Guest::Plain),
 ];
 
 fn kind(guest: Guest, w: &World) -> Kind {
     match guest {
         Guest::Head => Kind::Head,
         Guest::Delete => Kind::Delete,
+        Guest::Plain => Kind::Plain,
         Guest::Expiry => {
             let state = w.store.state.as_ref();
             Kind::SweepState {
@@ -73,15 +79,20 @@ fn is_about_to_finish(actor: &Actor) -> bool {
 
 /// A world with the upload in it.
 fn at(place: Place, manners: Manners, mutant: Option<Mutant>, trace: bool) -> Sim {
-    let mut w = World::new(LENGTH, true, manners);
+    let length = match place {
+        Place::Full | Place::Half => LENGTH,
+        Place::Nowhere => PART,
+    };
+    let mut w = World::new(length, true, manners);
     w.mutant = mutant;
     w.trace = trace.then(Vec::new);
     let mut sim = Sim::new(w, 2, false);
-    assert_eq!(sim.run(Kind::Create), Said::Created);
     let send = match place {
         Place::Full => LENGTH,
         Place::Half => PART,
+        Place::Nowhere => return sim,
     };
+    assert_eq!(sim.run(Kind::Create), Said::Created);
     let patch = Patch {
         send,
         cut: send < LENGTH,
@@ -111,6 +122,9 @@ fn meet(mut sim: Sim, first: Guest, second: Guest, calls: u32) -> Option<Sim> {
     }
     let kind_of_second = kind(second, &sim.w);
     sim.run(kind_of_second);
+    if first == Guest::Plain {
+        sim.forget();
+    }
     for _ in 0..MOST_STEPS {
         if actor.step(&mut sim.w, 0) != Step::Going {
             break;

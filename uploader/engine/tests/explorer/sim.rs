@@ -139,6 +139,13 @@ impl Sim {
         }
     }
 
+    /// The operator ends the job, and time removes it.
+    pub(crate) fn forget(&mut self) {
+        self.operate();
+        self.w.store.now += 20 * MINUTE;
+        self.operate();
+    }
+
     pub(crate) fn sweep_outbox(&mut self) {
         let age = self
             .w

@@ -19,6 +19,7 @@ use super::answers::{
 };
 use super::problem::{Kind, Problem};
 use super::protocol::{Protocol, body_size};
+use super::videos::find::settled;
 use super::{keyed, set, standing, tus};
 use crate::app::App;
 use crate::budget::Held;
@@ -77,7 +78,11 @@ async fn store_new(
     mut state: State,
 ) -> Result<(Driver, Box<State>, String), Problem> {
     let mut driver = driver.clone();
-    let tries = if driver.promised { 1 } else { CREATES };
+    let tries = if driver.promised.is_some() {
+        1
+    } else {
+        CREATES
+    };
     for _ in 1..tries {
         match driver.create(state.clone()).await {
             Created::There(doc, etag) => return Ok((driver, doc, etag)),
@@ -89,9 +94,22 @@ async fn store_new(
         driver = Driver::new(&driver.app, &id);
     }
     match driver.create(state).await {
-        Created::There(doc, etag) => Ok((driver, doc, etag)),
+        Created::There(doc, etag) => match done_before(&driver).await? {
+            false => Ok((driver, doc, etag)),
+            true => Err(Problem::try_again("another try of the create was done")),
+        },
         Created::Fault(why) => Err(Problem::try_again(&why)),
     }
+}
+
+/// Whether another try of a keyed create has made the video and its state object was gone when this one made it anew:
+/// then it ends at once.
+async fn done_before(driver: &Driver) -> Result<bool, Problem> {
+    if !driver.is_late() || settled(driver).await?.is_none() {
+        return Ok(false);
+    }
+    driver.kill().await;
+    Ok(true)
 }
 
 /// A create that brings bytes: from memory alone when they are the whole file and fit one part.
@@ -126,6 +144,11 @@ async fn with_body(
     if all && size <= memory && asked.may_be_whole() {
         state.length = Some(size);
         return Box::pin(direct(driver, asked, state, bytes, held)).await;
+    }
+    if in_memory && size <= memory && asked.protocol == Protocol::Plain && driver.promised.is_some()
+    {
+        // Another try may finish from memory alone, and would not see that one with a state was given up for a new id.
+        return Err(Problem::try_again("no memory for a whole body"));
     }
     let incoming = Incoming {
         first: bytes.into_bytes(),

@@ -10,6 +10,7 @@ use kinora_storage::keys;
 use kinora_upload_engine::{Phase, Principal, State};
 
 use super::view::{VideoState, View};
+use crate::documents::is_direct;
 use crate::drive::Driver;
 use crate::erase::is_tombstone;
 use crate::http::answers::may;
@@ -92,7 +93,10 @@ pub(in crate::http) async fn find(driver: &Driver) -> Result<Option<Found>, Prob
             return Ok(Some(found));
         }
         if let Some(pending) = read::<Pending>(driver, &keys::pending(&driver.id)).await? {
-            return Ok(Some(of_pending(driver, pending)));
+            // Of a whole file in one request it comes before the bytes, which may never come.
+            if !is_direct(&pending) || driver.app.store.head(&pending.key).await?.is_some() {
+                return Ok(Some(of_pending(driver, pending)));
+            }
         }
         // What was in the outbox a moment ago is decided now.
         return settled(driver).await;
@@ -106,11 +110,17 @@ pub(in crate::http) async fn find(driver: &Driver) -> Result<Option<Found>, Prob
             let view = View::uploading(&driver.id, &doc);
             Ok(Some(Found::new(owner, &doc.tenant, view)))
         }
-        Phase::Dead => Ok(Some(Found {
-            owner: Some(owner),
-            tenant: doc.tenant,
-            what: What::Ended(doc.reason.unwrap_or_default()),
-        })),
+        Phase::Dead => {
+            // A late try of a create leaves its marker beside the video that another try made.
+            if let Some(found) = settled(driver).await? {
+                return Ok(Some(found));
+            }
+            Ok(Some(Found {
+                owner: Some(owner),
+                tenant: doc.tenant,
+                what: What::Ended(doc.reason.unwrap_or_default()),
+            }))
+        }
         Phase::Finishing => {
             if let Some(found) = settled(driver).await? {
                 return Ok(Some(found));
