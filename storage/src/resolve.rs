@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Less than a connection may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,37 +54,50 @@ impl LastGood {
     }
 
     async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let error = match self.look_up(host).await {
+        let last = self.known().get(host).cloned();
+        let free = Arc::clone(&self.places).try_acquire_owned().ok();
+        if let (None, Some(last)) = (&free, &last) {
+            // Enough others ask at this moment.
+            return Ok(last.clone());
+        }
+        let error = match self.look_up(host, free).await {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        let last = self.known().get(host).cloned();
         if last.is_some() {
             tracing::warn!(%host, %error, "no answer about a name, its last addresses are used");
         }
         last.ok_or(error)
     }
 
-    async fn look_up(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return Err(io::Error::other("too many look-ups wait for an answer"));
+    async fn look_up(
+        &self,
+        host: &str,
+        free: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<Vec<IpAddr>> {
+        let looked = async {
+            let place = match free {
+                Some(place) => place,
+                None => {
+                    let next = Arc::clone(&self.places).acquire_owned();
+                    next.await.map_err(io::Error::other)?
+                }
+            };
+            let (all, host) = (self.clone(), host.to_owned());
+            // It goes on when nobody waits for it any more: what it finds is for the next one.
+            let looking = tokio::spawn(async move {
+                let found = (all.lookup)(host.clone()).await?;
+                drop(place);
+                if found.is_empty() {
+                    return Err(io::Error::other("the name has no address"));
+                }
+                all.known().insert(host, found.clone());
+                Ok(found)
+            });
+            looking.await.map_err(io::Error::other)?
         };
-        let (all, host) = (self.clone(), host.to_owned());
-        // It goes on when nobody waits for it any more: what it finds is for the next one.
-        let looking = tokio::spawn(async move {
-            let found = (all.lookup)(host.clone()).await?;
-            drop(place);
-            if found.is_empty() {
-                return Err(io::Error::other("the name has no address"));
-            }
-            all.known().insert(host, found.clone());
-            Ok(found)
-        });
-        match tokio::time::timeout(self.patience, looking).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(ended)) => Err(io::Error::other(ended)),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        let looked = tokio::time::timeout(self.patience, looked).await;
+        looked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -174,5 +187,18 @@ mod tests {
             assert!(names.addresses(HOST).await.is_err());
         }
         assert_eq!(asked.load(Ordering::Relaxed), AT_ONCE);
+    }
+
+    /// covers: F61
+    #[tokio::test]
+    async fn many_that_ask_at_once_all_find_the_name_whether_it_is_known_or_not() {
+        let (names, servers, asked) = names();
+        *servers.lock().unwrap() = Servers::Answer(1);
+        let crowd = || futures::future::join_all((0..3 * AT_ONCE).map(|_| names.addresses(HOST)));
+        assert!(crowd().await.iter().all(Result::is_ok), "the first time");
+        *servers.lock().unwrap() = Servers::SayNothing;
+        let before = asked.load(Ordering::Relaxed);
+        assert!(crowd().await.iter().all(Result::is_ok), "known");
+        assert_eq!(asked.load(Ordering::Relaxed), before + AT_ONCE);
     }
 }
