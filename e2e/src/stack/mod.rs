@@ -126,8 +126,8 @@ impl Stack {
             .await
             .context("connect to the local cluster")?;
         let http = reqwest::Client::builder()
-            // The uploader ends a connection that was idle for ten: a request must not cross that.
-            .pool_idle_timeout(Duration::from_secs(5))
+            // As phones that come once: a request on a kept connection could cross its end, by idleness or by a rollout.
+            .pool_max_idle_per_host(0)
             .resolve(
                 crate::cluster::STORE_HOST,
                 crate::cluster::STORE_ADDRESS.parse()?,
