@@ -98,7 +98,7 @@ pub struct Args {
     pub sweep_interval_seconds: u64,
 
     /// Most bytes of request bodies held in memory at once, over all uploads.
-    #[arg(long, env = "KINORA_BODY_MEMORY_BYTES", default_value_t = 160 << 20, value_name = "BYTES",
+    #[arg(long, env = "KINORA_BODY_MEMORY_BYTES", default_value_t = 144 << 20, value_name = "BYTES",
           value_parser = clap::value_parser!(u64).range((32 << 20)..(4 << 30)))]
     pub body_memory_bytes: u64,
 
