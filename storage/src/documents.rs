@@ -320,7 +320,18 @@ pub struct Record {
     pub extra: Map<String, Value>,
 }
 
+/// Field of a record that makes it a tombstone: when the video was erased.
+pub const ERASED: &str = "erased";
+/// Reason of a record that says `failed` because the video's confirmed bytes were gone.
+pub const STORE_LOST: &str = "StoreLost";
+
 impl Record {
+    /// Whether the video was erased on demand.
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.extra.contains_key(ERASED)
+    }
+
     /// A record is replaced only by a later one: (redrives, attempts) never falls.
     #[must_use]
     pub fn may_follow(&self, stored: &Self) -> bool {

@@ -219,6 +219,12 @@ pub fn record(pending: &Pending, rejected: bool, reason: &str, now: Timestamp) -
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_engine_and_the_records_say_the_same_of_a_lost_video() {
+        let of_engine = kinora_upload_engine::document::STORE_LOST;
+        assert_eq!(of_engine, kinora_storage::documents::STORE_LOST);
+    }
+
     /// covers: S14
     #[test]
     fn the_job_of_an_upload_names_its_source_and_nothing_of_the_client() {

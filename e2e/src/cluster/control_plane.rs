@@ -28,9 +28,9 @@ rules:
 - {level: None}
 ";
 
-/// The API server's watch cache keeps objects in the hundreds of MiB alive, and on two cores each look through them by the
-/// garbage collector halts everybody for a second. So it looks less often, for memory; clusters of a size do the same.
-const COLLECTION: &[(&str, &str)] = &[("GOGC", "400"), ("GOMEMLIMIT", "4GiB")];
+/// The API server's watch cache keeps hundreds of MiB alive, and on two cores each cycle of the garbage collector slows
+/// everybody down for a second: fewer cycles, for memory.
+const GARBAGE_COLLECTOR: &[(&str, &str)] = &[("GOGC", "400"), ("GOMEMLIMIT", "4GiB")];
 
 /// Starts etcd and waits until it answers.
 ///
@@ -91,7 +91,10 @@ pub(super) fn api_server(layout: &Layout, tools: &Tools) -> Result<()> {
         flag("audit-log-path", &layout.audit_log().to_string_lossy()),
         flag("audit-log-maxsize", "2000"),
     ];
-    let spec = Spec::new(APISERVER, &tools.hyper, args).with_env(COLLECTION);
+    let spec = Spec {
+        env: GARBAGE_COLLECTOR,
+        ..Spec::new(APISERVER, &tools.hyper, args)
+    };
     daemon::ensure(layout, &spec).map(|_| ())
 }
 

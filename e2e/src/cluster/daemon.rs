@@ -50,12 +50,6 @@ impl Spec {
             env: &[],
         }
     }
-
-    /// With these variables.
-    #[must_use]
-    pub(super) fn with_env(self, env: &'static [(&'static str, &'static str)]) -> Self {
-        Self { env, ..self }
-    }
 }
 
 /// Process id of a running component. A recycled pid is told apart by the marks in its environment.

@@ -25,8 +25,6 @@ use crate::core::seams::{
 
 /// URLs outlive the call by this: for the upload of its outputs and clocks that differ.
 const URL_EXTRA: Duration = Duration::from_secs(300);
-/// Records and decisions are smaller than this.
-const MAX_DOCUMENT: u64 = 1024 * 1024;
 /// Writers of one record at a time are a leader and its successor; more rounds than this are no race any more.
 const ROUNDS: usize = 4;
 /// Keys of one page of a listing.
@@ -129,11 +127,7 @@ impl Archive {
     }
 
     async fn document<T: Document>(&self, key: &str) -> Result<Option<(T, String)>> {
-        let object = self
-            .store
-            .get_bounded(key, MAX_DOCUMENT)
-            .await
-            .map_err(unavailable)?;
+        let object = self.store.get_document(key).await.map_err(unavailable)?;
         object
             .map(|object| {
                 Ok((

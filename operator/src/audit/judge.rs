@@ -24,7 +24,6 @@ use crate::metrics::{Judged, Upkeep};
 use crate::ports::{ForeignDeletion, Leadership};
 
 const TICK: Duration = Duration::from_secs(1);
-const MAX_DOCUMENT: u64 = 1024 * 1024;
 
 /// Names of deleted jobs that wait for their verdict; the audit makes none of them again before.
 #[derive(Clone, Debug, Default)]
@@ -148,7 +147,7 @@ impl Judge {
             return Ok(false);
         }
         let key = keys::active(&id);
-        let Some(object) = self.store.get_bounded(&key, MAX_DOCUMENT).await? else {
+        let Some(object) = self.store.get_document(&key).await? else {
             return Ok(false);
         };
         let unusable =
@@ -195,7 +194,7 @@ impl Judge {
         let key = keys::record_for_upload(id);
         let unusable =
             |error: &dyn std::fmt::Display| AuditError::Unusable(format!("{key}: {error}"));
-        let condition = match self.store.get_bounded(&key, MAX_DOCUMENT).await? {
+        let condition = match self.store.get_document(&key).await? {
             None => Condition::IfAbsent,
             Some(object) => {
                 let stored: Record = decode(&object.bytes).map_err(|error| unusable(&error))?;

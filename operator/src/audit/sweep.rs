@@ -25,7 +25,6 @@ use crate::ports::{Leadership, RedriveRequest};
 
 const PAGE: usize = 1000;
 const JOBS_PAGE: u32 = 500;
-const MAX_DOCUMENT: u64 = 1024 * 1024;
 /// While no job is admitted, so long between two looks.
 const CLOSED: Duration = Duration::from_secs(5);
 /// Dead letters, by the field that the definition makes selectable.
@@ -247,7 +246,7 @@ impl Sweep {
 
     /// `Ok(None)`: not to be used; it was said in the log. `Ok(Some(None))`: not there.
     async fn document<T: Document>(&self, key: &str) -> Result<Option<Option<T>>, AuditError> {
-        let Some(object) = self.store.get_bounded(key, MAX_DOCUMENT).await? else {
+        let Some(object) = self.store.get_document(key).await? else {
             return Ok(Some(None));
         };
         match decode(&object.bytes) {

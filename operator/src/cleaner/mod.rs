@@ -30,7 +30,6 @@ const AGAIN: Duration = Duration::from_secs(900);
 const PAGE: usize = 1000;
 /// Videos of one batch, and of one note.
 const BATCH: usize = 100;
-const MAX_DOCUMENT: u64 = 1024 * 1024;
 /// Prefixes that are filed by day. Outputs go with the record that names their job, never by themselves: their keys do not say
 /// whose they are, and so not whether somebody holds them.
 const BY_DAY: [&str; 3] = [keys::RECORDS, keys::VIDEOS, "dead/"];
@@ -183,7 +182,7 @@ impl Cleaner {
 
     async fn period_of(&self, day: Day) -> Result<Duration, CleanError> {
         let key = keys::retention(day);
-        let written = match self.store.get_bounded(&key, MAX_DOCUMENT).await? {
+        let written = match self.store.get_document(&key).await? {
             None => None,
             Some(object) => {
                 let stored: Period = decode(&object.bytes)
@@ -294,7 +293,7 @@ impl Cleaner {
         modified: &mut Timestamp,
     ) -> Result<Vec<String>, CleanError> {
         let mut all = vec![keys::dead(day, id)];
-        let object = self.store.get_bounded(record_key, MAX_DOCUMENT).await?;
+        let object = self.store.get_document(record_key).await?;
         let Some(object) = object else {
             return Ok(all);
         };

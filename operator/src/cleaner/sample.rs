@@ -2,13 +2,13 @@
 //! rule or a person, shows within days and not when somebody wants his video.
 
 use kinora_engine::retention::is_due;
-use kinora_storage::documents::{Record, RecordState, decode};
+use kinora_storage::documents::{Record, RecordState, STORE_LOST, decode};
 use kinora_storage::{Day, UploadId, keys};
 use rand::Rng;
 use rand::seq::IteratorRandom;
 
 use super::report::{CleanError, Report};
-use super::{Cleaner, MAX_DOCUMENT, PAGE, begin_of};
+use super::{Cleaner, PAGE, begin_of};
 
 /// Days of one sample.
 const DAYS: usize = 10;
@@ -16,16 +16,12 @@ const DAYS: usize = 10;
 const RECORDS: usize = 20;
 /// Where days are noted.
 const NOTED: &str = "retention/";
-/// Of a record whose video the store lost before it was processed, which was told then.
-const STORE_LOST: &str = "StoreLost";
-/// Field of the record of a video that was erased on demand.
-const ERASED: &str = "erased";
 
 /// The upload whose video must be there; `None`: nothing was kept, or not for the whole period.
 fn promised(record: &Record) -> Option<UploadId> {
     let is_kept = record.state != RecordState::Rejected
         && record.reason != STORE_LOST
-        && !record.extra.contains_key(ERASED);
+        && !record.is_tombstone();
     let id: UploadId = record.id.parse().ok()?;
     (is_kept && record.key == keys::video(&id)).then_some(id)
 }
@@ -95,7 +91,7 @@ impl Cleaner {
     }
 
     async fn video_of(&self, record_key: &str) -> Result<Option<String>, CleanError> {
-        let Some(object) = self.store.get_bounded(record_key, MAX_DOCUMENT).await? else {
+        let Some(object) = self.store.get_document(record_key).await? else {
             return Ok(None);
         };
         let record: Record = decode(&object.bytes)

@@ -30,7 +30,6 @@ const PER_SECOND: i32 = 10;
 const REPORT: Duration = Duration::from_secs(5);
 /// A paused request is looked at this often.
 const PAUSE: Duration = Duration::from_secs(1);
-const MAX_DOCUMENT: u64 = 1024 * 1024;
 
 type Result<T> = std::result::Result<T, AuditError>;
 
@@ -191,11 +190,7 @@ impl Run {
     /// A dead letter that may have no VideoJob any more.
     async fn take_marker(&mut self, key: &str, selector: &Selector, dry_run: bool) -> Result<()> {
         let record_key = key.replacen(DEAD, keys::RECORDS, 1);
-        let object = self
-            .config
-            .store
-            .get_bounded(&record_key, MAX_DOCUMENT)
-            .await?;
+        let object = self.config.store.get_document(&record_key).await?;
         let record = object.map(|object| decode::<Record>(&object.bytes));
         let Some(Ok(record)) = record else {
             return Ok(());
@@ -291,7 +286,7 @@ impl Run {
         let key = keys::active(&id);
         let unusable =
             |error: &dyn std::fmt::Display| AuditError::Unusable(format!("{key}: {error}"));
-        let condition = match self.config.store.get_bounded(&key, MAX_DOCUMENT).await? {
+        let condition = match self.config.store.get_document(&key).await? {
             None => Condition::IfAbsent,
             Some(object) => {
                 let active: Active = decode(&object.bytes).map_err(|error| unusable(&error))?;

@@ -1,13 +1,13 @@
 //! The documents of an erasure: the wish, the line in the audit trail, and the tombstone. Pure.
 
 use jiff::Timestamp;
-use kinora_storage::documents::{Checksums, Document, Owner, Record, RecordState, Times, VERSION};
+use kinora_storage::documents::{
+    Checksums, Document, ERASED, Owner, Record, RecordState, Times, VERSION,
+};
 use kinora_storage::{UploadId, keys};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Field of a record that makes it a tombstone: when the video was erased.
-const ERASED: &str = "erased";
 /// A tombstone ends every life a job may still have or get: nothing is made again of what was erased.
 const LAST_LIFE: i64 = i32::MAX as i64;
 
@@ -113,12 +113,6 @@ pub fn tombstone(id: &UploadId, tenant: &str, record: Option<&Record>, now: Time
     }
 }
 
-/// Whether a record is a tombstone.
-#[must_use]
-pub fn is_tombstone(record: &Record) -> bool {
-    record.extra.contains_key(ERASED)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +132,7 @@ mod tests {
         let stone = tombstone(&id, "acme", Some(&record), Timestamp::UNIX_EPOCH);
         let text = serde_json::to_string(&stone).unwrap();
         assert!(!text.contains("jane.doe"), "{text}");
-        assert!(is_tombstone(&stone) && !is_tombstone(&record));
+        assert!(stone.is_tombstone() && !record.is_tombstone());
         assert!(stone.may_follow(&record) && stone.ends(record.redrives + 1));
         assert!(!stone.dead_lettered);
     }

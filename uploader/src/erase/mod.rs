@@ -14,7 +14,7 @@ use kinora_storage::versions::Purge;
 use kinora_storage::{CasOutcome, Condition, Day, PutOptions, StoreError, UploadId, keys};
 use kinora_upload_engine::{Phase, State};
 
-pub use document::{AuditLine, Erasure, Happened, is_tombstone, tombstone};
+pub use document::{AuditLine, Erasure, Happened, tombstone};
 
 use crate::app::App;
 use crate::drive::Driver;
@@ -118,7 +118,7 @@ pub async fn carry_out(driver: &Driver, mut erasure: Erasure) -> Result<Carried>
     }
     if !record
         .as_ref()
-        .is_some_and(|(record, _)| is_tombstone(record))
+        .is_some_and(|(record, _)| record.is_tombstone())
     {
         if let Some((record, _)) = &record {
             // What the tombstone will not know is remembered first.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use kinora_storage::documents::{Active, JobRef, Output, Record, RecordState};
 use kinora_storage::{PutOptions, UploadId, keys};
-use kinora_uploader::erase::{AuditLine, ErasePolicy, Happened, is_tombstone};
+use kinora_uploader::erase::{AuditLine, ErasePolicy, Happened};
 use kinora_uploader::sweep::{sweep_erasures, sweep_outbox};
 use serde_json::json;
 
@@ -99,7 +99,7 @@ async fn all_is_gone(world: &World, id: &UploadId, more: &[&str]) {
         assert!(!world.exists(key).await, "{key}");
     }
     let record: Record = world.read(&keys::record_for_upload(id)).await.unwrap();
-    assert!(is_tombstone(&record), "{record:?}");
+    assert!(record.is_tombstone(), "{record:?}");
     assert_eq!((record.owner, record.result), (None, None));
 }
 

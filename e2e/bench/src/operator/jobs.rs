@@ -1,6 +1,8 @@
 //! VideoJobs as the uploader creates them, the decisions that it stores beside them, and what the operator writes into
 //! their status, so that the bare loop writes the same.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use kinora_crds::VideoJob;
@@ -36,19 +38,24 @@ pub(crate) struct NewJob {
 
 impl NewJob {
     /// Brings it to be as the uploader does: its decision first.
-    pub(crate) async fn submit(&self, api: &Api<VideoJob>, store: &NullStore) -> Result<VideoJob> {
-        let (key, decision) = &self.active;
-        store.insert(key, decision.clone());
+    pub(crate) async fn submit(&self, api: &Api<VideoJob>, store: &Decisions) -> Result<VideoJob> {
+        let (key, decision) = (&self.active.0, self.active.1.clone());
+        match store {
+            Decisions::Null(store) => store.insert(key, decision),
+            Decisions::Real(store) => {
+                let put = store.put(key, decision.into(), PutOptions::default());
+                put.await.context("store a decision")?;
+            }
+        }
         create(api, &self.job).await
     }
+}
 
-    /// The same, its decision in a store that keeps it.
-    pub(crate) async fn store(&self, api: &Api<VideoJob>, store: &Store) -> Result<VideoJob> {
-        let (key, decision) = &self.active;
-        let body = decision.clone().into();
-        store.put(key, body, PutOptions::default()).await?;
-        create(api, &self.job).await
-    }
+/// Where the decisions of uploads are stored.
+#[derive(Clone)]
+pub(crate) enum Decisions {
+    Null(Arc<NullStore>),
+    Real(Store),
 }
 
 /// The job of an upload that was made a moment ago.

@@ -90,9 +90,9 @@ const METHOD: &str = "\
 ## How it is measured
 
 A real etcd and API server in a network of their own, with Kinora's manifests applied (RBAC, admission policy, definitions),
-and no controller, scheduler or node; the API server's garbage collector runs with GOGC=400 for both sides. The operator is the release binary with leader election, TLS, token authentication and
-its log on; jobs are created by the uploader's ServiceAccount with the uploader's bytes. All share the machine's cores, so
-whatever one of them saves the others use.
+and no controller, scheduler or node; the API server's garbage collector runs with GOGC=400 for both sides. The operator is
+the release binary with leader election, TLS, token authentication and its log on; jobs are created by the uploader's
+ServiceAccount with the uploader's bytes. All share the machine's cores, so whatever one of them saves the others use.
 
 - Workers are streams of the benchmark over the real protocol, 100 with two slots each, with the real worker's decisions;
   pods without containers give them their tokens. A call succeeds at once, with two outputs.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::access::{JOBS_NAMESPACE, RELEASE_NAMESPACE, worker_token};
 
-/// Of every job but those of [`RECORDED`], which have none.
+/// Of a job where the store has them.
 pub(crate) const OUTPUTS: [&str; 2] = ["video", "thumbnail"];
 /// Whose jobs the simulated workers take.
 pub(crate) const SERVED: &str = "bench";
@@ -39,18 +39,18 @@ pub(crate) struct Seat {
     pub(crate) target: OperatorTarget,
 }
 
-/// Makes a pool: with so many workers, or scaled by the operator.
+/// Makes a pool: with so many workers, or scaled by the operator; its jobs have these outputs.
 pub(crate) async fn make(
     admin: &Client,
     name: &str,
     slots: u32,
     workers: Option<usize>,
+    outputs: &[&str],
 ) -> Result<()> {
     let scaling = match workers {
         Some(_) => json!({"mode": "External", "maxReplicas": 1000}),
         None => json!({"mode": "Internal", "maxReplicas": 1000}),
     };
-    let outputs: &[&str] = if name == RECORDED { &[] } else { &OUTPUTS };
     let pool = json!({
         "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoWorkerPool",
         "metadata": {"name": name, "namespace": JOBS_NAMESPACE},

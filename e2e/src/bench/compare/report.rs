@@ -153,7 +153,8 @@ impl fmt::Display for Report {
              30), which stretch the clean-up after native Jobs. Kinora's jobs are created through the API with the uploader's \
              identity, 16 at a time, go to two worker pods of 16 slots, and the reference service answers each call at once \
              without reading or writing a video; each job gets its record in SeaweedFS and is deleted a second after its end. \
-             Everything shares the machine, and the API server's garbage collector runs with GOGC=400 for all three. Leases and the node's status are not counted; Events are counted apart."
+             Everything shares the machine, and the API server's garbage collector runs with GOGC=400 for all three. Leases and \
+             the node's status are not counted; Events are counted apart."
         )
     }
 }

@@ -12,7 +12,6 @@ use kinora_upload_engine::{Phase, Principal, State};
 use super::view::{VideoState, View};
 use crate::documents::is_direct;
 use crate::drive::Driver;
-use crate::erase::is_tombstone;
 use crate::http::answers::may;
 use crate::http::problem::{Kind, Problem};
 
@@ -176,7 +175,7 @@ async fn of_active(driver: &Driver, active: Active) -> Result<Found, Problem> {
 
 /// A dead letter may live again, before or after its decision does.
 async fn of_record(driver: &Driver, record: &Record) -> Found {
-    if is_tombstone(record) {
+    if record.is_tombstone() {
         return Found {
             owner: None,
             tenant: record.tenant.clone(),

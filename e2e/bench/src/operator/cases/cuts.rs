@@ -34,7 +34,7 @@ impl Bench {
         for _ in 0..count {
             let new = jobs::new(SERVED, HELD, 0)?;
             let mut expected = crew.book.watch_for(&new.name);
-            new.submit(&api, &self.store).await?;
+            new.submit(&api, &self.decisions()).await?;
             let (_, never) = tokio::sync::oneshot::channel();
             within("a lease", std::mem::replace(&mut expected.leased, never)).await?;
             all.push(expected);

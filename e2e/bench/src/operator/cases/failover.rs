@@ -71,7 +71,7 @@ impl Bench {
         let deadline = began + PATIENCE;
         loop {
             let new = jobs::new(SERVED, PLAIN, 0)?;
-            new.submit(&api, &self.store).await?;
+            new.submit(&api, &self.decisions()).await?;
             let leases = crew.book.since(began);
             let again: Vec<Instant> = leases
                 .iter()

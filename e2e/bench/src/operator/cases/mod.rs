@@ -21,9 +21,9 @@ use super::Args;
 use super::access::Access;
 use super::book::Expected;
 use super::crew::Crew;
-use super::jobs::{self, HELD, Statuses};
+use super::jobs::{self, Decisions, HELD, Statuses};
 use super::plan::Plan;
-use super::pool::{self, PARKED, SCALED, SERVED, Seat};
+use super::pool::{self, OUTPUTS, PARKED, SCALED, SERVED, Seat};
 use super::replica::{Replica, Setting};
 use crate::null::NullStore;
 use crate::process::cpu_seconds;
@@ -56,8 +56,15 @@ impl Bench {
     pub(crate) async fn prepare(args: &Args, plan: Plan, scratch: &Path) -> Result<Self> {
         let access = Access::open(&args.kubeconfig, scratch).await?;
         pool::service_account(&access.admin).await?;
-        pool::make(&access.admin, SERVED, plan.slots, Some(plan.workers)).await?;
-        pool::make(&access.admin, PARKED, 1, Some(0)).await?;
+        pool::make(
+            &access.admin,
+            SERVED,
+            plan.slots,
+            Some(plan.workers),
+            &OUTPUTS,
+        )
+        .await?;
+        pool::make(&access.admin, PARKED, 1, Some(0), &OUTPUTS).await?;
         let store = NullStore::with_outputs().await?;
         let flags = null_args(store.address(), scratch)?;
         let setting = Setting {
@@ -129,7 +136,7 @@ impl Bench {
         self.cuts(&mut crew).await?;
         self.silence(&mut crew).await?;
         self.progress.step("a backlog for a pool that is scaled");
-        pool::make(&self.access.admin, SCALED, 1, None).await?;
+        pool::make(&self.access.admin, SCALED, 1, None, &OUTPUTS).await?;
         self.scaling().await?;
         self.progress.step("the leader is killed");
         self.failover(&mut crew, &mut replicas).await?;
@@ -150,7 +157,7 @@ impl Bench {
         let new = jobs::new(SERVED, HELD, LONG_TTL)?;
         let Expected { leased, acked } = crew.book.watch_for(&new.name);
         let uploader = jobs::api(&self.access.uploader);
-        new.submit(&uploader, &self.store).await?;
+        new.submit(&uploader, &self.decisions()).await?;
         within("the first lease", leased).await?;
         let (running, _) = jobs::stored(&admin, &new.name).await?;
         let (created, bytes_created) = self.untouched().await?;
@@ -225,6 +232,11 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
+    }
+
+    /// The store that keeps nothing else.
+    fn decisions(&self) -> Decisions {
+        Decisions::Null(Arc::clone(&self.store))
     }
 
     fn control_plane_cpu(&self) -> Result<f64> {

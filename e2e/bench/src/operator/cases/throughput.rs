@@ -6,27 +6,18 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use kinora_crds::VideoJob;
-use kinora_storage::Store;
 use kinora_storage::testing::Weed;
 use kube::Api;
 use tokio::task::JoinSet;
 
 use super::ceiling::take;
 use super::{Bench, own_cpu, per, within};
-use crate::null::NullStore;
 use crate::operator::audit::{Mark, Writes};
 use crate::operator::book::Book;
 use crate::operator::crew::Crew;
-use crate::operator::jobs::{self, PLAIN};
+use crate::operator::jobs::{self, Decisions, PLAIN};
 use crate::operator::pool::{self, RECORDED, SERVED, Seat};
 use crate::operator::replica::{Replica, Setting};
-
-/// Where the decisions of uploads are stored.
-#[derive(Clone)]
-enum Decisions {
-    Null(Arc<NullStore>),
-    Real(Store),
-}
 
 /// What had been used before.
 struct Before {
@@ -54,8 +45,7 @@ impl Bench {
             mark: Mark::now(&self.audit_log)?,
             began: Instant::now(),
         };
-        let store = Decisions::Null(Arc::clone(&self.store));
-        self.flow(&crew, SERVED, &store).await?;
+        self.flow(&crew, SERVED, &self.decisions()).await?;
         self.all_gone().await?;
         self.tell(&before, &replica, ceiling)?;
         drop(crew);
@@ -72,7 +62,14 @@ impl Bench {
             ..self.setting.clone()
         };
         let workers = self.plan.workers;
-        pool::make(&self.access.admin, RECORDED, self.plan.slots, Some(workers)).await?;
+        pool::make(
+            &self.access.admin,
+            RECORDED,
+            self.plan.slots,
+            Some(workers),
+            &[],
+        )
+        .await?;
         let replica = Replica::start(&setting, 0).await?;
         self.lead(&replica).await?;
         let seats = pool::seats(&self.access.admin, RECORDED, workers, &self.scratch).await?;
@@ -158,10 +155,7 @@ impl Bench {
 async fn one(api: &Api<VideoJob>, pool: &str, store: &Decisions, book: &Book) -> Result<()> {
     let new = jobs::new(pool, PLAIN, 0)?;
     let expected = book.watch_for(&new.name);
-    match store {
-        Decisions::Null(store) => new.submit(api, store).await?,
-        Decisions::Real(store) => new.store(api, store).await?,
-    };
+    new.submit(api, store).await?;
     within("an acknowledgement", expected.acked)
         .await
         .with_context(|| new.name)?;

@@ -50,7 +50,7 @@ impl Bench {
         let api = jobs::api(&self.access.uploader);
         let times = paced(rate, self.plan.waits, || {
             let (api, book) = (api.clone(), Arc::clone(&crew.book));
-            let store = Arc::clone(&self.store);
+            let store = self.decisions();
             async move {
                 let new = jobs::new(SERVED, PLAIN, 0)?;
                 let expected = book.watch_for(&new.name);
