@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{append, create, dress, gate, linger, one_upload, uploads_root};
 use crate::app::App;
+use crate::serve::Parting;
 
 /// Bytes of the connection, of all layers, of the handler and of its task together.
 const MOST: usize = 12 << 10;
@@ -25,7 +26,7 @@ type Passed = (Arc<App>, Request, Next);
 #[test]
 fn a_request_that_waits_for_its_body_has_little_room() {
     let conn = |(stream, peer, router, end): (TcpStream, SocketAddr, _, CancellationToken)| {
-        crate::serve::converse(stream, peer, router, end)
+        crate::serve::converse(stream, peer, router, Parting::at(end))
     };
     let layers = [
         returned(|(request, next): (Request, Next)| crate::trace::traced(request, next)),

@@ -1,4 +1,4 @@
-//! Since when a connection has had no request. HTTP/1.1 has a timer for that of its own.
+//! The requests of a connection: how many there were, whether one runs, and since when there is none.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ pub(super) struct Meter(Arc<Seen>);
 
 #[derive(Debug)]
 struct Seen {
+    all: AtomicUsize,
     running: AtomicUsize,
     last: Mutex<Instant>,
 }
@@ -22,6 +23,7 @@ struct Seen {
 impl Default for Seen {
     fn default() -> Self {
         Self {
+            all: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
         }
@@ -33,11 +35,21 @@ impl Meter {
         MeterLayer(self.clone())
     }
 
+    /// Requests so far.
+    pub(super) fn seen(&self) -> usize {
+        self.0.all.load(Ordering::Relaxed)
+    }
+
+    /// Whether one is not answered yet.
+    pub(super) fn is_running(&self) -> bool {
+        self.0.running.load(Ordering::Relaxed) > 0
+    }
+
     /// Resolves when no request has run for so long.
     pub(super) async fn idle_for(&self, period: Duration) {
         loop {
             let last = *self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = self.0.running.load(Ordering::Relaxed) > 0;
+            let running = self.is_running();
             let quiet = last.elapsed();
             if !running && quiet >= period {
                 return;
@@ -47,18 +59,20 @@ impl Meter {
         }
     }
 
-    fn enter(&self) -> Running {
+    /// A request that runs until it is dropped.
+    pub(super) fn enter(&self) -> Running {
+        self.0.all.fetch_add(1, Ordering::Relaxed);
         self.0.running.fetch_add(1, Ordering::Relaxed);
         Running(self.clone())
     }
 }
 
 /// One running request.
-struct Running(Meter);
+pub(super) struct Running(Meter);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Seen { running, last } = &*self.0.0;
+        let Seen { running, last, .. } = &*self.0.0;
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         running.fetch_sub(1, Ordering::Relaxed);
     }

@@ -2,9 +2,11 @@
 //! connections and streams, and connections that end in order.
 
 mod idle;
+mod parting;
 mod patient;
 mod places;
 mod preface;
+mod prompt;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,16 +23,18 @@ use tower::ServiceBuilder;
 use tower::util::MapRequestLayer;
 
 use crate::metrics::{Limit, Metrics};
+use crate::wire::Wire;
+pub(crate) use parting::Parting;
 use patient::Patient;
 pub use places::Caps;
 use places::Places;
+use prompt::Prompt;
 
-use crate::wire::Wire;
-
-/// A client has this long for the headers of a request, and on a connection between two.
+/// A client has this long for the headers of a request, from their first byte on, and to begin the first.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// An HTTP/2 connection without a request is closed after this.
-const IDLE: Duration = Duration::from_secs(60);
+/// A connection without a request is closed after this: later than proxies let go of it, most of them after 60 s, so
+/// that none of them sends a request into the end.
+const IDLE: Duration = Duration::from_secs(75);
 /// A connection whose client takes nothing of what is sent is closed after this.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 const READ_BUFFER: usize = 64 << 10;
@@ -51,7 +55,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until `end`, then lets running requests finish.
+/// Serves until `end`, then lets running requests finish, and tells clients of idle connections to take another.
 pub async fn serve(listener: Arc<TcpListener>, router: Router, end: CancellationToken) {
     serve_within(listener, router, Caps::default(), end).await;
 }
@@ -76,6 +80,7 @@ pub async fn serve_counted(
 ) {
     let connections = TaskTracker::new();
     let places = Places::new(caps);
+    let parting = Parting::at(end.clone());
     loop {
         let place = tokio::select! {
             () = end.cancelled() => break,
@@ -92,10 +97,10 @@ pub async fn serve_counted(
                     metrics.limited(Limit::AddressConnections);
                     continue;
                 };
-                let (router, end) = (router.clone(), end.clone());
+                let (router, parting) = (router.clone(), parting.clone());
                 let counted = metrics.connected();
                 connections.spawn(async move {
-                    converse(stream, peer, router, end).await;
+                    converse(stream, peer, router, parting).await;
                     drop((place, counted));
                 });
             }
@@ -107,24 +112,24 @@ pub async fn serve_counted(
         }
     }
     connections.close();
-    connections.wait().await;
+    tokio::join!(connections.wait(), parting.part(connections.wait()));
 }
 
 pub(crate) async fn converse(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    end: CancellationToken,
+    parting: Parting,
 ) {
     let _ = stream.set_nodelay(true);
     let known = tokio::select! {
-        () = end.cancelled() => return,
+        () = parting.over() => return,
         known = tokio::time::timeout(HEADERS_WITHIN, preface::look(&stream)) => known,
     };
     let ended = match known {
-        Ok(Ok(preface::Protocol::Http1)) => http1(stream, peer, router, end).await,
+        Ok(Ok(preface::Protocol::Http1)) => http1(stream, peer, router, parting).await,
         // The rarer one, and the larger: most connections need no room for it.
-        Ok(Ok(preface::Protocol::Http2)) => Box::pin(http2(stream, peer, router, end)).await,
+        Ok(Ok(preface::Protocol::Http2)) => Box::pin(http2(stream, peer, router, parting)).await,
         // Silent, or gone.
         Ok(Err(_)) | Err(_) => return,
     };
@@ -137,16 +142,20 @@ async fn http1(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    end: CancellationToken,
+    parting: Parting,
 ) -> hyper::Result<()> {
     let wire = Wire::new(stream);
+    let meter = idle::Meter::default();
     let service = ServiceBuilder::new()
+        .layer(parting.layer())
         .layer(from_peer(peer))
+        .layer(meter.layer())
         .layer(wire.interim().layer())
         .service(router);
+    let wire = Prompt::new(wire, meter, HEADERS_WITHIN);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
+        .header_read_timeout(IDLE)
         .max_buf_size(READ_BUFFER)
         .max_header_size(MAX_HEADER_BYTES as usize)
         .max_headers(MAX_HEADERS)
@@ -157,7 +166,7 @@ async fn http1(
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
-        () = end.cancelled() => {
+        () = parting.over() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -168,7 +177,7 @@ async fn http2(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    end: CancellationToken,
+    parting: Parting,
 ) -> hyper::Result<()> {
     let meter = idle::Meter::default();
     let service = ServiceBuilder::new()
@@ -193,7 +202,8 @@ async fn http2(
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = end.cancelled() => {}
+        // Its clients are told before their next request.
+        () = parting.begun() => {}
         () = meter.idle_for(IDLE) => {}
     }
     connection.as_mut().graceful_shutdown();

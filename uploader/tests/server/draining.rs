@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::{join, join_all};
 use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
 use kinora_storage::StoreArgs;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{Replica, World, half_a_patch, offset_of, video};
@@ -79,6 +79,43 @@ async fn uploads_outlive_replicas_that_end_again_and_again() {
     }
     let creates = world.jobs.creates.load(std::sync::atomic::Ordering::SeqCst);
     assert_eq!(creates, ids.len(), "one job each");
+}
+
+/// What a proxy has under way on a kept connection when the replica ends is answered, and the next goes elsewhere.
+/// covers: F8
+#[tokio::test]
+async fn a_kept_connection_ends_with_an_answer_and_not_under_a_request() {
+    let world = World::new("dk").await;
+    let replica = world.replica().await;
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let mut socket = TcpStream::connect(replica.address).await.unwrap();
+        let alive = ask(&mut socket).await;
+        assert!(alive.starts_with("HTTP/1.1 200"), "{alive}");
+        assert!(!alive.contains("connection: close"), "{alive}");
+        kept.push(socket);
+    }
+    let idle = kept.pop().unwrap();
+    replica.stop.cancel();
+    for socket in &mut kept {
+        let last = ask(socket).await;
+        assert!(last.starts_with("HTTP/1.1 200"), "{last}");
+        assert!(last.contains("connection: close"), "{last}");
+        assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "closed");
+    }
+    assert_eq!(answer(idle).await, "", "in the end it is closed as well");
+    replica.terminate().await;
+}
+
+/// One request on a connection that stays, and the head of its answer.
+async fn ask(socket: &mut TcpStream) -> String {
+    let request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    socket.write_all(request).await.unwrap();
+    let mut bytes = Vec::new();
+    while !bytes.windows(4).any(|four| four == b"\r\n\r\n") {
+        assert_ne!(socket.read_buf(&mut bytes).await.unwrap(), 0, "no answer");
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[tokio::test]

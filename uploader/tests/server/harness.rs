@@ -115,7 +115,7 @@ pub(crate) struct Replica {
     pub(crate) app: Arc<App>,
     pub(crate) base: String,
     pub(crate) address: std::net::SocketAddr,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     ended: Option<tokio::task::JoinHandle<()>>,
 }
 
