@@ -172,9 +172,13 @@ async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Se
         let over = match find(&driver).await? {
             // Its maker is at it, or died before there was anything to see.
             None => return Ok(Settled::Create(id)),
+            // Whose it was is not known any more; the key is its owner's.
+            Some(Found {
+                what: What::Erased, ..
+            }) => true,
             Some(found) if !found.is_for(who) => return Err(Problem::not_found()),
             Some(Found {
-                what: What::Ended(_) | What::Erased,
+                what: What::Ended(_),
                 ..
             }) => true,
             Some(Found {

@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::harness::{KEY, Replica, World, id_of, problem_of, video};
 
-const ERASER: &str = "eraser.secret";
+pub(crate) const ERASER: &str = "eraser.secret";
 const OWNER: &str = "owner.secret";
 
-async fn world(cell: &str, policy: ErasePolicy) -> (World, Replica) {
+pub(crate) async fn world(cell: &str, policy: ErasePolicy) -> (World, Replica) {
     let mut world = World::new(cell).await;
     world.admit("eraser", "acme", &["kinora:erase", "kinora:tenant"]);
     world.admit("owner", "acme", &["kinora:erase", "kinora:upload"]);
@@ -23,7 +23,12 @@ async fn world(cell: &str, policy: ErasePolicy) -> (World, Replica) {
     (world, replica)
 }
 
-async fn erase(world: &World, replica: &Replica, key: &str, id: &str) -> reqwest::Response {
+pub(crate) async fn erase(
+    world: &World,
+    replica: &Replica,
+    key: &str,
+    id: &str,
+) -> reqwest::Response {
     let url = format!("{}/v1/videos/{id}/erase", replica.base);
     let request = world.http.post(url).bearer_auth(key);
     let request = request.header("Content-Type", "application/json");
@@ -53,7 +58,7 @@ async fn audited(world: &World, id: &str) -> Vec<Happened> {
 }
 
 /// The end of a video, as the operator leaves it: a record with an output.
-async fn succeed(world: &World, id: &UploadId) -> String {
+pub(crate) async fn succeed(world: &World, id: &UploadId) -> String {
     let active: Active = world.read(&keys::active(id)).await.unwrap();
     let output = format!(
         "{}1-0a1b2c3d/video",

@@ -8,9 +8,11 @@ use kinora_storage::{PutOptions, UploadId, keys};
 use kinora_upload_engine::{Owner, Phase};
 use kinora_uploader::budget::Held;
 use kinora_uploader::drive::blank_state;
+use kinora_uploader::erase::ErasePolicy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::erasing::{self, ERASER, erase, succeed};
 use crate::harness::{KEY, Replica, World, id_of, until, video};
 use crate::keyed::{entry, plain};
 use crate::watching::dead_letter;
@@ -127,6 +129,33 @@ async fn a_try_that_comes_last_makes_no_second_job() {
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     assert!(answer.contains(&id), "{answer}");
     assert!(world.jobs.jobs.lock().unwrap().is_empty(), "it is over");
+}
+
+/// The first try sends its last bytes when the second's video was erased: it does not bring it back.
+/// covers: F55
+#[tokio::test]
+async fn a_try_that_comes_last_does_not_bring_back_what_was_erased() {
+    let (world, one) = erasing::world("t6", ErasePolicy::Allow).await;
+    let two = world.replica().await;
+    let file = video(40_000);
+    let mut late = half_a_try(&one, "t6", &file, 20_000).await;
+    let id = id_of(&plain(&world, &two, "t6", &file).await);
+    let upload: UploadId = id.parse().unwrap();
+    world.gone(&keys::pending(&upload)).await;
+    succeed(&world, &upload).await;
+    world.jobs.jobs.lock().unwrap().clear();
+    let gone = erase(&world, &two, ERASER, &id).await;
+    assert_eq!(gone.status(), 200);
+
+    late.write_all(&file[20_000..]).await.unwrap();
+    let refused = answer(&mut late).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(!world.exists(&keys::video(&upload)).await);
+    assert!(!world.exists(&keys::pending(&upload)).await);
+    let again = plain(&world, &one, "t6", &file).await;
+    assert_eq!(again.status(), 201);
+    assert_ne!(id_of(&again), id, "whoever sends it again has a new video");
+    assert_eq!(world.jobs.jobs.lock().unwrap().len(), 1);
 }
 
 /// The same where the file is larger than memory takes: no second state object goes on under the id.

@@ -19,7 +19,7 @@ use super::answers::{
 };
 use super::problem::{Kind, Problem};
 use super::protocol::{Protocol, body_size};
-use super::videos::find::settled;
+use super::videos::find::{erased, settled};
 use super::{keyed, set, standing, tus};
 use crate::app::App;
 use crate::budget::Held;
@@ -194,6 +194,10 @@ async fn direct(
         .crc32c
         .map(|_| crc::crc32c(&bytes.clone().into_bytes()));
     let offset = state.offset;
+    if driver.is_late() && erased(driver).await? {
+        // What came of another try: a retry takes a new id.
+        return Err(Problem::try_again("the video was erased meanwhile"));
+    }
     let ram = Ram {
         from: 0,
         bytes,

@@ -147,6 +147,12 @@ pub(in crate::http) async fn settled(driver: &Driver) -> Result<Option<Found>, P
     }
 }
 
+/// Whether a video was stored under this id and erased since.
+pub(in crate::http) async fn erased(driver: &Driver) -> Result<bool, Problem> {
+    let record = read::<Record>(driver, &keys::record_for_upload(&driver.id)).await?;
+    Ok(record.is_some_and(|record| record.is_tombstone()))
+}
+
 fn of_pending(driver: &Driver, pending: Pending) -> Found {
     let view = View::new(&driver.id, VideoState::Stored, Some(pending.length));
     Found::new(pending.owner, &pending.tenant, view.times(&pending.times))
