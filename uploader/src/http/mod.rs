@@ -126,6 +126,8 @@ async fn one_upload(State(app): State<Arc<App>>, id: PathId, request: Request) -
         (Method::PATCH, Ok(id)) => append::patch(&app, &id, request).await,
         (Method::DELETE, Ok(id)) => Box::pin(uploads::delete(&app, &id, request.headers())).await,
         (Method::HEAD | Method::PATCH | Method::DELETE, Err(problem)) => {
+            // A version that is not spoken is said first, as where there is such an upload.
+            let problem = tus::is_tus(request.headers()).err().unwrap_or(problem);
             Box::pin(no_such(&app, request.headers(), Action::Write, problem)).await
         }
         _ => Err(Methods::UPLOAD.refuse()),

@@ -37,6 +37,8 @@ pub const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 pub const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 /// `Upload-Defer-Length`.
 pub const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-length");
+/// Asks for an upload of pieces that are sent as uploads of their own.
+const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 /// Names the profile of an upload.
 pub const KINORA_PROFILE: HeaderName = HeaderName::from_static("kinora-profile");
 /// The method that a client behind a narrow proxy means.
@@ -74,6 +76,18 @@ fn wrong_version(detail: &str) -> Problem {
     Problem::new(Kind::TusVersion, detail)
         .field("Tus-Resumable")
         .with(TUS_VERSION, VERSION)
+}
+
+/// Checks that a new upload is not one of an extension that is not offered.
+///
+/// # Errors
+/// 400 for pieces that are to be joined: each would be taken for a whole video.
+pub fn refuse_concatenation(headers: &HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(&UPLOAD_CONCAT) {
+        return Ok(());
+    }
+    let detail = "Uploads are not joined here. Send the file as one upload.";
+    Err(Problem::bad_request("Upload-Concat", detail))
 }
 
 /// Whether the length of a new upload follows later.

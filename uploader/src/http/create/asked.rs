@@ -198,13 +198,16 @@ fn length(
     let told = || tus::bytes(headers, &tus::UPLOAD_LENGTH, "Upload-Length");
     match protocol {
         Protocol::Plain => Ok(size),
-        Protocol::Tus => match (told()?, tus::defers_length(headers)?) {
-            (None, false) => Err(Problem::bad_request(
-                "Upload-Length",
-                "A tus create needs Upload-Length, the size of the file in bytes, or Upload-Defer-Length: 1.",
-            )),
-            (length, _) => Ok(length),
-        },
+        Protocol::Tus => {
+            tus::refuse_concatenation(headers)?;
+            match (told()?, tus::defers_length(headers)?) {
+                (None, false) => Err(Problem::bad_request(
+                    "Upload-Length",
+                    "A tus create needs Upload-Length, the size of the file in bytes, or Upload-Defer-Length: 1.",
+                )),
+                (length, _) => Ok(length),
+            }
+        }
         Protocol::Draft(draft) => {
             let brought = size.filter(|_| draft.complete == Some(true));
             match (told()?, brought) {
