@@ -30,6 +30,9 @@ pub struct Faults {
     pub reject: Option<Reject>,
     /// Outputs are copies of the source: nothing is probed or transcoded.
     pub copy: bool,
+    /// Calls must bear this token; others are answered with UNAUTHENTICATED.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// Only for the next n calls; then everything is off. Absent: until changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
@@ -57,6 +60,9 @@ pub struct Ordeal {
     /// Instead of probing and transcoding.
     pub copy: bool,
 }
+
+/// What a call without the right token is told.
+const NO_TOKEN: &str = "the call bears no token that this service knows";
 
 impl Faults {
     /// Checks what a person sent.
@@ -87,18 +93,18 @@ impl Faults {
             .ok_or_else(|| format!("errorCode `{name}` is no gRPC code of a failure"))
     }
 
-    /// `draw` is uniform in [0, 1).
+    /// `draw` is uniform in [0, 1); `authorization` is the call's.
     #[must_use]
-    pub fn ordeal(&self, draw: f64) -> Ordeal {
+    pub fn ordeal(&self, draw: f64, authorization: Option<&str>) -> Ordeal {
         Ordeal {
             latency: Duration::from_millis(self.latency_ms),
-            failure: self.failure(draw),
+            failure: self.failure(draw, authorization),
             crash: self.crash,
             copy: self.copy,
         }
     }
 
-    fn failure(&self, draw: f64) -> Option<Failure> {
+    fn failure(&self, draw: f64, authorization: Option<&str>) -> Option<Failure> {
         let injected = |code, message: &str, retry_after| {
             Some(Failure::Injected {
                 code,
@@ -106,6 +112,14 @@ impl Faults {
                 retry_after,
             })
         };
+        let borne = authorization.and_then(|value| value.strip_prefix("Bearer "));
+        if self
+            .token
+            .as_deref()
+            .is_some_and(|token| borne != Some(token))
+        {
+            return injected(Code::Unauthenticated, NO_TOKEN, None);
+        }
         match &self.reject {
             Some(Reject::Switch(true)) => {
                 return injected(Code::InvalidArgument, "rejected by a fault knob", None);
@@ -150,9 +164,9 @@ impl FaultBoard {
     }
 
     /// What the call that begins now is to suffer; counts `next` down.
-    pub fn take(&self, draw: f64) -> Ordeal {
+    pub fn take(&self, draw: f64, authorization: Option<&str>) -> Ordeal {
         let mut present = self.lock();
-        let ordeal = present.ordeal(draw);
+        let ordeal = present.ordeal(draw, authorization);
         match present.next {
             Some(0 | 1) => *present = Faults::default(),
             Some(n) => present.next = Some(n - 1),
@@ -216,7 +230,19 @@ mod tests {
     #[case::rejected_with_a_message(r#"{"reject":"cat video"}"#, 0.9, Some(Code::InvalidArgument))]
     #[case::not_rejected(r#"{"reject":false}"#, 0.9, None)]
     fn draws(#[case] json: &str, #[case] draw: f64, #[case] want: Option<Code>) {
-        let failure = faults(json).ordeal(draw).failure;
+        let failure = faults(json).ordeal(draw, None).failure;
+        assert_eq!(failure.map(|f| f.code()), want);
+    }
+
+    #[rstest::rstest]
+    #[case::the_right_one(Some("Bearer one"), None)]
+    #[case::another(Some("Bearer two"), Some(Code::Unauthenticated))]
+    #[case::no_bearer(Some("one"), Some(Code::Unauthenticated))]
+    #[case::none(None, Some(Code::Unauthenticated))]
+    fn tokens(#[case] authorization: Option<&str>, #[case] want: Option<Code>) {
+        let failure = faults(r#"{"token":"one"}"#)
+            .ordeal(0.5, authorization)
+            .failure;
         assert_eq!(failure.map(|f| f.code()), want);
     }
 
@@ -242,10 +268,10 @@ mod tests {
         board
             .set(faults(r#"{"errorRate":1,"crash":true,"next":2}"#))
             .unwrap();
-        assert!(board.take(0.0).failure.is_some());
+        assert!(board.take(0.0, None).failure.is_some());
         assert_eq!(board.get().next, Some(1));
-        assert!(board.take(0.0).crash);
-        assert!(board.take(0.0).failure.is_none());
+        assert!(board.take(0.0, None).crash);
+        assert!(board.take(0.0, None).failure.is_none());
         assert_eq!(board.get(), Faults::default());
     }
 }

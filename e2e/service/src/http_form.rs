@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::header::{LOCATION, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -96,6 +96,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
 async fn begin(
     State(calls): State<Arc<Calls>>,
     Query(options): Query<Options>,
+    headers: HeaderMap,
     Json(request): Json<Request>,
 ) -> Response {
     if calls.lock().len() >= MAX_CALLS {
@@ -104,6 +105,7 @@ async fn begin(
     let (updates, received) = mpsc::channel(16);
     tokio::spawn(service::serve(
         Arc::clone(&calls.shared),
+        service::authorization(&headers),
         request_of(request),
         updates,
     ));

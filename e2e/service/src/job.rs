@@ -78,6 +78,7 @@ impl Kind {
 /// See [`Failure`].
 pub async fn run(
     shared: &Shared,
+    authorization: Option<&str>,
     request: &ProcessRequest,
     updates: &Updates,
 ) -> Result<ServiceResult, Failure> {
@@ -87,7 +88,7 @@ pub async fn run(
             retry_after: Duration::from_secs(2),
         });
     };
-    let ordeal = shared.faults.take(rand::random());
+    let ordeal = shared.faults.take(rand::random(), authorization);
     tokio::time::sleep(ordeal.latency).await;
     if let Some(failure) = ordeal.failure {
         return Err(failure);

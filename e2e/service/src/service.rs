@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use kinora_protocol::processing::process_update::Update;
 use kinora_protocol::processing::processing_server::Processing;
 use kinora_protocol::processing::{ProcessRequest, ProcessUpdate};
@@ -38,6 +40,7 @@ impl Processing for Reference {
         let (updates, stream) = mpsc::channel(16);
         tokio::spawn(serve(
             Arc::clone(&self.shared),
+            authorization(request.metadata().as_ref()),
             request.into_inner(),
             updates,
         ));
@@ -45,12 +48,22 @@ impl Processing for Reference {
     }
 }
 
+/// What a call proves itself with.
+pub(crate) fn authorization(headers: &HeaderMap) -> Option<String> {
+    headers.get(AUTHORIZATION)?.to_str().ok().map(str::to_owned)
+}
+
 /// One call of either form; its last update is the end.
-pub(crate) async fn serve(shared: Arc<Shared>, request: ProcessRequest, updates: Updates) {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    authorization: Option<String>,
+    request: ProcessRequest,
+    updates: Updates,
+) {
     let entry = shared.ledger.enter(&request.idempotency_key);
     let (key, attempt) = (&request.idempotency_key, request.attempt);
     info!(key, attempt, profile = request.profile, "call begins");
-    let work = job::run(&shared, &request, &updates);
+    let work = job::run(&shared, authorization.as_deref(), &request, &updates);
     let answer = tokio::select! {
         biased;
         () = updates.closed() => {
