@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{Case, Context, Crowd, LIMIT};
-use crate::stack::Stack;
+use super::{Case, Context, Crowd, LIMIT, calls};
+use crate::stack::JOBS_NAMESPACE;
 use crate::suite::case;
 use crate::wait;
 
@@ -47,7 +49,10 @@ const RATE: u32 = 8;
 const BURST: u32 = 4;
 /// The breaker opens for so long at first; the outage is many times that.
 const OPEN_SECONDS: u32 = 3;
-const SERVICE_AWAY: Duration = Duration::from_secs(40);
+const SERVICE_AWAY: Duration = Duration::from_mins(2);
+const MISCONFIGURED: Duration = Duration::from_mins(2);
+/// What the workers prove themselves with.
+const TOKEN: &str = "the-right-one";
 
 /// covers: I5, I7
 async fn no_service(context: &Context) -> Result<()> {
@@ -111,14 +116,25 @@ async fn within_rate(crowd: &Crowd<'_>) -> Result<()> {
 /// covers: I5
 async fn misconfigured(context: &Context) -> Result<()> {
     let breaker = json!({"openSeconds": 1});
-    let more = json!({"service": {"breaker": breaker}});
-    let mut crowd = Crowd::gather(context, 2, json!({"latencyMs": 100}), more).await?;
-    for (code, said) in [
-        ("UNAUTHENTICATED", "ServiceMisconfigured"),
+    let secret = json!({"name": "crowd-token"});
+    let more = json!({"service": {"breaker": breaker, "tokenSecretRef": secret}});
+    store_token(context).await?;
+    let faults = json!({"latencyMs": 100, "token": TOKEN});
+    let mut crowd = Crowd::gather(context, 2, faults, more).await?;
+    for (what, faults, said) in [
+        (
+            "takes another token",
+            json!({"copy": true, "token": "another"}),
+            "ServiceMisconfigured",
+        ),
         // Others succeeded a moment ago, so it may be the service that is ill.
-        ("UNIMPLEMENTED", "ServiceUnavailable"),
+        (
+            "has no such route",
+            json!({"copy": true, "token": TOKEN, "errorRate": 1.0, "errorCode": "UNIMPLEMENTED"}),
+            "ServiceUnavailable",
+        ),
     ] {
-        let faults = json!({"copy": true, "errorRate": 1.0, "errorCode": code});
+        let began = Instant::now();
         crowd.stack.faults(&faults).await?;
         crowd.upload(30).await?;
         let told = |pool: &Value| {
@@ -129,21 +145,31 @@ async fn misconfigured(context: &Context) -> Result<()> {
             })
         };
         crowd.until_pool(&format!("to say {said}"), told).await?;
-        let before = total(crowd.stack).await?;
-        let what = format!("the breaker to try a service that says {code} again and again");
-        wait::until(&what, LIMIT, || async {
-            Ok((total(crowd.stack).await? >= before + 3).then_some(()))
+        let before = calls(crowd.stack).await?;
+        let tried = format!("the breaker to try a service that {what} again and again");
+        wait::until(&tried, LIMIT, || async {
+            Ok((calls(crowd.stack).await? >= before + 3).then_some(()))
         })
         .await?;
+        tokio::time::sleep(MISCONFIGURED.saturating_sub(began.elapsed())).await;
         let dead = crowd.watching.seen().count(&crowd.jobs(), "DeadLettered");
-        ensure!(dead == 0, "{code} made {dead} dead letters");
-        crowd.stack.faults(&json!({"copy": true})).await?;
+        ensure!(dead == 0, "a service that {what} made {dead} dead letters");
+        let well = json!({"copy": true, "token": TOKEN});
+        crowd.stack.faults(&well).await?;
         let jobs = crowd.jobs();
         crowd.watching.until_ended(&jobs, LIMIT).await?;
     }
     crowd.end().await.map(|_| ())
 }
 
-async fn total(stack: &Stack) -> Result<i64> {
-    Ok(stack.calls().await?["total"].as_i64().unwrap_or_default())
+async fn store_token(context: &Context) -> Result<()> {
+    let secret: Secret = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "crowd-token"}, "stringData": {"token": TOKEN},
+    }))?;
+    let api: Api<Secret> = Api::namespaced(context.stack.client.clone(), JOBS_NAMESPACE);
+    let apply = PatchParams::apply("kinora-e2e").force();
+    api.patch("crowd-token", &apply, &Patch::Apply(&secret))
+        .await?;
+    Ok(())
 }

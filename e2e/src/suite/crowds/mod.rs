@@ -45,6 +45,11 @@ pub(super) fn cases() -> Vec<Case> {
     .collect()
 }
 
+/// Calls that the service has seen begin.
+async fn calls(stack: &Stack) -> Result<i64> {
+    Ok(stack.calls().await?["total"].as_i64().unwrap_or_default())
+}
+
 /// A pool of its own, a tiny video, and somebody who watches every job.
 pub(in crate::suite) struct Crowd<'a> {
     pub(in crate::suite) stack: &'a Stack,

@@ -8,7 +8,7 @@ use kinora_storage::documents::RecordState;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{Case, Context, Crowd, LIMIT};
+use super::{Case, Context, Crowd, LIMIT, calls};
 use crate::stack::Stack;
 use crate::suite::case;
 use crate::uploads::Uploaded;
@@ -149,8 +149,18 @@ async fn bring(crowd: &mut Crowd<'_>, stage: &str) -> Result<()> {
         };
         crowd.until_pool("to be suspended", suspended).await?;
     }
+    let before = calls(crowd.stack).await?;
     crowd.upload(DEEDS.len()).await?;
-    crowd.until_some(DEEDS.len(), stage).await
+    crowd.until_some(DEEDS.len(), stage).await?;
+    if stage != state::RUNNING {
+        return Ok(());
+    }
+    // A job runs from its claim on; what its call is to suffer is known when it begins.
+    let begun = i64::try_from(DEEDS.len())?;
+    wait::until("the calls to begin", LIMIT, || async {
+        Ok((calls(crowd.stack).await? >= before + begun).then_some(()))
+    })
+    .await
 }
 
 async fn act(stack: &Stack, deed: Deed, job: &str) -> Result<()> {
