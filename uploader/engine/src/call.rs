@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::document::{Slice, State};
+use crate::document::{ERASED, Slice, State};
 use crate::media::Piece;
 use crate::parts::SeenPart;
 
@@ -256,6 +256,14 @@ pub struct FinalRecord {
     pub state: String,
     /// The reason, if any.
     pub reason: Option<String>,
+}
+
+impl FinalRecord {
+    /// Whether it stands for a video that was erased.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.reason.as_deref() == Some(ERASED)
+    }
 }
 
 /// What a machine wants next.

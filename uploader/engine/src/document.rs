@@ -12,6 +12,10 @@ use crate::grid::Grid;
 pub const VERSION: u32 = 1;
 /// Why an upload is dead, or its record says `failed`, whose confirmed bytes are gone.
 pub const STORE_LOST: &str = "StoreLost";
+/// Reason of the record that is left of an erased video.
+pub const ERASED: &str = "Erased";
+/// Spent slices that a state names.
+const MOST_SPENT: usize = 256;
 /// At this many slices the next flush writes one slice for all of them.
 pub const MAX_SLICES: usize = 16;
 
@@ -268,6 +272,14 @@ impl State {
             nonce: nonce.into(),
             ..self.clone()
         }
+    }
+
+    /// The slices of the tail count no more. Only the newest of those are named, so that the document stays small however
+    /// often its client paused; the sweep finds the others when the state is gone.
+    pub fn spend_tail(&mut self) {
+        self.spent.append(&mut self.tail);
+        let older = self.spent.len().saturating_sub(MOST_SPENT);
+        self.spent.drain(..older);
     }
 
     /// Every slice this document names, live or spent.

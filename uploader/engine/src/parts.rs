@@ -91,7 +91,7 @@ pub fn recover(doc: &State, seen: &[SeenPart]) -> Recovered {
     let first = doc.counted_parts();
     let etags = (first..next).map(|k| whole.get(&k).map(|part| part.etag.as_str()));
     to.pin = pin(doc.pin, first, etags);
-    to.spent.append(&mut to.tail);
+    to.spend_tail();
     to.offset = listed;
     to.crc = listed_crc(&grid, &whole, next);
     to.crc32c = None;

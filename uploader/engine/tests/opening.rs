@@ -759,3 +759,21 @@ fn a_crash_before_the_checksum_was_compared_counts_nothing_then_or_later() {
     };
     assert_eq!(later.offset, 20, "its late parts are not believed either");
 }
+
+#[test]
+fn a_state_names_only_the_newest_of_the_slices_that_count_no_more() {
+    let mut state = doc(Phase::Open, 0);
+    for n in 0..10_000 {
+        state.tail.push(Slice {
+            part: 0,
+            epoch: 3,
+            from: n,
+            to: n + 1,
+        });
+        state.spend_tail();
+    }
+    assert!(state.tail.is_empty());
+    assert_eq!(state.spent.last().unwrap().from, 9_999);
+    let size = state.to_bytes().unwrap().len();
+    assert!(size < 32 << 10, "{size} bytes");
+}

@@ -94,7 +94,7 @@ pub fn tombstone(id: &UploadId, tenant: &str, record: Option<&Record>, now: Time
         // Nobody redrives it.
         dead_lettered: false,
         job: record.and_then(|record| record.job.clone()),
-        reason: "Erased".to_owned(),
+        reason: kinora_upload_engine::document::ERASED.to_owned(),
         message: None,
         key: keys::video(id),
         size: None,

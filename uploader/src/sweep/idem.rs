@@ -18,7 +18,9 @@ const PAGES: usize = 50;
 /// When the store does not answer; what was deleted is gone.
 pub async fn sweep_idem(app: &App, hh: &str, old_ms: u64) -> Result<usize, StoreError> {
     let prefix = keys::idem_shard(hh);
-    let (mut removed, mut after) = (0, None::<String>);
+    // Begun at a place that is chosen by chance, so that all of a large shard is come by; hashes begin with the shard.
+    let start = format!("{prefix}{hh}{:02x}", rand::random::<u8>());
+    let (mut removed, mut after, mut is_second_round) = (0, Some(start.clone()), false);
     for _ in 0..PAGES {
         let page = app.store.list(&prefix, after.as_deref(), PAGE).await?;
         let now = app.store.now();
@@ -31,9 +33,11 @@ pub async fn sweep_idem(app: &App, hh: &str, old_ms: u64) -> Result<usize, Store
         app.store.delete_many(&old).await?;
         removed += old.len();
         after = page.next;
-        if after.is_none() {
+        let is_round = after.as_ref().is_none_or(|after| *after >= start);
+        if is_second_round && is_round {
             break;
         }
+        is_second_round |= after.is_none();
     }
     Ok(removed)
 }

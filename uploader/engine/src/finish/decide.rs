@@ -1,6 +1,6 @@
 //! Steps 5 to 8: the decision, whose first writer wins, and what follows from it.
 
-use crate::call::{Answer, Call, Decision, JobAnswer, Next, PutAnswer};
+use crate::call::{Answer, Call, Decision, FinalRecord, JobAnswer, Next, PutAnswer};
 
 use super::{At, Finish, Finished, Start};
 
@@ -42,7 +42,9 @@ impl Finish {
 
     pub(super) fn read_record(&mut self, decision: Decision, answer: Answer) -> Next<Finished> {
         match (answer, decision) {
-            (Answer::Record(Some(_)), Decision::Accepted) => self.finalised(Finished::Accepted),
+            (Answer::Record(Some(record)), Decision::Accepted) => {
+                self.finalised(&record, Finished::Accepted)
+            }
             (Answer::Record(Some(_)), Decision::Rejected(reason)) => self.drop_video(reason),
             (Answer::Record(None), Decision::Accepted) => self.go(At::Creating, Call::CreateJob),
             (Answer::Record(None), Decision::Rejected(reason)) => self.reject(reason),
@@ -110,12 +112,13 @@ impl Finish {
         }
     }
 
-    /// A final record is there: nothing may follow but cleaning up, the decision's entry included
-    /// when the record is the uploader's own.
-    pub(super) fn finalised(&mut self, end: Finished) -> Next<Finished> {
+    /// A final record is there: nothing may follow but the list's entry, which a crash may have left out, and cleaning up,
+    /// the decision's entry included when the record is the uploader's own. Of what was erased nothing is listed.
+    pub(super) fn finalised(&mut self, record: &FinalRecord, end: Finished) -> Next<Finished> {
         match end {
             Finished::Rejected(reason) => self.drop_video(reason),
-            end => self.clean(end),
+            end if record.is_erased() => self.clean(end),
+            end => self.index(end),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Digests of the whole that the client gave: CRCs from the running values, others by one read of
 //! the finished object, before anything is decided. What is refuted in time never becomes visible.
 
-use crate::call::{Answer, Call, Context, Decision, Next};
+use crate::call::{Answer, Call, Decision, Next};
 
 use super::{At, Finish, Finished};
 
@@ -39,12 +39,10 @@ impl Finish {
         Some(self.go(At::Digesting, Call::DigestVideo { algorithms }))
     }
 
-    pub(super) fn digested(&mut self, answer: Answer, ctx: Context<'_>) -> Next<Finished> {
+    pub(super) fn digested(&mut self, answer: Answer) -> Next<Finished> {
         let Answer::Digests(found) = answer else {
             return self.give_up("read the object for its digest", &answer);
         };
-        // A long video takes long to read; what follows has its own time.
-        self.began_ms = Some(ctx.now_ms);
         let said = std::mem::take(&mut self.facts.digests);
         if said
             .iter()

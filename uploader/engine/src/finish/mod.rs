@@ -207,6 +207,10 @@ impl Finish {
 
     /// Takes the answer of the last call.
     pub fn step(&mut self, answer: Answer, ctx: Context<'_>) -> Next<Finished> {
+        if matches!(self.at, At::Digesting) {
+            // A long video takes long to read; what follows has its own time.
+            self.began_ms = Some(ctx.now_ms);
+        }
         let began = *self.began_ms.get_or_insert(ctx.now_ms);
         if ctx.now_ms.saturating_sub(began) > GIVE_UP_MS {
             return Next::Done(Finished::GaveUp(format!(
@@ -230,7 +234,7 @@ impl Finish {
             At::PutVideo => self.put_video(answer),
             At::AfterVideo => self.after_video(answer),
             At::Losing => self.lost(answer),
-            At::Digesting => self.digested(answer, ctx),
+            At::Digesting => self.digested(answer),
             At::Looking(walk) => self.looked(*walk, answer),
             At::Deciding => self.decided(answer),
             At::ReadDecision => self.read_decision(answer),
@@ -323,12 +327,13 @@ impl Finish {
     fn found_record(&mut self, answer: Answer) -> Next<Finished> {
         match answer {
             Answer::Record(Some(record)) => {
-                let end = match (record.state.as_str(), record.reason) {
+                let reason = record.reason.clone();
+                let end = match (record.state.as_str(), reason) {
                     ("rejected", reason) => Finished::Rejected(reason.unwrap_or_default()),
                     ("failed", Some(reason)) if reason == STORE_LOST => Finished::StoreLost,
                     _ => Finished::Accepted,
                 };
-                self.finalised(end)
+                self.finalised(&record, end)
             }
             Answer::Record(None) => self.go(At::FindPending, Call::GetPending),
             other => self.give_up("read the record", &other),

@@ -154,7 +154,7 @@ impl Writer {
             let etags = etags.map(|(_, etag)| Some(etag.as_str()));
             next.pin = pin(self.doc.pin, first, etags);
             next.offset = parts_to;
-            next.spent.append(&mut next.tail);
+            next.spend_tail();
             if let Some(doubted) = next.doubted {
                 let counted = self
                     .stored
@@ -169,7 +169,7 @@ impl Writer {
                 .first()
                 .is_some_and(|first| first.from == slice.from)
             {
-                next.spent.append(&mut next.tail);
+                next.spend_tail();
             }
             next.offset = slice.to;
             next.tail.push(slice);
