@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::serve::Running;
 
 /// Of a refused body, this much is read; what is longer breaks off, as it would have at once.
 const MOST_BYTES: usize = 16 << 20;
@@ -31,6 +32,7 @@ pub(super) async fn linger(State(app): State<Arc<App>>, request: Request, next: 
     if request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
         return next.run(request).await;
     }
+    let running = request.extensions().get::<Running>().cloned();
     let (give_back, given_back) = oneshot::channel();
     let request = request.map(|body| {
         Body::new(Lent {
@@ -45,6 +47,7 @@ pub(super) async fn linger(State(app): State<Arc<App>>, request: Request, next: 
             if let Ok(body) = given_back.await {
                 read_out(body, &closing).await;
             }
+            drop(running);
         });
     }
     answer

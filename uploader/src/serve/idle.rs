@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Request;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -59,18 +60,22 @@ impl Meter {
         }
     }
 
-    /// A request that runs until it is dropped.
+    /// A request that runs until the last clone of this is dropped.
     pub(super) fn enter(&self) -> Running {
         self.0.all.fetch_add(1, Ordering::Relaxed);
         self.0.running.fetch_add(1, Ordering::Relaxed);
-        Running(self.clone())
+        Running(Arc::new(Ends(self.clone())))
     }
 }
 
-/// One running request.
-pub(super) struct Running(Meter);
+/// One running request; in its extensions, for whoever reads its body after the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Running(#[expect(dead_code, reason = "held")] Arc<Ends>);
 
-impl Drop for Running {
+#[derive(Debug)]
+struct Ends(Meter);
+
+impl Drop for Ends {
     fn drop(&mut self) {
         let Seen { running, last, .. } = &*self.0.0;
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -98,9 +103,9 @@ impl<S> Layer<S> for MeterLayer {
     }
 }
 
-impl<S, R> Service<R> for Metered<S>
+impl<S, B> Service<Request<B>> for Metered<S>
 where
-    S: Service<R>,
+    S: Service<Request<B>>,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -111,8 +116,9 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let running = self.meter.enter();
+        request.extensions_mut().insert(running.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;

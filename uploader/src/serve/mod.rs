@@ -24,6 +24,7 @@ use tower::util::MapRequestLayer;
 
 use crate::metrics::{Limit, Metrics};
 use crate::wire::Wire;
+pub(crate) use idle::Running;
 pub(crate) use parting::Parting;
 use patient::Patient;
 pub use places::Caps;

@@ -117,7 +117,11 @@ mod tests {
         let running = meter.enter();
         let body = tokio::time::timeout(within * 3, server.read(&mut bytes)).await;
         assert!(body.is_err(), "a body has limits of its own");
+        let lingers = running.clone();
         drop(running);
+        client.write_all(b"body").await.unwrap();
+        assert_eq!(server.read(&mut bytes).await.unwrap(), 4);
+        drop(lingers);
         let idle = tokio::time::timeout(within * 3, server.read(&mut bytes)).await;
         assert!(idle.is_err(), "the next has not begun");
 
