@@ -199,11 +199,12 @@ impl Auth {
         self.keys.as_ref()
     }
 
-    /// What a request's credential proves; it is wiped at the end.
+    /// What a request's credential proves; it is wiped at the end. `now`: Unix seconds by the store's clock, by which
+    /// upload tokens are made.
     ///
     /// # Errors
     /// When the request is not to be let in.
-    pub async fn prove(&self, credential: Option<Credential>) -> Result<Proof, Denied> {
+    pub async fn prove(&self, credential: Option<Credential>, now: u64) -> Result<Proof, Denied> {
         if self.anonymous {
             return Ok(Proof(Proved::Caller(Caller::anonymous())));
         }
@@ -211,7 +212,7 @@ impl Auth {
         let token = credential.token();
         let proved = if token.starts_with(tokens::PREFIX) {
             let tokens = self.tokens.as_ref().ok_or(Denied::Unauthenticated)?;
-            Proved::Upload(tokens.check(token)?)
+            Proved::Upload(tokens.check(token, now)?)
         } else {
             Proved::Caller(self.caller(token).await?)
         };

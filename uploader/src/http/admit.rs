@@ -20,23 +20,34 @@ pub(super) async fn admit(
     id: Option<&UploadId>,
 ) -> Result<Principal, Problem> {
     let who = proved(app, action, id).await?;
-    let stopped = app
-        .limits
-        .owner(&who, action, declared(headers)?, &app.store);
-    stopped.await.map_err(|stop| match stop {
-        Stop::Limit(reached) => limited(app, &reached),
-        Stop::Unknown => Problem::try_again("what was used of a quota cannot be read"),
-    })?;
+    go_on(app, &who, action, declared(headers)?).await?;
     if action == Action::Create {
         delegate(app, headers, &who).await?;
     }
     Ok(who)
 }
 
+/// The caller of a create that may be there already: then nothing is charged for it.
+pub(super) async fn admit_repeat(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
+    let who = proved(app, Action::Create, None).await?;
+    go_on(app, &who, Action::Status, 0).await?;
+    delegate(app, headers, &who).await?;
+    Ok(who)
+}
+
+async fn go_on(app: &App, who: &Principal, action: Action, bytes: u64) -> Result<(), Problem> {
+    let stopped = app.limits.owner(who, action, bytes, &app.store);
+    stopped.await.map_err(|stop| match stop {
+        Stop::Limit(reached) => limited(app, &reached),
+        Stop::Unknown => Problem::try_again("what was used of a quota cannot be read"),
+    })
+}
+
 /// The caller, if what the request's credential proves is good for this.
 async fn proved(app: &App, action: Action, id: Option<&UploadId>) -> Result<Principal, Denied> {
     let seat = seat().ok_or(Denied::Unauthenticated)?;
-    seat.proof(&app.auth).await?.permits(action, id)
+    let proof = seat.proof(&app.auth, app.now_ms() / 1000).await?;
+    proof.permits(action, id)
 }
 
 /// A create that is to bring a token for a phone.
@@ -55,11 +66,11 @@ async fn delegate(app: &App, headers: &HeaderMap, who: &Principal) -> Result<(),
     Ok(())
 }
 
-/// Bytes that the body is said to have; at least one where it does not say.
+/// Bytes that the body is said to have; at least one where nobody says.
 fn declared(headers: &HeaderMap) -> Result<u64, Problem> {
     let length = tus::bytes(headers, &header::CONTENT_LENGTH, "Content-Length")?;
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    Ok(length.unwrap_or(u64::from(chunked)))
+    let brings = seat().is_some_and(|seat| seat.brings());
+    Ok(length.unwrap_or(u64::from(brings)))
 }
 
 /// The answer to a path whose id is none: even this says nothing to strangers.

@@ -13,17 +13,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
 use http::request::Parts;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::admit::admit;
+use super::admit::admit_repeat;
 use super::keyed::{self, Key};
 use super::problem::{Kind, Problem};
 use super::tus;
 use crate::app::App;
-use crate::auth::Action;
 
 /// Most creates in a batch.
 pub const MOST: usize = 100;
@@ -33,6 +32,21 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 const SIDE_BY_SIDE: usize = 8;
 /// An answer of one create is smaller than this.
 const MOST_ANSWER: usize = 64 << 10;
+
+/// Headers that speak of the batch, or of one upload, and so of none of its creates.
+const OF_BATCH: [&str; 11] = [
+    "content-type",
+    "content-length",
+    "content-digest",
+    "content-disposition",
+    "repr-digest",
+    "transfer-encoding",
+    "idempotency-key",
+    "upload-checksum",
+    "upload-concat",
+    "upload-defer-length",
+    "upload-metadata",
+];
 
 /// Creates to be made together.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -89,7 +103,7 @@ pub struct BatchResult {
 
 pub(super) async fn create(app: &Arc<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    admit(app, &parts.headers, Action::Create, None).await?;
+    admit_repeat(app, &parts.headers).await?;
     if tus::media_type(&parts.headers).as_deref() != Some("application/json") {
         let detail = "Send Content-Type: application/json.";
         return Err(Problem::new(Kind::ContentType, detail).field("Content-Type"));
@@ -134,7 +148,8 @@ async fn one(app: &Arc<App>, parts: &Parts, item: BatchItem, key: Option<Key>) -
     let location = answer.headers().get(header::LOCATION);
     let upload = location.and_then(|location| location.to_str().ok());
     let id = upload.and_then(|upload| upload.rsplit('/').next());
-    if let Some(seat) = crate::limits::seat().filter(|_| status == http::StatusCode::CREATED) {
+    let is_new = status == StatusCode::CREATED && !keyed::is_replayed(&answer);
+    if let Some(seat) = crate::limits::seat().filter(|_| is_new) {
         app.limits.created(&seat, upload);
     }
     BatchResult {
@@ -159,12 +174,7 @@ fn prepared(
     *request.extensions_mut() = parts.extensions.clone();
     let headers = request.headers_mut();
     headers.clone_from(&parts.headers);
-    for name in [
-        header::CONTENT_TYPE,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        keyed::IDEMPOTENCY_KEY,
-    ] {
+    for name in OF_BATCH {
         headers.remove(name);
     }
     headers.insert(tus::TUS_RESUMABLE, tus::VERSION);

@@ -13,7 +13,7 @@ const PATCHES: HeaderValue =
 
 /// Response headers that scripts may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "Location, Content-Location, Allow, Accept-Patch, Retry-After, WWW-Authenticate, Upload-Offset, Upload-Length, \
+    "Location, Content-Location, ETag, Allow, Accept-Patch, Retry-After, WWW-Authenticate, Upload-Offset, Upload-Length, \
      Upload-Defer-Length, Upload-Metadata, Upload-Expires, Upload-Checksum, Upload-Complete, Upload-Incomplete, \
      Upload-Limit, Upload-Draft-Interop-Version, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, \
      Tus-Checksum-Algorithm, Want-Content-Digest, Want-Repr-Digest",
@@ -23,7 +23,7 @@ const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization, Content-Type, Content-Disposition, Content-Digest, Repr-Digest, Upload-Offset, Upload-Length, \
      Upload-Defer-Length, Upload-Metadata, Upload-Checksum, Upload-Complete, Upload-Incomplete, \
      Upload-Draft-Interop-Version, Tus-Resumable, Kinora-Profile, Idempotency-Key, X-HTTP-Method-Override, \
-     X-Requested-With, X-Request-ID, Traceparent, Tracestate",
+     If-None-Match, X-Requested-With, X-Request-ID, Traceparent, Tracestate",
 );
 const ALLOWED_METHODS: HeaderValue =
     HeaderValue::from_static("POST, PUT, HEAD, PATCH, DELETE, GET, OPTIONS");

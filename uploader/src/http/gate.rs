@@ -8,7 +8,9 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
+use http_body::Body as _;
 
+use super::keyed::is_replayed;
 use super::problem::{Kind, Problem};
 use super::token;
 use crate::app::App;
@@ -35,7 +37,8 @@ pub(super) async fn gate(
         return limited(&app, &reached).into_response();
     }
     let wish = token::wished(request.headers());
-    let seat = Arc::new(Seat::of(request.extensions_mut().remove()));
+    let credential = request.extensions_mut().remove();
+    let seat = Arc::new(Seat::of(credential, !request.body().is_end_stream()));
     let charged = Arc::clone(&seat);
     let request = request.map(|body| {
         Body::new(Counted {
@@ -47,7 +50,9 @@ pub(super) async fn gate(
     if answer.status() == StatusCode::CREATED {
         let location = answer.headers().get(header::LOCATION);
         let location = location.and_then(|value| value.to_str().ok().map(str::to_owned));
-        app.limits.created(&seat, location.as_deref());
+        if !is_replayed(&answer) {
+            app.limits.created(&seat, location.as_deref());
+        }
         let token = match (wish, seat.backend(), location) {
             (Some(Ok(seconds)), Some(who), Some(path)) => {
                 token::at_create(&app, who, &path, seconds)

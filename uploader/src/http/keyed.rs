@@ -17,14 +17,14 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::admit::admit;
+use super::admit::admit_repeat;
 use super::answers::finish_found;
 use super::problem::{Kind, Problem};
+use super::protocol::Protocol;
 use super::videos::find::{Found, What, find, settled};
 use super::videos::view::{Video, VideoState};
 use super::{create, linger, set, tus};
 use crate::app::App;
-use crate::auth::Action;
 use crate::drive::Driver;
 
 /// Names the create, so that it can be repeated.
@@ -102,18 +102,19 @@ pub(super) async fn create_as(
 
 /// The same with a key.
 async fn create_once(app: &Arc<App>, request: Request, key: Key) -> Result<Response, Problem> {
-    let who = admit(app, request.headers(), Action::Create, None).await?;
+    let who = admit_repeat(app, request.headers()).await?;
+    let speaks = Speaks::of(request.headers())?;
     let entry = Entry {
         app,
         at: keys::idem(&crate::documents::owner(&who.owner).hash(), &key.0),
-        hash: hash(request.headers()),
+        hash: hash(request.headers(), speaks),
     };
     let (parts, body) = request.into_parts();
     let mut repeatable = body.is_end_stream();
     let mut body = Some(body);
     loop {
         let since = Instant::now();
-        let id = match settle(&entry, &who, speaks(&parts.headers)).await? {
+        let id = match settle(&entry, &who, speaks).await? {
             Settled::Create(id) => id,
             Settled::Answer(answer) => {
                 // An answer that comes before its body was read would break the client's pipe.
@@ -147,14 +148,24 @@ enum Speaks {
     Plain,
 }
 
-fn speaks(headers: &HeaderMap) -> Speaks {
-    if headers.contains_key(tus::TUS_RESUMABLE) {
-        Speaks::Tus
-    } else if headers.contains_key("upload-complete") || headers.contains_key("upload-incomplete") {
-        Speaks::Draft
-    } else {
-        Speaks::Plain
+impl Speaks {
+    /// As the create itself will take it.
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        Ok(match Protocol::of_create(headers)? {
+            Protocol::Tus => Self::Tus,
+            Protocol::Draft(_) => Self::Draft,
+            Protocol::Plain => Self::Plain,
+        })
     }
+}
+
+/// Marks the answer of a create that was made before.
+#[derive(Clone, Copy, Debug)]
+struct Replayed;
+
+/// Whether an answer tells of an upload that another request made.
+pub(super) fn is_replayed(answer: &Response) -> bool {
+    answer.extensions().get::<Replayed>().is_some()
 }
 
 async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Settled, Problem> {
@@ -187,7 +198,8 @@ async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Se
             }) => {
                 let video = view.video;
                 if video.state != VideoState::Uploading || speaks != Speaks::Plain {
-                    let answer = replay(entry.app, &id, &video, speaks)?;
+                    let mut answer = replay(entry.app, &id, &video, speaks)?;
+                    answer.extensions_mut().insert(Replayed);
                     return Ok(Settled::Answer(Box::new(answer)));
                 }
                 // A plain body that broke off, or is about to: this request takes its place, unless it came late and
@@ -317,8 +329,7 @@ impl Entry<'_> {
 
 /// What must be the same in a repeated create: the headers that describe the file. The bytes are compared by the
 /// upload itself, as long as it lasts.
-fn hash(headers: &HeaderMap) -> String {
-    let speaks = speaks(headers);
+fn hash(headers: &HeaderMap, speaks: Speaks) -> String {
     let mut hash = Sha256::new();
     hash.update(match speaks {
         Speaks::Tus => b"tus  ",
@@ -371,13 +382,44 @@ mod tests {
     }
 
     #[test]
+    fn a_repeat_speaks_what_the_create_speaks() {
+        for (headers, want) in [
+            (&[("tus-resumable", "1.0.0")][..], Speaks::Tus),
+            (&[("upload-complete", "?1")], Speaks::Draft),
+            // Of version 3, a flag that is left out says that nothing follows.
+            (&[("upload-draft-interop-version", "3")], Speaks::Draft),
+            (
+                &[
+                    ("upload-draft-interop-version", "7"),
+                    ("upload-complete", "?1"),
+                ],
+                Speaks::Plain,
+            ),
+            (&[], Speaks::Plain),
+        ] {
+            let pairs = headers.iter().map(|(name, value)| {
+                let value = HeaderValue::from_static(value);
+                (HeaderName::from_static(name), value)
+            });
+            let got = Speaks::of(&HeaderMap::from_iter(pairs));
+            assert!(got.is_ok_and(|got| got == want), "{headers:?}");
+        }
+    }
+
+    #[test]
     fn a_hash_tells_creates_apart_and_not_their_tries() {
         let of = |pairs: &[(&'static str, &'static str)]| {
             let pairs = pairs.iter().map(|(name, value)| {
                 let value = HeaderValue::from_static(value);
                 (HeaderName::from_static(name), value)
             });
-            hash(&HeaderMap::from_iter(pairs))
+            let headers = HeaderMap::from_iter(pairs);
+            let speaks = if headers.contains_key("tus-resumable") {
+                Speaks::Tus
+            } else {
+                Speaks::Plain
+            };
+            hash(&headers, speaks)
         };
         let tus = ("tus-resumable", "1.0.0");
         let one = of(&[tus, ("upload-length", "9")]);

@@ -1,9 +1,9 @@
 //! Uploads that a client began here. How they went on is not known here, another replica may have
 //! ended them: so before one is refused, the store is asked which of them are still open.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use kinora_storage::{Object, Store, StoreError, UploadId, keys};
@@ -15,10 +15,21 @@ use super::buckets::Key;
 /// Looks at the store at a time.
 const LOOKS: usize = 16;
 
-type Ids = Arc<tokio::sync::Mutex<VecDeque<UploadId>>>;
+#[derive(Debug, Default)]
+struct Ids {
+    known: Mutex<VecDeque<UploadId>>,
+    /// One request at a time asks the store.
+    asking: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug)]
-pub(super) struct OpenUploads(Mutex<LruCache<Key, Ids>>);
+pub(super) struct OpenUploads(Mutex<LruCache<Key, Arc<Ids>>>);
+
+impl Ids {
+    fn known(&self) -> MutexGuard<'_, VecDeque<UploadId>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl OpenUploads {
     pub(super) fn new(remembered: usize) -> Self {
@@ -26,17 +37,17 @@ impl OpenUploads {
         Self(Mutex::new(LruCache::new(most)))
     }
 
-    fn of(&self, key: Key) -> Ids {
+    fn of(&self, key: Key) -> Arc<Ids> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.get_or_insert(key, Ids::default))
+        Arc::clone(all.get_or_insert(key, Arc::default))
     }
 
     /// Remembers an upload.
     pub(super) fn add(&self, key: Key, id: UploadId) {
         let ids = self.of(key);
-        // Somebody is counting: it is one too few for a moment.
-        if let Ok(mut ids) = ids.try_lock() {
-            ids.push_back(id);
+        let mut known = ids.known();
+        if !known.contains(&id) {
+            known.push_back(id);
         }
     }
 
@@ -48,19 +59,22 @@ impl OpenUploads {
         store: &Store,
     ) -> Result<bool, StoreError> {
         let ids = self.of(key);
-        let mut ids = ids.lock().await;
-        if ids.len() < most {
+        let _alone = ids.asking.lock().await;
+        if ids.known().len() < most {
             return Ok(true);
         }
-        let looks = stream::iter(ids.iter().cloned()).map(|id| async move {
+        let known = ids.known().clone();
+        let looks = stream::iter(known).map(|id| async move {
             let state = store.get_document(&keys::state(&id)).await?;
             let dead = |object: Object| {
                 State::parse(&object.bytes).is_ok_and(|doc| doc.phase == Phase::Dead)
             };
-            Ok(state.is_some_and(|object| !dead(object)).then_some(id))
+            Ok(state.is_none_or(dead).then_some(id))
         });
-        let open: Vec<Option<UploadId>> = looks.buffered(LOOKS).try_collect().await?;
-        *ids = open.into_iter().flatten().collect();
-        Ok(ids.len() < most)
+        let ended: Vec<Option<UploadId>> = looks.buffered(LOOKS).try_collect().await?;
+        let ended: HashSet<UploadId> = ended.into_iter().flatten().collect();
+        let mut known = ids.known();
+        known.retain(|id| !ended.contains(id));
+        Ok(known.len() < most)
     }
 }

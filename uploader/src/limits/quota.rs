@@ -44,6 +44,8 @@ struct Used {
 #[derive(Debug)]
 pub(super) struct Account {
     owner: String,
+    /// Bytes of a day; 0 is no limit.
+    most: u64,
     used: Mutex<Used>,
 }
 
@@ -59,6 +61,13 @@ impl Account {
     /// Counts bytes that came.
     pub(super) fn bytes(&self, n: u64) {
         self.used().own.bytes += n;
+    }
+
+    /// Whether more came than may.
+    pub(super) fn is_over(&self) -> bool {
+        let used = self.used();
+        let sum = used.own.bytes.saturating_add(used.others.bytes);
+        self.most > 0 && sum > self.most
     }
 
     /// Counts an upload that was made.
@@ -147,6 +156,7 @@ impl Quotas {
         let fresh = || {
             Arc::new(Account {
                 owner: owner.to_owned(),
+                most: self.most.bytes,
                 used: Mutex::new(Used::new(day)),
             })
         };

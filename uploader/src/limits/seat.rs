@@ -32,6 +32,7 @@ pub struct Seat {
     charged: OnceLock<(Key, Action, Option<Arc<Account>>)>,
     backend: OnceLock<Principal>,
     entered: AtomicBool,
+    brings: bool,
 }
 
 /// The seat of the request that is being answered; none outside of one.
@@ -41,22 +42,30 @@ pub fn seat() -> Option<Arc<Seat>> {
 }
 
 impl Seat {
-    /// The seat of a request whose client said this.
+    /// The seat of a request whose client said this, and that `brings` a body.
     #[must_use]
-    pub fn of(credential: Option<Credential>) -> Self {
+    pub fn of(credential: Option<Credential>, brings: bool) -> Self {
         Self {
             credential: Mutex::new(credential),
+            brings,
             ..Self::default()
         }
     }
 
     /// What the credential proves. It is proved once, though a batch asks for each of its items, and gone after that.
     ///
+    /// `now`: Unix seconds by the store's clock.
+    ///
     /// # Errors
     /// When the request is not to be let in.
-    pub async fn proof(&self, auth: &Auth) -> Result<&Proof, Denied> {
-        let proof = self.proof.get_or_try_init(|| auth.prove(self.credential()));
-        proof.await
+    pub async fn proof(&self, auth: &Auth, now: u64) -> Result<&Proof, Denied> {
+        let prove = || auth.prove(self.credential(), now);
+        self.proof.get_or_try_init(prove).await
+    }
+
+    /// Whether the request has a body.
+    pub fn brings(&self) -> bool {
+        self.brings
     }
 
     fn credential(&self) -> Option<Credential> {
@@ -112,9 +121,14 @@ impl Seat {
             account.bytes(n as u64);
         }
     }
+
+    /// Whether more came than its owner may bring today.
+    fn is_over(&self) -> bool {
+        matches!(self.charged.get(), Some((_, _, Some(account))) if account.is_over())
+    }
 }
 
-/// A body whose bytes are charged as they come.
+/// A body whose bytes are charged as they come. One that does not say how many there are ends when they are too many.
 #[derive(Debug)]
 pub struct Counted {
     /// The body.
@@ -131,6 +145,10 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.body.size_hint().exact().is_none() && self.seat.is_over() {
+            let over = std::io::Error::other("the quota of the day is used up");
+            return Poll::Ready(Some(Err(axum::Error::new(over))));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             self.seat
@@ -166,9 +184,9 @@ mod tests {
         for (value, good) in [("Bearer phone.secret", true), ("Bearer phone.x", false)] {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
-            let seat = Seat::of(Credential::take(&mut headers));
+            let seat = Seat::of(Credential::take(&mut headers), false);
             for time in 1..=2 {
-                let proof = seat.proof(&auth).await;
+                let proof = seat.proof(&auth, 0).await;
                 let who = proof.and_then(|proof| proof.permits(Action::Create, None));
                 assert_eq!(who.is_ok(), good, "{value}, time {time}");
                 assert!(seat.credential.lock().unwrap().is_none(), "{value}");

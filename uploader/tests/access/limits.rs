@@ -69,6 +69,68 @@ async fn open_uploads_are_bounded_and_what_has_ended_counts_no_more() {
     assert_eq!(stage.create(&replica, "phone", 9).await.status(), 201);
 }
 
+/// Nobody is kept from the upload that he has by that upload.
+/// covers: S10
+#[tokio::test]
+async fn a_repeated_create_is_counted_once() {
+    let stage = Stage::new();
+    stage.access("limits: {owner: {openUploads: 2, uploadsPerDay: 2}}");
+    let (one, two) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    let keyed = |replica, key: &'static str| {
+        let request = stage.ask(replica, Some(&secret("phone")), "POST", "/v1/uploads");
+        request
+            .header("Upload-Length", 9)
+            .header("Idempotency-Key", key)
+            .send()
+    };
+    let id = id_of(&keyed(&one, "first").await.unwrap());
+    let item = serde_json::json!({"length": 9, "idempotencyKey": "first"});
+    let batch = serde_json::json!({"items": [item.clone(), item]});
+    for replica in [&one, &two, &one] {
+        assert_eq!(id_of(&keyed(replica, "first").await.unwrap()), id);
+        let request = stage.ask(replica, Some(&secret("phone")), "POST", "/v1/batches");
+        let request = request.header("Content-Type", "application/json");
+        let answer = request.body(batch.to_string()).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let second = id_of(&keyed(&one, "second").await.unwrap());
+    reached(keyed(&one, "third").await.unwrap(), "owner.openUploads").await;
+    assert_eq!(id_of(&keyed(&one, "second").await.unwrap()), second);
+}
+
+/// A body that does not say how long it is ends where the quota does.
+/// covers: S10
+#[tokio::test]
+async fn a_body_of_untold_size_brings_no_more_than_the_day_has_left() {
+    const LENGTH: usize = 2 << 20;
+    let stage = Stage::new();
+    stage.access("limits: {owner: {bytesPerDay: 30000}}");
+    let replica = stage.replica(&[]).await;
+    let id = id_of(&stage.create(&replica, "phone", LENGTH).await);
+    let path = format!("/v1/uploads/{id}");
+    let patch = |offset: &str| {
+        stage
+            .ask(&replica, Some(&secret("phone")), "PATCH", &path)
+            .header("Upload-Offset", offset.to_owned())
+            .header("Content-Type", STREAM)
+    };
+    let file = video(LENGTH);
+    let pieces: Vec<_> = file.chunks(10_000).map(<[u8]>::to_vec).collect();
+    let pieces = futures::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+    let sent = patch("0")
+        .body(reqwest::Body::wrap_stream(pieces))
+        .send()
+        .await;
+    assert!(!sent.is_ok_and(|answer| answer.status().is_success()));
+    let head = stage.ask(&replica, Some(&secret("phone")), "HEAD", &path);
+    let head = head.send().await.unwrap();
+    let offset = head.headers()["upload-offset"].to_str().unwrap();
+    let had: usize = offset.parse().unwrap();
+    assert!((1..LENGTH / 4).contains(&had), "{had}");
+    let next = patch(offset).body(file[had..].to_vec()).send().await;
+    reached(next.unwrap(), "owner.bytesPerDay").await;
+}
+
 /// covers: S10, S18
 #[tokio::test]
 async fn owasp_api6_a_day_s_quota_holds_over_all_replicas() {

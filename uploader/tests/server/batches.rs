@@ -18,6 +18,27 @@ async fn results(answer: reqwest::Response) -> Vec<Value> {
     answer["items"].as_array().unwrap().clone()
 }
 
+/// What its headers say of the body is not said of a video.
+#[tokio::test]
+async fn a_digest_of_a_batch_is_not_one_of_its_uploads() {
+    let world = World::new("b9").await;
+    let replica = world.replica().await;
+    let file = video(3_000);
+    let batch = json!({"items": [{"length": file.len()}]});
+    let digest = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:";
+    let request = world
+        .ask(&replica, "POST", "/v1/batches")
+        .header("Content-Type", "application/json")
+        .header("Content-Digest", digest)
+        .header("Repr-Digest", digest);
+    let answer = request.body(batch.to_string()).send().await.unwrap();
+    let items = results(answer).await;
+    assert_eq!(items[0]["status"], 201, "{items:?}");
+    let id = items[0]["id"].as_str().unwrap();
+    assert_eq!(world.patch(&replica, id, 0, &file).await.status(), 204);
+    assert!(world.jobs.job(id).is_some(), "it is not refused");
+}
+
 #[tokio::test]
 async fn each_item_of_a_batch_ends_by_itself_and_repeats_make_nothing_new() {
     let world = World::new("b1").await;

@@ -9,7 +9,7 @@ use reqwest::{RequestBuilder, Response};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{KEY, Replica, World, id_of, offset_of, problem_of, video};
+use crate::harness::{KEY, Replica, STREAM, World, id_of, offset_of, problem_of, until, video};
 
 fn tus(world: &World, replica: &Replica, key: &str, length: usize) -> RequestBuilder {
     world
@@ -38,6 +38,42 @@ async fn made(request: RequestBuilder) -> Response {
 
 pub(crate) fn entry(key: &str) -> String {
     keys::idem(&keys::owner_hash("apikey", "phone"), key)
+}
+
+/// The first try's client is gone before it read the answer; whoever repeated the create goes on with its upload.
+/// covers: F6
+#[tokio::test]
+async fn the_end_of_a_first_try_does_not_end_the_upload_that_its_repeat_goes_on_with() {
+    let world = World::new("k9").await;
+    let (one, two) = (world.replica().await, world.replica().await);
+    let file = video(9 << 20);
+    let mut first = TcpStream::connect(one.address).await.unwrap();
+    let head = format!(
+        "POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nTus-Resumable: 1.0.0\r\n\
+         Idempotency-Key: k9\r\nContent-Type: {STREAM}\r\nUpload-Length: {length}\r\nContent-Length: {length}\r\n\r\n",
+        length = file.len()
+    );
+    first.write_all(head.as_bytes()).await.unwrap();
+    first.write_all(&file[..100_000]).await.unwrap();
+    until("it is written into", || one.app.writers.len() == 1).await;
+
+    let again = tus(&world, &two, "k9", file.len()).send().await.unwrap();
+    assert_eq!(again.status(), 201);
+    let id = id_of(&again);
+    let from = offset_of(&world.head(&two, &id).await).unwrap();
+    let (from, middle) = (usize::try_from(from).unwrap(), 5 << 20);
+    let more = world.patch(&two, &id, from, &file[from..middle]).await;
+    assert_eq!(
+        (more.status().as_u16(), offset_of(&more)),
+        (204, Some(middle))
+    );
+    drop(first);
+    until("its writer has ended", || one.app.writers.len() == 0).await;
+    until("its task has ended", || one.app.tasks.is_empty()).await;
+    let rest = world.patch(&two, &id, middle, &file[middle..]).await;
+    assert_eq!(rest.status(), 204);
+    assert_eq!(world.video(&id).await.unwrap(), file);
+    assert_eq!(world.jobs.jobs.lock().unwrap().len(), 1);
 }
 
 /// covers: T26

@@ -29,6 +29,22 @@ async fn every_wrong_request_gets_its_status_and_a_problem() {
             "x",
             412,
         ),
+        (
+            "another version, of no upload",
+            "HEAD",
+            "/v1/uploads/none",
+            &[("Tus-Resumable", "0.2.2")],
+            "",
+            412,
+        ),
+        (
+            "a piece of a file",
+            "POST",
+            many,
+            &[tus, ("Upload-Length", "5"), ("Upload-Concat", "partial")],
+            "",
+            400,
+        ),
         ("no length", "POST", many, &[tus], "", 400),
         (
             "a negative length",
@@ -271,6 +287,9 @@ async fn options_announce_what_is_done_and_browsers_may_read_it() {
     );
     let sent = headers["access-control-expose-headers"].to_str().unwrap();
     assert!(sent.contains("Want-Content-Digest"), "{sent}");
+    assert!(sent.contains("ETag"), "{sent}");
+    let allowed = headers["access-control-allow-headers"].to_str().unwrap();
+    assert!(allowed.contains("If-None-Match"), "{allowed}");
     let patches = headers["accept-patch"].to_str().unwrap();
     assert!(patches.contains("application/partial-upload"), "{patches}");
     assert_eq!(headers["tus-max-size"], "300000000");

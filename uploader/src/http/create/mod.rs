@@ -256,9 +256,10 @@ async fn resumable(
             Err(Problem::not_video(why))
         }
         other => {
-            // Whoever was told no URL has none to go on with.
+            // Whoever was told no URL has none to go on with; that of a resumable create is told to those who repeat its key.
             let answer = not_whole(&driver.app, other);
-            if !told {
+            let is_known = driver.promised.is_some() && asked.protocol != Protocol::Plain;
+            if !told && !is_known {
                 Box::pin(driver.kill()).await;
             }
             answer.and(Err(Problem::try_again("a body ended early")))

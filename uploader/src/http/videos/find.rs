@@ -42,6 +42,16 @@ impl Found {
         }
     }
 
+    /// An upload that ended so.
+    #[cfg(test)]
+    pub(super) fn ended(why: &str) -> Self {
+        Self {
+            owner: None,
+            tenant: String::new(),
+            what: What::Ended(why.to_owned()),
+        }
+    }
+
     /// Whether this caller may see it.
     pub(in crate::http) fn is_for(&self, who: &Principal) -> bool {
         match &self.owner {

@@ -18,7 +18,8 @@ pub(super) use cancel::{cancel, request_cancel};
 pub(super) use erase::erase;
 use find::find;
 pub(super) use list::list;
-use wait::{Wait, wait};
+use tokio::time::Instant;
+use wait::{Look, Wait, wait};
 
 use super::admit::admit;
 use super::problem::Problem;
@@ -38,10 +39,12 @@ pub(super) async fn status(
     let limit = query.get("wait").map(wait::parse).transpose()?;
     let known = known_tag(headers);
     let driver = Driver::new(app, id);
+    let at = Instant::now();
     let mut found = find(&driver).await?.ok_or_else(Problem::not_found)?;
     if let Some(limit) = limit.filter(|_| found.is_for(&who)) {
         let not = known.clone();
-        found = wait(app, id, &who, found, &Wait { limit, not }).await?;
+        let first = Look { at, found };
+        found = wait(app, id, &who, first, &Wait { limit, not }).await?;
     }
     let view = found.into_view(&who)?;
     let tag = view.tag();

@@ -30,8 +30,27 @@ pub struct Waits {
     loops: Mutex<HashMap<UploadId, Arc<Seen>>>,
 }
 
-/// What the loop of one video saw last; without receivers it ends.
-type Seen = watch::Sender<Found>;
+/// What was seen last of one video, by its loop or by who joined it; without receivers the loop ends.
+type Seen = watch::Sender<Look>;
+
+/// What a look at a video found, and when it began.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub(super) at: Instant,
+    pub(super) found: Found,
+}
+
+impl Look {
+    /// Takes the place of an older one; whether that makes a difference.
+    fn replace(self, last: &mut Self) -> bool {
+        if self.at <= last.at {
+            return false;
+        }
+        let changed = last.found != self.found;
+        *last = self;
+        changed
+    }
+}
 
 impl Default for Waits {
     fn default() -> Self {
@@ -83,11 +102,11 @@ pub(super) async fn wait(
     app: &Arc<App>,
     id: &UploadId,
     who: &Principal,
-    first: Found,
+    first: Look,
     wait: &Wait,
 ) -> Result<Found, Problem> {
-    if wait.is_over(&first) {
-        return Ok(first);
+    if wait.is_over(&first.found) {
+        return Ok(first.found);
     }
     let places = Arc::clone(&app.waits.places);
     let _place = places.try_acquire_owned().map_err(|_| {
@@ -99,9 +118,9 @@ pub(super) async fn wait(
     let mut seen = join(app, id, first);
     loop {
         {
-            let found = seen.borrow_and_update();
-            if wait.is_over(&found) || !found.is_for(who) {
-                return Ok(found.clone());
+            let last = seen.borrow_and_update();
+            if wait.is_over(&last.found) || !last.found.is_for(who) {
+                return Ok(last.found.clone());
             }
         }
         tokio::select! {
@@ -109,18 +128,19 @@ pub(super) async fn wait(
             changed = timeout_at(deadline, seen.changed()) => if !matches!(changed, Ok(Ok(()))) { break },
         }
     }
-    let last = seen.borrow().clone();
+    let last = seen.borrow().found.clone();
     Ok(last)
 }
 
-/// Joins the loop of this video, or starts it.
-fn join(app: &Arc<App>, id: &UploadId, first: Found) -> watch::Receiver<Found> {
+/// Joins the loop of this video, or starts it. All learn what is newer, so that nobody is told what was before it.
+fn join(app: &Arc<App>, id: &UploadId, first: Look) -> watch::Receiver<Look> {
     let mut loops = app
         .waits
         .loops
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     if let Some(seen) = loops.get(id) {
+        seen.send_if_modified(|last| first.replace(last));
         return seen.subscribe();
     }
     let (seen, receiver) = watch::channel(first);
@@ -161,16 +181,13 @@ async fn look(app: Arc<App>, id: UploadId, seen: Arc<Seen>) {
         if app.waits.retire(&id, &seen) {
             return;
         }
+        let at = Instant::now();
         // When the store is away, so are the news.
         let Ok(Some(found)) = find(&driver).await else {
             pause = LATE;
             continue;
         };
-        let changed = seen.send_if_modified(|last| {
-            let changed = *last != found;
-            *last = found;
-            changed
-        });
+        let changed = seen.send_if_modified(|last| Look { at, found }.replace(last));
         pause = if changed {
             SOON
         } else {
@@ -182,6 +199,25 @@ async fn look(app: Arc<App>, id: UploadId, seen: Arc<Seen>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// covers: F3
+    #[test]
+    fn an_older_look_replaces_no_newer_one() {
+        let now = Instant::now();
+        let look = |after: u64, why: &str| Look {
+            at: now + Duration::from_secs(after),
+            found: Found::ended(why),
+        };
+        let mut last = look(2, "now");
+        for (look, changed, want) in [
+            (look(1, "before"), false, "now"),
+            (look(3, "now"), false, "now"),
+            (look(4, "later"), true, "later"),
+        ] {
+            assert_eq!(look.replace(&mut last), changed);
+            assert_eq!(last.found, Found::ended(want));
+        }
+    }
 
     /// covers: F7
     #[test]
