@@ -62,3 +62,25 @@ fn an_empty_status_writes_nothing_and_an_unwritten_job_is_queued() {
     );
     assert_eq!(VideoJob::default().state(), state::QUEUED);
 }
+
+#[test]
+fn redrives_are_those_of_the_status_or_the_annotation_whichever_knows_more() {
+    let table = [
+        (json!({}), Value::Null, 0),
+        (json!({"redrives": 2}), Value::Null, 2),
+        (json!({}), json!("1"), 1),
+        (json!({"redrives": 2}), json!("1"), 2),
+        (json!({"redrives": -1}), json!("no number"), 0),
+    ];
+    for (status, annotation, want) in table {
+        let mut job = json!({
+            "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob", "metadata": {"name": "x"},
+            "spec": {"source": {"key": "videos/k"}}, "status": status,
+        });
+        if annotation.is_string() {
+            job["metadata"]["annotations"] = json!({"kinora.dev/redrives": annotation});
+        }
+        let job: VideoJob = serde_json::from_value(job).unwrap();
+        assert_eq!(job.redrives(), want, "{status} {annotation}");
+    }
+}

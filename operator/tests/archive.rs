@@ -272,6 +272,33 @@ async fn a_record_outlives_repeats_and_gives_way_only_to_a_redrive() {
     );
 }
 
+/// Its status says nothing of its redrives yet.
+#[tokio::test]
+async fn a_job_that_was_made_again_and_cancelled_before_its_first_claim_ends_its_life_in_the_store()
+{
+    let world = World::new().await;
+    let dead = world.job("DeadLettered", "Poison", 5, 0);
+    world.archive.write_final_record(dead, None).await.unwrap();
+    world.decide(1).await;
+    let mut again = world.job("Cancelled", "Cancelled", 0, 0).as_ref().clone();
+    let redrives = ("kinora.dev/redrives".to_owned(), "1".to_owned());
+    again.metadata.annotations = Some([redrives].into());
+    let again = Arc::new(again);
+    let archive = &world.archive;
+    archive
+        .write_final_record(again.clone(), None)
+        .await
+        .unwrap();
+    let record = world.record().await;
+    assert_eq!(
+        (&record["state"], &record["redrives"]),
+        (&json!("cancelled"), &json!(1))
+    );
+    assert!(!world.has(&world.dead()).await, "nobody redrives it");
+    archive.finish_cleanup(again).await.unwrap();
+    assert!(!world.has(&keys::active(&world.id)).await);
+}
+
 #[tokio::test]
 async fn a_record_of_a_newer_program_is_left_alone() {
     let world = World::new().await;

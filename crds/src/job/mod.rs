@@ -143,4 +143,13 @@ impl VideoJob {
             .and_then(|l| l.get(names::LABEL_ORIGIN))
             .is_some_and(|v| v == names::ORIGIN_UPLOAD)
     }
+
+    /// Number of its life. Before the first claim of a job that was made again, only its annotation says.
+    #[must_use]
+    pub fn redrives(&self) -> u32 {
+        let counted = self.status.as_ref().map_or(0, |status| status.redrives);
+        let annotations = self.metadata.annotations.as_ref();
+        let named = annotations.and_then(|all| all.get(names::ANNOTATION_REDRIVES)?.parse().ok());
+        u32::try_from(counted).unwrap_or(0).max(named.unwrap_or(0))
+    }
 }

@@ -241,7 +241,7 @@ impl Archive {
         };
         // An entry of a later redrive is not ours to remove.
         match self.document::<Active>(&key).await? {
-            Some((active, _)) if active.redrives <= i64::from(status.redrives) => {
+            Some((active, _)) if active.redrives <= i64::from(job.redrives()) => {
                 self.store.delete(&key).await.map_err(unavailable)
             }
             Some(_) | None => Ok(()),

@@ -73,7 +73,7 @@ pub fn build(job: &VideoJob, filed: &Filed, known: Known) -> Option<Record> {
         checksum: upload.checksum,
         duration: upload.duration,
         attempts: i64::from(status.attempt),
-        redrives: i64::from(status.redrives),
+        redrives: i64::from(job.redrives()),
         outputs: outputs.collect(),
         result: known.result,
         index_key: upload.index_key,

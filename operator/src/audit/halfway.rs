@@ -23,9 +23,7 @@ impl Sweep {
         let (Some(job), Some(entry)) = (found, case.facts.entry) else {
             return Ok(false);
         };
-        let redrives = job.status.as_ref().map_or(0, |status| status.redrives);
-        let redrives = u32::try_from(redrives).unwrap_or(u32::MAX);
-        if !entry.is_half_redriven(job.state() == state::DEAD_LETTERED, redrives) {
+        if !entry.is_half_redriven(job.state() == state::DEAD_LETTERED, job.redrives()) {
             return Ok(false);
         }
         let job_uid = job.uid().unwrap_or_default();

@@ -98,9 +98,6 @@ fn status(job: &VideoJob, phase: Phase, names: &mut Names) -> Status {
     let mode = find(&stored.conditions, SUSPENDED)
         .filter(|c| c.status == "True")
         .or_else(|| find(&stored.conditions, RECONCILING));
-    let from_record = annotation(job, names::ANNOTATION_REDRIVES)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
     let worker = stored.worker.as_ref().filter(|w| !w.pod_uid.is_empty());
     Status {
         observed: stored.observed_generation.unwrap_or(-1),
@@ -111,7 +108,7 @@ fn status(job: &VideoJob, phase: Phase, names: &mut Names) -> Status {
         pool: stored.pool_name.as_deref().map(|name| names.intern(name)),
         failures: count(stored.failures),
         interruptions: count(stored.interruptions),
-        redrives: count(stored.redrives).max(from_record),
+        redrives: job.redrives(),
         rejections: count(stored.rejections),
         uncharged: count(stored.uncharged),
         next_attempt: stored.next_attempt_time.as_ref().map(wall),
