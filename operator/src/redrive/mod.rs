@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kinora_crds::VideoJobRedrive;
 use kinora_crds::conditions::{self, FINISHED};
+use kinora_crds::{VideoJobRedrive, VideoJobRedriveStatus, names};
 use kinora_storage::Store;
-use kube::api::{DeleteParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -102,7 +103,7 @@ async fn tend(
     };
     if is_finished(redrive) {
         if let Some(status) = status::observed(redrive)
-            && let Err(error) = run::write_status(&config.client, redrive, &status).await
+            && let Err(error) = write_status(&config.client, redrive, &status).await
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
@@ -174,10 +175,27 @@ async fn delete(client: &Client, redrive: &VideoJobRedrive, uid: &str) -> Result
     deleted.await.map(|_| ())
 }
 
+/// Stores a status. Only a leader works on a request, and counts are "at least", so nothing but the name is compared.
+async fn write_status(
+    client: &Client,
+    redrive: &VideoJobRedrive,
+    status: &VideoJobRedriveStatus,
+) -> Result<(), AuditError> {
+    let namespace = redrive.namespace().unwrap_or_default();
+    let api: Api<VideoJobRedrive> = Api::namespaced(client.clone(), &namespace);
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(json!({"status": status}));
+    let name = redrive.name_any();
+    let write = api.patch_status(&name, &params, &patch);
+    call(|| format!("write status of videojobredrive {name}"), write).await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -10,15 +10,15 @@ use kinora_engine::redrive::{Counts, Letter, Next, Wanted, Wishes, next};
 use kinora_engine::{Mono, Wall};
 use kinora_storage::documents::{Active, Record, decode, encode};
 use kinora_storage::{CasOutcome, Condition, PutOptions, UploadId, keys};
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::{Selector, SelectorExt};
+use kube::api::PostParams;
+use kube::core::{PartialObjectMeta, Selector, SelectorExt};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, ResourceExt};
-use serde_json::json;
+use kube::{Api, ResourceExt};
 use tokio::sync::oneshot;
 
 use super::source::{DEAD, Found, Source};
-use super::{Known, RedriveConfig, status};
+use super::{Known, RedriveConfig, status, write_status};
+use crate::archive::keys::upload_of;
 use crate::archive::revive;
 use crate::audit::{AuditError, call};
 use crate::metrics::Redriven;
@@ -206,16 +206,44 @@ impl Run {
         let name = job.name_any();
         // Those that there are were taken, or left, before.
         let found = call(|| format!("read videojob {name}"), jobs.get_metadata(&name)).await?;
-        if found.is_some() {
-            return Ok(());
+        if let Some(found) = found {
+            return self.left_behind(&jobs, key, &job, &found).await;
         }
         self.counts.matched = self.counts.matched.saturating_add(1);
         if dry_run {
             return Ok(());
         }
         self.turn().await;
+        let is_declared = upload_of(&job).is_none();
         let outcome = self.make_again(&jobs, job, &record, redrives).await?;
         self.note(outcome);
+        if is_declared && outcome == Redrive::Done {
+            // Its next life has another uid, and so a record and a marker of its own: its end does not take this one away.
+            self.config.store.delete(key).await?;
+        }
+        Ok(())
+    }
+
+    /// A marker that this request used up and did not come to delete goes now.
+    async fn left_behind(
+        &self,
+        jobs: &Api<VideoJob>,
+        key: &str,
+        wanted: &VideoJob,
+        found: &PartialObjectMeta<VideoJob>,
+    ) -> Result<()> {
+        let by = found.annotations().get(names::ANNOTATION_REDRIVEN_BY);
+        if upload_of(wanted).is_some() || by != Some(&self.uid) {
+            return Ok(());
+        }
+        let name = wanted.name_any();
+        let found = call(|| format!("read videojob {name}"), jobs.get(&name)).await?;
+        // Another dead letter of the same name may have been brought back in its place.
+        let is_next =
+            |job: &VideoJob| job.spec == wanted.spec && job.redrives() == wanted.redrives();
+        if found.as_ref().is_some_and(is_next) {
+            self.config.store.delete(key).await?;
+        }
         Ok(())
     }
 
@@ -341,25 +369,6 @@ impl Run {
         self.told = Some(status);
         Ok(())
     }
-}
-
-/// Stores a status. Only a leader works on a request, and counts are "at least", so nothing but the name is compared.
-pub(super) async fn write_status(
-    client: &Client,
-    redrive: &VideoJobRedrive,
-    status: &VideoJobRedriveStatus,
-) -> Result<()> {
-    let namespace = redrive.namespace().unwrap_or_default();
-    let api: Api<VideoJobRedrive> = Api::namespaced(client.clone(), &namespace);
-    let params = PatchParams {
-        field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
-        ..PatchParams::default()
-    };
-    let patch = Patch::Merge(json!({"status": status}));
-    let name = redrive.name_any();
-    let write = api.patch_status(&name, &params, &patch);
-    call(|| format!("write status of videojobredrive {name}"), write).await?;
-    Ok(())
 }
 
 fn wishes(redrive: &VideoJobRedrive) -> Wishes {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use kinora_operator::metrics::Upkeep;
 use kinora_operator::ports::{Leadership, Redrive, RedriveRequest};
 use kinora_operator::redrive::{RedriveConfig, run};
-use kinora_storage::{UploadId, keys};
+use kinora_storage::{Day, UploadId, keys};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -227,5 +227,81 @@ async fn a_standby_touches_nothing() {
     assert_eq!(status(&scene.api, "all"), Value::Null);
     scene.site.leads.send_replace(Leadership::Leader);
     assert_eq!(scene.finished("all").await["redriven"], 4);
+    task.abort();
+}
+
+fn clip(name: &str, profile: &str) -> Value {
+    json!({
+        "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
+        "metadata": {"name": name, "namespace": "videos", "labels": {"kind": "clip"}},
+        "spec": {"source": {"key": "imports/videos/clip"}, "profile": profile, "ttlSecondsAfterFinished": 0},
+    })
+}
+
+/// A dead letter that somebody declared, and that lives in its record only; gives its marker.
+async fn declared(site: &Site, uid: &str, job: &Value) -> String {
+    let day: Day = "2026-01-01".parse().unwrap();
+    let record = json!({
+        "v": 1, "id": uid, "tenant": "videos", "state": "failed", "deadLettered": true, "reason": "Poison",
+        "key": "imports/videos/clip", "redrives": 0, "times": {"finished": LONG_AGO}, "videoJob": job,
+    });
+    site.put(&keys::record_for_declared(uid, day), &record)
+        .await;
+    let marker = keys::dead(day, uid);
+    site.put(&marker, &json!({})).await;
+    marker
+}
+
+#[tokio::test]
+async fn a_declared_dead_letter_is_used_up_by_the_request_that_brings_it_back() {
+    let scene = scene().await;
+    let marker = declared(&scene.site, "uid-clip", &clip("clip", "fast")).await;
+    let only = json!({"selector": {"matchLabels": {"kind": "clip"}}});
+    let mut dry = only.clone();
+    dry["dryRun"] = json!(true);
+    let task = tokio::spawn(run(scene.config.clone()));
+    request(&scene.api, "dry", &dry);
+    scene.finished("dry").await;
+    assert!(scene.site.has(&marker).await);
+    request(&scene.api, "first", &only);
+    assert_eq!(scene.finished("first").await["redriven"], 1);
+    assert!(!scene.site.has(&marker).await);
+    // Its next life, under another uid, succeeds and goes.
+    scene.api.remove(&format!("{}/clip", crate::JOBS));
+    request(&scene.api, "second", &only);
+    assert_eq!(
+        scene.finished("second").await["matched"],
+        Value::Null,
+        "nothing is dead"
+    );
+    assert_eq!(scene.api.created().len(), 1);
+    task.abort();
+}
+
+/// The job was made, and then the answer was lost, or the leader.
+#[tokio::test]
+async fn a_marker_whose_job_this_request_made_goes_and_any_other_stays() {
+    let scene = scene().await;
+    let table = [
+        ("made-by-this-request", "r-all", "fast", "1", false),
+        ("made-by-another", "r-other", "fast", "1", true),
+        ("of-another-dead-letter", "r-all", "slow", "1", true),
+        ("of-another-life", "r-all", "fast", "2", true),
+    ];
+    let mut markers = Vec::new();
+    for (name, by, profile, redrives, _) in table {
+        let uid = format!("uid-{name}");
+        markers.push(declared(&scene.site, &uid, &clip(name, "fast")).await);
+        let mut found = clip(name, profile);
+        found["metadata"]["annotations"] =
+            json!({"kinora.dev/redriven-by": by, "kinora.dev/redrives": redrives});
+        scene.api.put(&format!("{}/{name}", crate::JOBS), found);
+    }
+    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    assert_eq!(scene.finished("all").await["redriven"], 3, "the uploads");
+    for ((name, .., stays), marker) in table.iter().zip(&markers) {
+        assert_eq!(scene.site.has(marker).await, *stays, "{name}");
+    }
     task.abort();
 }
