@@ -98,6 +98,16 @@ pub(super) struct Case {
     active: Option<Active>,
 }
 
+/// What became of a job that was lost.
+enum Made {
+    /// It is there again.
+    Again,
+    /// Somebody else has made it meanwhile.
+    Already,
+    /// It cannot be made; it was said in the log.
+    Refused,
+}
+
 impl Sweep {
     /// The whole of `active/`, once.
     ///
@@ -230,7 +240,11 @@ impl Sweep {
                 Step::Create(redrives) => {
                     let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     tokio::time::sleep(pace.turn(Mono(now))).await;
-                    report.created += u64::from(self.create(&case, redrives).await?);
+                    match self.create(&case, redrives).await? {
+                        Made::Again => report.created += 1,
+                        Made::Already => {}
+                        Made::Refused => report.unusable += 1,
+                    }
                     return Ok(());
                 }
             }
@@ -272,13 +286,14 @@ impl Sweep {
         Ok(true)
     }
 
-    /// False: somebody else has made it meanwhile.
-    async fn create(&self, case: &Case, redrives: u32) -> Result<bool, AuditError> {
+    async fn create(&self, case: &Case, redrives: u32) -> Result<Made, AuditError> {
         let name = names::job_name(case.id.as_str());
-        let unusable = || AuditError::Unusable(format!("active entry of {name} holds no VideoJob"));
         let manifest = case.active.as_ref().map(|active| active.job.clone());
         let job = manifest.and_then(|job| revive::with_redrives(job, redrives, ""));
-        let mut job = job.ok_or_else(unusable)?;
+        let Some(mut job) = job else {
+            tracing::error!(job = name, "its active entry holds no VideoJob: left alone");
+            return Ok(Made::Refused);
+        };
         // Made long after its outbox entry, it is looked for in the records before its first claim.
         let annotations = job.metadata.annotations.get_or_insert_default();
         annotations
@@ -286,6 +301,8 @@ impl Sweep {
             .or_insert_with(|| case.modified.to_string());
         let namespace = job.metadata.namespace.clone();
         let namespace = namespace.unwrap_or_else(|| self.jobs_namespace.clone());
+        // Not where jobs are made today: what is wrong there, other entries do not meet.
+        let is_elsewhere = namespace != self.jobs_namespace;
         let jobs: Api<VideoJob> = Api::namespaced(self.client.clone(), &namespace);
         let params = PostParams {
             field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
@@ -303,12 +320,24 @@ impl Sweep {
                     redrives,
                     "the control plane had lost it: made again"
                 );
-                Ok(true)
+                Ok(Made::Again)
+            }
+            Ok(None) if is_elsewhere => {
+                tracing::error!(
+                    job = name,
+                    namespace,
+                    "its namespace is not there: left alone"
+                );
+                Ok(Made::Refused)
             }
             Ok(None) => Err(AuditError::Unusable(format!(
                 "namespace {namespace} is not there"
             ))),
-            Err(AuditError::Api { source, .. }) if is_conflict(&source) => Ok(false),
+            Err(AuditError::Api { source, .. }) if is_conflict(&source) => Ok(Made::Already),
+            Err(AuditError::Api { source, .. }) if is_refusal(&source, is_elsewhere) => {
+                tracing::error!(job = name, namespace, error = %source, "it is refused: left alone");
+                Ok(Made::Refused)
+            }
             Err(error) => Err(error),
         }
     }
@@ -316,4 +345,12 @@ impl Sweep {
 
 fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Of this one job. Missing rights, a quota or a namespace that ends are 403, too, and would meet every other.
+fn is_refusal(error: &kube::Error, is_elsewhere: bool) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    matches!(status.code, 400 | 413 | 422) || (is_elsewhere && status.code == 403)
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Api;
 use crate::{JOBS, PATIENCE, Site, job, mint, now, path, uid_of};
 
-fn sweep(site: &Site, client: kube::Client, live: u64, ahead: Duration) -> Sweep {
+pub(crate) fn sweep(site: &Site, client: kube::Client, live: u64, ahead: Duration) -> Sweep {
     let (_, admission) = watch::channel(Some(Admission { live }));
     Sweep {
         client,
@@ -37,7 +37,7 @@ fn sweep(site: &Site, client: kube::Client, live: u64, ahead: Duration) -> Sweep
     }
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn a_wiped_control_plane_gets_every_open_video_back_once_and_no_other() {

@@ -10,6 +10,7 @@ mod audit;
 mod cleaner;
 mod deletions;
 mod redrive;
+mod refusals;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
