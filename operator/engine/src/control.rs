@@ -14,6 +14,10 @@ pub struct Note {
     pub rewound: Option<Wall>,
 }
 
+/// Noted in place of a version by a process under which the control plane went back: below every other, so that whoever leads
+/// next finds out.
+pub const WENT_BACK: u64 = 0;
+
 /// What is to be noted now, and what it means. Without a note nobody knows the past: it counts as one that was left.
 #[must_use]
 pub fn compare(noted: Option<&Note>, cluster: &str, version: u64, now: Wall) -> (Note, History) {
@@ -30,4 +34,12 @@ pub fn compare(noted: Option<&Note>, cluster: &str, version: u64, now: Wall) -> 
     };
     let history = rewound.map_or(History::Unbroken, History::Rewound);
     (note, history)
+}
+
+/// Whether the leader that replaces `noted` by `note` found out just now that the control plane went back, and not one before
+/// it. Where nothing was noted there is nothing that it went back from.
+#[must_use]
+pub fn is_found_now(noted: Option<&Note>, note: &Note) -> bool {
+    let by_a_leader = note.version != WENT_BACK;
+    by_a_leader && noted.is_some_and(|n| n.version == WENT_BACK || n.rewound != note.rewound)
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kinora_crds::VideoJob;
 use kinora_engine::Wall;
-use kinora_engine::control::{Note, compare};
+use kinora_engine::control::{Note, WENT_BACK, compare, is_found_now};
 use kinora_engine::event::History;
 use kinora_storage::documents::{Document, VERSION, decode, encode};
 use kinora_storage::{CasOutcome, Cell, Condition, PutOptions, Store, keys};
@@ -107,7 +107,7 @@ impl Past {
     /// Whoever leads next must know, though by then versions may have climbed past the one that was noted: so a version below
     /// every other is noted.
     async fn remember(&self, cluster: &str) {
-        if let Err(error) = self.note(cluster, 0, Timestamp::now()).await {
+        if let Err(error) = self.note(cluster, WENT_BACK, Timestamp::now()).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "that the control plane went back is not noted");
         }
@@ -116,10 +116,6 @@ impl Past {
     async fn tell(&self, (cluster, version): &(String, u64), history: &watch::Sender<History>) {
         match self.note(cluster, *version, Timestamp::now()).await {
             Ok(found) => {
-                let is_news = *history.borrow() != found;
-                if is_news && matches!(found, History::Rewound(_)) {
-                    self.upkeep.rewound();
-                }
                 history.send_if_modified(|known| std::mem::replace(known, found) != found);
             }
             Err(error) => {
@@ -157,7 +153,7 @@ impl Past {
         }
     }
 
-    /// Compares with the note and replaces it.
+    /// Compares with the note and replaces it. A rewind is counted by the leader that finds it.
     ///
     /// # Errors
     /// When the store cannot be asked, or holds a note of a newer version.
@@ -187,6 +183,7 @@ impl Past {
         if known.as_ref() == Some(&note) {
             return Ok(history);
         }
+        let is_found_now = is_found_now(known.as_ref(), &note);
         let rewound = note.rewound.map(|at| Timestamp::from_millisecond(at.0));
         let stored = Stored {
             v: VERSION,
@@ -200,7 +197,12 @@ impl Past {
             .store
             .cas(&key, body.into(), PutOptions::json(condition));
         match put.await? {
-            CasOutcome::Won { .. } => Ok(history),
+            CasOutcome::Won { .. } => {
+                if is_found_now {
+                    self.upkeep.rewound();
+                }
+                Ok(history)
+            }
             CasOutcome::Lost(_) | CasOutcome::Gone => Err(AuditError::Unusable(format!(
                 "{key}: another replica writes it"
             ))),

@@ -12,7 +12,7 @@ use kinora_operator::audit::judge::{Judge, Waiting, clock};
 use kinora_operator::audit::past::Past;
 use kinora_operator::audit::sweep::{Admits, Report, Sweep};
 use kinora_operator::core::Admission;
-use kinora_operator::metrics::Upkeep;
+use kinora_operator::metrics::{Metrics, Upkeep};
 use kinora_operator::ports::{ForeignDeletion, Leadership};
 use kinora_storage::{Cell, UploadId, keys};
 use serde_json::json;
@@ -146,12 +146,13 @@ async fn the_audit_makes_nothing_while_the_queue_is_full_or_another_replica_lead
 async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
     let site = Site::new().await;
     let (api, client) = Api::start().await;
+    let metrics = Metrics::default();
     let past = Past {
         client,
         store: site.store.clone(),
         cell: Cell::default(),
         jobs_namespace: "videos".into(),
-        upkeep: Upkeep::default(),
+        upkeep: metrics.upkeep(),
     };
     let (cluster, version) = past.look().await.unwrap();
     assert_eq!(cluster, "cluster-1");
@@ -164,6 +165,7 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
             version,
             100,
             rewound(100),
+            0,
         ),
         (
             "all is well since",
@@ -171,6 +173,7 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
             version + 5,
             200,
             rewound(100),
+            0,
         ),
         (
             "restored from a backup",
@@ -178,6 +181,7 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
             version + 1,
             300,
             rewound(300),
+            1,
         ),
         (
             "a new leader, later",
@@ -185,6 +189,7 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
             version + 9,
             400,
             rewound(300),
+            1,
         ),
         (
             "another control plane",
@@ -192,11 +197,14 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
             version + 20,
             500,
             rewound(500),
+            2,
         ),
     ];
-    for (name, cluster, version, second, want) in steps {
+    for (name, cluster, version, second, want, counted) in steps {
         let got = past.note(cluster, version, at(second)).await.unwrap();
         assert_eq!(got, want, "{name}");
+        let line = format!("kinora_control_plane_rewinds_total {counted}\n");
+        assert!(metrics.encode().unwrap().contains(&line), "{name}");
     }
     let note = site.json(&keys::control("a")).await;
     assert_eq!(note["cluster"], "cluster-2");
@@ -210,12 +218,14 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
 async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
     let site = Site::new().await;
     let (api, client) = Api::start().await;
+    let metrics = Metrics::default();
+    let upkeep = metrics.upkeep();
     let past = || Past {
         client: client.clone(),
         store: site.store.clone(),
         cell: Cell::default(),
         jobs_namespace: "videos".into(),
-        upkeep: Upkeep::default(),
+        upkeep: upkeep.clone(),
     };
     let (cluster, version) = past().look().await.unwrap();
     let long_ago = Timestamp::from_second(1).unwrap();
@@ -239,6 +249,8 @@ async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
         is_known,
         "the next leader takes the restored past for its own"
     );
+    let counted = metrics.encode().unwrap();
+    assert!(counted.contains("kinora_control_plane_rewinds_total 1\n"));
 }
 
 #[tokio::test]

@@ -175,6 +175,39 @@ fn a_control_plane_is_trusted_only_as_far_as_it_was_seen() {
 }
 
 #[test]
+fn a_rewind_is_found_once_and_a_first_look_finds_none() {
+    let note = |version, rewound: Option<i64>| Note {
+        cluster: "a".to_owned(),
+        version,
+        rewound: rewound.map(Wall),
+    };
+    let left = control::WENT_BACK;
+    let table = [
+        ("a new cell", None, note(7, Some(9)), false),
+        ("all is well", Some(note(5, None)), note(7, None), false),
+        ("it went back", Some(note(8, None)), note(7, Some(9)), true),
+        ("long ago", Some(note(5, Some(3))), note(7, Some(3)), false),
+        ("again", Some(note(8, Some(3))), note(7, Some(9)), true),
+        (
+            "under a process that ends",
+            Some(note(8, None)),
+            note(left, Some(9)),
+            false,
+        ),
+        (
+            "which whoever leads next hears of",
+            Some(note(left, Some(9))),
+            note(7, Some(9)),
+            true,
+        ),
+    ];
+    for (name, noted, note, want) in table {
+        let found = control::is_found_now(noted.as_ref(), &note);
+        assert_eq!(found, want, "{name}");
+    }
+}
+
+#[test]
 fn a_deletion_is_a_cancel_after_a_minute_and_a_flood_is_none_from_its_first_on() {
     let at = |ms: u64| Mono(ms);
     let mut few = Deletions::default();
