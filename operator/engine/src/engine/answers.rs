@@ -80,7 +80,7 @@ impl Engine {
             What::ReadRecord => self.on_record(uid, &answer, now),
             What::WriteRecord => self.on_archive(uid, answer.look(), Archive::ToClean, now),
             What::Clean => self.on_archive(uid, answer.look(), Archive::Done, now),
-            What::Delete => self.on_delete(uid, &answer, now),
+            What::Delete => self.on_delete(uid, &answer, now, rng),
             What::Reactivate => self.on_reactivated(uid, &answer, now),
         }
         if was_look {
@@ -129,11 +129,7 @@ impl Engine {
             Answer::Refused => {
                 self.on_not_stored(&pending, attempt);
                 self.end_redrive(uid, Redrive::Refused);
-                let live = self.live(uid);
-                live.refused = live.refused.saturating_add(1);
-                let nth = live.refused;
-                let wait = backoff::delay(nth, REFUSED_BASE, REFUSED_CAP, Some(REFUSED_BASE), rng);
-                self.hold(uid, now.mono + wait);
+                self.back_off(uid, now, rng);
             }
             Answer::Unknown | Answer::Yes | Answer::No | Answer::Away | Answer::Record(_) => {
                 // Nobody knows. What is stored decides; permit and token stay taken until then.
@@ -144,6 +140,15 @@ impl Engine {
                 self.out.push(Action::Read { job: uid, token });
             }
         }
+    }
+
+    /// The API server refuses it, perhaps for long: tried less and less.
+    fn back_off(&mut self, uid: Uid, now: Now, rng: &mut dyn RngCore) {
+        let live = self.live(uid);
+        live.refused = live.refused.saturating_add(1);
+        let nth = live.refused;
+        let wait = backoff::delay(nth, REFUSED_BASE, REFUSED_CAP, Some(REFUSED_BASE), rng);
+        self.hold(uid, now.mono + wait);
     }
 
     fn on_stored(&mut self, uid: Uid, pending: &Pending, job: Job, now: Now) {
@@ -220,7 +225,10 @@ impl Engine {
 
     fn on_read(&mut self, uid: Uid, answer: Answer, now: Now) {
         if let Answer::Found(job) = answer {
-            self.absorb(*job, now);
+            let is_news = self.absorb(*job, now);
+            if let Some(live) = self.live.get_mut(&uid).filter(|_| is_news) {
+                live.hold = None;
+            }
             self.answer_questions(uid);
         } else if answer == Answer::Gone {
             self.on_deleted(uid, now);
@@ -350,12 +358,14 @@ impl Engine {
         }
     }
 
-    /// Deleted, or not: the preconditions may have met a newer object, which is then looked at again from the start.
-    fn on_delete(&mut self, uid: Uid, answer: &Answer, now: Now) {
+    /// Deleted, or not: the preconditions may have met a newer object, which is then looked at again from the start; the same
+    /// one only after a wait.
+    fn on_delete(&mut self, uid: Uid, answer: &Answer, now: Now, rng: &mut dyn RngCore) {
         if matches!(answer, Answer::Yes | Answer::Gone) {
             return self.on_deleted(uid, now);
         }
         self.index.set_archive(uid, Archive::Done);
+        self.back_off(uid, now, rng);
         if let Some(job) = self.index.job(uid) {
             self.ask(&job, What::Refresh);
         }

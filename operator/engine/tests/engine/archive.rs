@@ -95,13 +95,35 @@ fn a_job_made_long_after_its_outbox_entry_is_deleted_unrun_when_its_record_is_fi
 }
 
 #[test]
+fn a_delete_that_is_refused_is_tried_less_and_less_whatever_it_was_for() {
+    let (mut ended, session) = World::running();
+    ended.store.delete = Some(Answer::Unknown);
+    ended.report(session, attempt(1, 1), Fact::Succeeded);
+    ended.pass(secs(899), &[session]);
+    let mut unrun = World::new();
+    unrun.store.delete = Some(Answer::Unknown);
+    unrun.store.record = Answer::Record(0);
+    let mut late = job(1);
+    late.spec.late = true;
+    unrun.put(late);
+    for (name, mut world) in [("past its TTL", ended), ("made late", unrun)] {
+        world.pass(secs(600), &[]);
+        let tries = world.asked.iter().filter(|a| **a == "delete").count();
+        assert!((3..20).contains(&tries), "{name}: {tries} tries");
+        world.store.delete = None;
+        world.pass(secs(301), &[]);
+        assert_eq!(world.deleted, [Uid(1)], "{name}");
+    }
+}
+
+#[test]
 fn a_job_changed_between_decision_and_delete_is_looked_at_again() {
     let (mut world, session) = World::running();
     world.report(session, attempt(1, 1), Fact::Succeeded);
     world.pass(secs(890), &[session]);
     let changed = world.etcd[&Uid(1)].clone();
     world.put_unseen(changed);
-    world.pass(secs(20), &[session]);
+    world.pass(secs(12), &[session]);
     assert_eq!(world.deleted, [Uid(1)]);
     assert_eq!(world.asked.iter().filter(|a| **a == "read").count(), 1);
 }
