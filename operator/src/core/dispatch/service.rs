@@ -79,6 +79,7 @@ impl DispatchService {
             Ok(first) => checked(first?)?,
             Err(_) => return Err(Status::deadline_exceeded("no Hello within 5 s")),
         };
+        let slots = hello.slots;
         let session = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
         let (out, messages) = mpsc::channel(QUEUE);
         let hang_up = CancellationToken::new();
@@ -98,7 +99,7 @@ impl DispatchService {
         is_known.await.map_err(|_| gone(()))?;
         tokio::spawn(stream::read(
             inbound,
-            session,
+            (session, slots),
             who,
             self.said.clone(),
             hang_up,

@@ -19,18 +19,23 @@ use crate::ports::WorkerIdentity;
 /// Messages a second that a worker may send on average, and at once.
 const RATE: f64 = 100.0;
 const BURST: f64 = 4000.0;
+/// The same for each of its slots: progress once a second, and outcomes.
+const SLOT_RATE: f64 = 4.0;
+const SLOT_BURST: f64 = 40.0;
+/// Slots that a pool may ask for; whoever claims more gets no more for it.
+const COUNTED_SLOTS: u32 = 256;
 
 /// Reads and forwards; says Closed at the end, whatever ended it.
 pub(super) async fn read(
     mut inbound: Streaming<wire::FromWorker>,
-    session: SessionId,
+    (session, slots): (SessionId, u32),
     who: Arc<WorkerIdentity>,
     said: mpsc::Sender<Said>,
     hang_up: CancellationToken,
     counters: Arc<CoreCounters>,
 ) {
     counters.streams.fetch_add(1, Ordering::Relaxed);
-    let mut allowance = Allowance::new(RATE, BURST, Instant::now());
+    let mut allowance = allowance(slots, Instant::now());
     loop {
         let next = tokio::select! {
             next = inbound.message() => next,
@@ -59,6 +64,12 @@ pub(super) async fn read(
     hang_up.cancel();
     counters.streams.fetch_sub(1, Ordering::Relaxed);
     let _ = said.send(Said::Closed(session)).await;
+}
+
+/// What a worker with so many slots may send.
+fn allowance(slots: u32, now: Instant) -> Allowance {
+    let slots = f64::from(slots.min(COUNTED_SLOTS));
+    Allowance::new(RATE + slots * SLOT_RATE, BURST + slots * SLOT_BURST, now)
 }
 
 /// The message with every size within what the protocol allows; `None`: not a message for mid-stream.
@@ -93,11 +104,19 @@ mod tests {
     #[test]
     fn a_flood_is_cut_off_and_an_honest_worker_never_is() {
         let start = Instant::now();
-        let mut flood = Allowance::new(RATE, BURST, start);
-        assert!((0..5000).any(|_| !flood.take(start)));
-        let mut honest = Allowance::new(RATE, BURST, start);
-        let busy = (0..60_000).all(|i| honest.take(start + Duration::from_millis(i * 12)));
-        assert!(busy);
+        let table = [
+            ("one slot", 1_u32, 12_u64, 5000),
+            ("200 slots that tell progress each second", 200, 5, 13_000),
+            ("as many as a pool may have", 256, 3, 15_000),
+            ("more than any worker has", u32::MAX, 3, 15_000),
+        ];
+        for (name, slots, pause_ms, flood) in table {
+            let mut flooded = allowance(slots, start);
+            assert!((0..flood).any(|_| !flooded.take(start)), "{name}");
+            let mut honest = allowance(slots, start);
+            let at = |i| start + Duration::from_millis(i * pause_ms);
+            assert!((0..60_000).all(|i| honest.take(at(i))), "{name}");
+        }
     }
 
     #[test]
