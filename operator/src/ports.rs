@@ -196,7 +196,7 @@ pub enum Leadership {
 pub struct PoolBacklog {
     /// Queued, Backoff (any due time), not suspended.
     pub queued: u32,
-    /// Queued, or due within 30 s, not suspended: what scaling looks at.
+    /// Queued, or due within 30 s, neither job nor pool suspended: what scaling looks at.
     pub claimable: u32,
     /// Running.
     pub running: u32,

@@ -158,7 +158,7 @@ impl Sources {
         let now = Timestamp::now().as_millisecond();
         let families: [(&str, &str, Read); 9] = [
             ("kinora_pool_jobs_queued", "Jobs that wait, those in backoff among them", |pool, _| pool.queued.into()),
-            ("kinora_pool_jobs_claimable", "Jobs that could be claimed within 30 s", |pool, _| pool.claimable.into()),
+            ("kinora_pool_jobs_claimable", "Jobs that could be claimed within 30 s; 0 while the pool is suspended", |pool, _| pool.claimable.into()),
             ("kinora_pool_jobs_running", "Jobs that run", |pool, _| pool.running.into()),
             ("kinora_pool_oldest_queued_seconds", "Age of the oldest job that waits", |pool, now| {
                 pool.oldest_queued_ms.map_or(0.0, |since| float((now - since).max(0) / 1000))

@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(30);
 pub struct PoolView {
     /// Queued or in backoff.
     pub queued: u32,
-    /// Could be claimed now or within 30 s.
+    /// Could be claimed now or within 30 s; none while the pool is suspended.
     pub claimable: u32,
     /// Running.
     pub running: u32,
@@ -144,13 +144,16 @@ impl Engine {
         let tally = self.index.tally(name);
         let pool = self.pools.get(&name);
         let reserved = pool.map_or(0, |p| p.reserved);
+        let waiting = self
+            .index
+            .ready_len(name)
+            .saturating_add(due.unwrap_or(0))
+            .saturating_add(reserved);
+        let policy = pool.and_then(|p| p.policy.as_ref());
+        let suspended = policy.is_some_and(|policy| policy.suspended);
         PoolView {
             queued: tally.queued,
-            claimable: self
-                .index
-                .ready_len(name)
-                .saturating_add(due.unwrap_or(0))
-                .saturating_add(reserved),
+            claimable: if suspended { 0 } else { waiting },
             running: tally.running,
             unfinished: tally.queued.saturating_add(tally.running),
             oldest: self.index.oldest(name),

@@ -152,6 +152,27 @@ fn a_pool_shows_who_waits_who_could_go_soon_and_since_when() {
     assert_eq!(view.oldest, Some(Wall(START.0 - 2000)), "the oldest runs");
 }
 
+#[test]
+fn of_a_suspended_pool_nothing_could_be_claimed_until_it_is_resumed() {
+    let mut world = World::new();
+    world.put(job(1));
+    world.put(job(2));
+    let mut due = job(3);
+    due.status.phase = Phase::Backoff;
+    due.status.next_attempt = Some(START + secs(10));
+    world.put(due);
+    for (suspended, want) in [(false, 3), (true, 0), (false, 3)] {
+        let policy = PoolPolicy {
+            suspended,
+            ..pool()
+        };
+        world.feed(Event::Pool(POOL, Box::new(policy)));
+        let view = world.engine.pools(world.now.wall)[&POOL].clone();
+        assert_eq!((view.queued, view.unfinished), (3, 3));
+        assert_eq!(view.claimable, want);
+    }
+}
+
 /// Of which job, and how.
 type End = (u128, Class);
 
