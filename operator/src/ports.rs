@@ -63,6 +63,11 @@ pub enum PodEvent {
         /// The attempt.
         of: AttemptKey,
     },
+    /// The object of such a pod is gone; its [`PodEvent::Gone`] came before.
+    AttemptDeleted {
+        /// Uid of the pod.
+        pod_uid: String,
+    },
     /// deletionTimestamp or DisruptionTarget: no new leases, nothing lost yet.
     Draining {
         /// Uid of the pod.

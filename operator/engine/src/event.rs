@@ -171,6 +171,8 @@ pub enum Event {
         /// The attempt.
         attempt: AttemptId,
     },
+    /// The object of such a pod is gone; its [`Event::PodGone`] came before.
+    AttemptPodDeleted(Uid),
     /// The pod is being deleted or disrupted.
     PodDraining(Uid),
     /// The pod, or its phase, is gone: no call of it runs any more.

@@ -12,7 +12,7 @@ use super::seams::AttemptPod;
 use super::translate::uid_of;
 use crate::ports::{AttemptKey, PodAddress};
 
-/// Where the pods of attempts are, by uid.
+/// Where the pods of attempts are, by uid, until their objects are gone.
 pub(crate) type PodBook = HashMap<Uid, PodAddress>;
 
 impl Core {

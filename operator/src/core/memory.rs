@@ -159,10 +159,9 @@ impl Memory {
         uid
     }
 
-    /// Its pod is gone.
+    /// No process of its pod is left.
     pub(crate) fn forget_worker(&mut self, worker: Uid) {
         self.workers.remove(&worker);
-        self.pods.remove(&worker);
     }
 
     /// Who a worker is.

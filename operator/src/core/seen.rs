@@ -84,6 +84,11 @@ impl Core {
     pub(super) fn on_pod(&mut self, event: PodEvent) {
         match event {
             PodEvent::Attempt { pod, of } => self.on_attempt_pod(&pod, &of),
+            PodEvent::AttemptDeleted { pod_uid } => {
+                let worker = uid_of(&pod_uid);
+                self.step(Event::AttemptPodDeleted(worker));
+                self.memory.pods.remove(&worker);
+            }
             PodEvent::Draining { pod_uid } => self.step(Event::PodDraining(uid_of(&pod_uid))),
             PodEvent::Gone { pod_uid, by_itself } => {
                 let worker = uid_of(&pod_uid);

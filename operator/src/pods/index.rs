@@ -161,13 +161,17 @@ impl PodIndex {
 
     /// A pod's object is gone. Somebody removed it, so it is never proof of an interruption.
     pub fn remove(&mut self, uid: &str) -> Vec<PodEvent> {
-        match self.pods.remove(uid) {
-            Some(pod) if !pod.ended => vec![PodEvent::Gone {
-                pod_uid: pod.uid,
-                by_itself: false,
-            }],
-            Some(_) | None => Vec::new(),
-        }
+        let Some(pod) = self.pods.remove(uid) else {
+            return Vec::new();
+        };
+        let gone = (!pod.ended).then(|| PodEvent::Gone {
+            pod_uid: pod.uid.clone(),
+            by_itself: false,
+        });
+        let deleted = pod
+            .attempt
+            .map(|_| PodEvent::AttemptDeleted { pod_uid: pod.uid });
+        gone.into_iter().chain(deleted).collect()
     }
 }
 

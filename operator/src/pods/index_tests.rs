@@ -184,8 +184,11 @@ fn of_attempt() -> Value {
 }
 
 #[test]
-fn the_pod_of_an_attempt_is_told_once_and_its_end_as_any_other_s() {
+fn the_pod_of_an_attempt_is_told_once_and_both_its_end_and_its_deletion() {
     let mut index = PodIndex::default();
+    let deleted = || PodEvent::AttemptDeleted {
+        pod_uid: "u1".to_owned(),
+    };
     let told = PodEvent::Attempt {
         pod: PodAddress {
             namespace: "videos".to_owned(),
@@ -197,9 +200,18 @@ fn the_pod_of_an_attempt_is_told_once_and_its_end_as_any_other_s() {
             attempt: 2,
         },
     };
-    assert_eq!(index.apply(&pod(&of_attempt())), [told]);
+    assert_eq!(
+        index.apply(&pod(&of_attempt())),
+        std::slice::from_ref(&told)
+    );
     assert_eq!(index.apply(&pod(&of_attempt())), []);
-    assert_eq!(index.remove("u1"), [gone(false)]);
+    assert_eq!(index.remove("u1"), [gone(false), deleted()]);
+    assert_eq!(index.remove("u1"), [], "once");
+
+    let evicted = with(of_attempt(), &json!({"status": {"phase": "Failed"}}));
+    assert_eq!(index.apply(&pod(&evicted)), [told, gone(false)]);
+    index.begin();
+    assert_eq!(index.finish(), [deleted()], "its end was told before");
 }
 
 #[test]

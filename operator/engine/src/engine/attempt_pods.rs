@@ -33,7 +33,7 @@ pub(super) struct AttemptPod {
     removed_at: Option<Mono>,
 }
 
-/// Every such pod that the watch or a Hello has shown, by uid.
+/// Every such pod that the watch or a Hello has shown, by uid, until its object is gone.
 pub(super) type AttemptPods = BTreeMap<Uid, AttemptPod>;
 
 impl Engine {
@@ -46,9 +46,9 @@ impl Engine {
         self.workers.dedicate(worker);
     }
 
-    /// It is gone. If nobody ever heard of it, its attempt will not come about.
+    /// It is over, and its object may stay. If nobody ever heard of it, its attempt will not come about.
     pub(super) fn on_attempt_pod_gone(&mut self, worker: Uid, now: Now, rng: &mut dyn RngCore) {
-        let Some(pod) = self.attempt_pods.remove(&worker) else {
+        let Some(pod) = self.attempt_pods.get(&worker).copied() else {
             return;
         };
         let awaited = self
@@ -59,6 +59,11 @@ impl Engine {
             self.pod_will_not_come(pod.attempt);
             self.review(pod.attempt.job, now, rng);
         }
+    }
+
+    /// Nothing is left to remove.
+    pub(super) fn on_attempt_pod_deleted(&mut self, worker: Uid) {
+        self.attempt_pods.remove(&worker);
     }
 
     /// A pod said Hello: if its attempt waits for it, it becomes the holder.

@@ -170,6 +170,7 @@ impl Engine {
             Event::Draining(session) => self.on_draining(session),
             Event::Closed(session) => self.on_closed(session, now),
             Event::AttemptPod { worker, attempt } => self.on_attempt_pod(worker, attempt),
+            Event::AttemptPodDeleted(worker) => self.on_attempt_pod_deleted(worker),
             Event::PodDraining(worker) => self.on_pod_draining(worker),
             Event::PodGone { worker, by_itself } => self.on_pod_gone(worker, by_itself, now, rng),
             Event::ContainerEnded {

@@ -268,6 +268,41 @@ fn a_cancelled_job_s_pod_goes_and_leaves_no_ghost() {
     assert_eq!(asked(&world), ["make 1/1", "remove 7"]);
 }
 
+/// It died, and its object stays. covers: F38
+#[test]
+fn a_pod_that_ended_by_itself_is_removed_by_whoever_leads_until_its_object_is_gone() {
+    let mut world = World::with_pool(pods());
+    world.put(job(1));
+    pod_says_hello(&mut world, 7, attempt(1, 1));
+    let died = Event::PodGone {
+        worker: Uid(7),
+        by_itself: true,
+    };
+    world.feed(died.clone());
+    world.pass(secs(1), &[]);
+    assert_eq!(asked(&world), ["make 1/1", "make 1/2", "remove 7"]);
+    world.pass(secs(5), &[]);
+    assert_eq!(asked(&world)[3..], ["remove 7"], "it is still there");
+    world.feed(Event::AttemptPodDeleted(Uid(7)));
+    world.pass(secs(20), &[]);
+    assert_eq!(world.pods.len(), 4);
+
+    // A replica whose first listing shows it dead.
+    let mut next = World::with_pool(pods());
+    next.feed(Event::Lead(Lead::Standby));
+    next.put(world.etcd[&Uid(1)].clone());
+    next.feed(Event::AttemptPod {
+        worker: Uid(7),
+        attempt: attempt(1, 1),
+    });
+    next.feed(died);
+    next.pass(secs(1), &[]);
+    assert!(next.pods.is_empty(), "it does not lead");
+    next.feed(Event::Lead(Lead::Leader));
+    next.pass(secs(1), &[]);
+    assert_eq!(asked(&next), ["find 1/2", "remove 7"]);
+}
+
 #[test]
 fn a_removal_without_effect_is_asked_for_again_but_not_with_every_tick() {
     let mut world = World::with_pool(pods());

@@ -64,14 +64,27 @@ impl World<'_> {
         });
     }
 
+    /// What is over says no Hello: a silent watch is replaced in the end, and lists it.
+    pub(crate) fn list_ended_pods(&mut self) {
+        let ended = |pod: &&Pod| pod.stage == Stage::Ended;
+        let listed: Vec<Pod> = self.s.pods.iter().filter(ended).copied().collect();
+        for replica in self.s.replicas.iter_mut().filter(|r| r.get().deaf) {
+            for pod in &listed {
+                let seen = [Seen::Pod(pod.id), Seen::PodGone(pod.uid(), true)];
+                replica.edit().watch.extend(seen);
+            }
+        }
+    }
+
     pub(crate) fn pod_of(&self, h: usize) -> Option<usize> {
         let runs = |pod: &Pod| pod.stage == Stage::Runs(h);
         self.s.pods.iter().position(runs)
     }
 
-    /// It ends, with whatever runs in it.
+    /// It ends, with whatever runs in it. Its object stays if nobody deleted it.
     pub(crate) fn lose_pod(&mut self, n: usize, by_itself: bool) {
         let pod = self.s.pods[n];
+        let ended_before = pod.stage == Stage::Ended;
         if let Stage::Runs(h) = pod.stage {
             if by_itself {
                 self.truth().died.insert(pod.id);
@@ -79,7 +92,14 @@ impl World<'_> {
             self.break_stream(h);
             self.s.hands[h] = Arc::new(Hand::default());
         }
-        self.s.pods[n].stage = Stage::Gone;
-        self.tell(&Seen::PodGone(pod.uid(), by_itself));
+        if !ended_before {
+            self.tell(&Seen::PodGone(pod.uid(), by_itself));
+        }
+        if by_itself {
+            self.s.pods[n].stage = Stage::Ended;
+        } else {
+            self.s.pods[n].stage = Stage::Gone;
+            self.tell(&Seen::PodDeleted(pod.uid()));
+        }
     }
 }

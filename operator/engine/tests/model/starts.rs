@@ -207,6 +207,7 @@ impl World<'_> {
         let leader = (0..2).find(leads).unwrap_or(1);
         self.feed(1 - leader, Event::Lead(Lead::Standby), Choice::Nobody);
         self.feed(leader, Event::Lead(Lead::Leader), Choice::Nobody);
+        self.list_ended_pods();
         let suspended = |job: &Option<Arc<Job>>| job.as_ref().is_some_and(|j| j.spec.suspend);
         if self.s.etcd.iter().any(suspended) {
             // What its author does can only be seen by a watch: a silent one is replaced in the end.

@@ -70,6 +70,7 @@ pub(crate) enum Seen {
     Gone(Uid),
     Pod(AttemptId),
     PodGone(Uid, bool),
+    PodDeleted(Uid),
 }
 
 /// A pod that was made for one attempt.
@@ -85,6 +86,8 @@ pub(crate) enum Stage {
     Pending,
     /// Its process is this worker.
     Runs(usize),
+    /// Its process is over, and the object is there.
+    Ended,
     Gone,
 }
 

@@ -137,6 +137,10 @@ impl World<'_> {
             if pod.stage != Stage::Gone {
                 self.feed(r, appeared(pod.id), Choice::Nobody);
             }
+            if pod.stage == Stage::Ended {
+                let (worker, by_itself) = (pod.uid(), true);
+                self.feed(r, Event::PodGone { worker, by_itself }, Choice::Nobody);
+            }
         }
     }
 
@@ -254,6 +258,7 @@ impl World<'_> {
             Some(Seen::Gone(uid)) => Event::JobDeleted(uid),
             Some(Seen::Pod(id)) => appeared(id),
             Some(Seen::PodGone(worker, by_itself)) => Event::PodGone { worker, by_itself },
+            Some(Seen::PodDeleted(worker)) => Event::AttemptPodDeleted(worker),
             None => return,
         };
         self.feed(r, event, Choice::Nobody);
@@ -301,7 +306,7 @@ impl World<'_> {
             let replica = self.s.replicas[r].get();
             let known = |seen: &Seen| match seen {
                 Seen::Job(job) => replica.engine.job(job.uid).is_some_and(|k| k.rv >= job.rv),
-                Seen::Gone(_) | Seen::Pod(_) | Seen::PodGone(..) => false,
+                Seen::Gone(_) | Seen::Pod(_) | Seen::PodGone(..) | Seen::PodDeleted(_) => false,
             };
             if replica.watch.iter().any(known) {
                 let news: VecDeque<Seen> = replica

@@ -6,6 +6,7 @@ use wire::to_worker::Message;
 
 use super::stage::{ATTEMPT_POD, Stage, worker_hello};
 use crate::core::seams::Made;
+use crate::ports::PodEvent;
 
 async fn stage() -> Stage {
     Stage::leading_with(|pool| pool.pod_start_ms = Some(600_000)).await
@@ -37,6 +38,26 @@ async fn a_pod_is_made_after_its_claim_gets_the_lease_at_its_hello_and_goes_afte
     };
     worker.say(wire::from_worker::Message::Outcome(done)).await;
     assert!(matches!(worker.next().await, Message::Ack(_)));
+    let gone = format!("remove videos/vj-a-1-a1 {ATTEMPT_POD}");
+    stage
+        .until("the pod is removed", |s| s.pods.asked().contains(&gone))
+        .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_ended_by_itself_is_removed_after_the_claim_of_its_attempt() {
+    let stage = stage().await;
+    stage.create("vj-a-1");
+    stage
+        .until("the pod is made", |s| s.pods.asked() == ["make vj-a-1/1"])
+        .await;
+    let mut worker = stage.connect(worker_hello(), "attempt").await.unwrap();
+    assert!(matches!(worker.next().await, Message::Lease(_)));
+    let died = PodEvent::Gone {
+        pod_uid: ATTEMPT_POD.to_owned(),
+        by_itself: true,
+    };
+    stage.pod_events.send(died).await.unwrap();
     let gone = format!("remove videos/vj-a-1-a1 {ATTEMPT_POD}");
     stage
         .until("the pod is removed", |s| s.pods.asked().contains(&gone))
