@@ -61,14 +61,14 @@ async fn the_end_of_a_first_try_does_not_end_the_upload_that_its_repeat_goes_on_
     assert_eq!(again.status(), 201);
     let id = id_of(&again);
     let from = offset_of(&world.head(&two, &id).await).unwrap();
-    let (from, middle) = (usize::try_from(from).unwrap(), 5 << 20);
+    let middle = 5 << 20;
     let more = world.patch(&two, &id, from, &file[from..middle]).await;
     assert_eq!(
         (more.status().as_u16(), offset_of(&more)),
         (204, Some(middle))
     );
     drop(first);
-    until("its writer has ended", || one.app.writers.len() == 0).await;
+    until("its writer has ended", || one.app.writers.is_empty()).await;
     until("its task has ended", || one.app.tasks.is_empty()).await;
     let rest = world.patch(&two, &id, middle, &file[middle..]).await;
     assert_eq!(rest.status(), 204);
