@@ -186,6 +186,13 @@ impl Day {
     pub fn date(&self) -> Date {
         self.0
     }
+
+    /// So many days later, or earlier; none beyond the calendar.
+    #[must_use]
+    pub fn plus(&self, days: i64) -> Option<Self> {
+        let days = jiff::Span::new().try_days(days).ok()?;
+        self.0.checked_add(days).ok().map(Self)
+    }
 }
 
 impl FromStr for Day {

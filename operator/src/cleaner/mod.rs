@@ -5,6 +5,7 @@
 //! looked for.
 
 mod documents;
+mod periods;
 mod report;
 mod sample;
 
@@ -12,14 +13,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use kinora_engine::Wall;
-use kinora_engine::retention::{Clocks, Kept, Verdict, is_due, judge, period};
-use kinora_storage::documents::{Record, VERSION, decode, encode};
-use kinora_storage::{Condition, Day, Entry, PutOptions, PutOutcome, Store, UploadId, keys};
+use kinora_engine::retention::{Clocks, Kept, Verdict, is_due, judge};
+use kinora_storage::documents::{Document, Record, VERSION, decode};
+use kinora_storage::{
+    Condition, Day, Entry, PutOptions, PutOutcome, Store, StoreErrorKind, UploadId, keys,
+};
 use rand::Rng;
-use serde_json::Map;
 use tokio::sync::watch;
 
-use self::documents::{Note, Period};
+use self::documents::Note;
 pub use self::report::{CleanError, Report};
 use crate::metrics::{Cleaned, PassEnd, Sampled, Upkeep};
 use crate::ports::Leadership;
@@ -58,6 +60,14 @@ struct Doomed {
     record: Option<String>,
 }
 
+/// What was found under a key.
+enum Read<T> {
+    There(T),
+    Missing,
+    /// Damaged, or of a newer version; it was said in the log.
+    Unusable,
+}
+
 fn wall(time: Timestamp) -> Wall {
     Wall(time.as_millisecond())
 }
@@ -94,9 +104,10 @@ impl Cleaner {
                     AGAIN
                 }
             };
+            let mut leadership = self.leadership.clone();
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = self.leadership.changed() => {
+                () = self.rest(pause) => {}
+                changed = leadership.changed() => {
                     if changed.is_err() {
                         return;
                     }
@@ -118,6 +129,7 @@ impl Cleaner {
         self.upkeep.items(Cleaned::Deleted, report.deleted);
         self.upkeep.items(Cleaned::Held, report.held);
         self.upkeep.items(Cleaned::Left, report.left);
+        self.upkeep.items(Cleaned::Unusable, report.unusable);
         self.upkeep.deleted(report.objects);
         self.upkeep.sampled(Sampled::Whole, report.whole);
         self.upkeep.sampled(Sampled::Missing, report.missing);
@@ -125,14 +137,17 @@ impl Cleaner {
     }
 
     async fn all(&self, report: &mut Report) -> Result<(), CleanError> {
-        let clocks = self.clocks().await?;
-        self.note_period(clocks).await?;
+        self.note_periods().await?;
+        self.clocks().await?;
         for prefix in BY_DAY {
             let mut after: Option<String> = None;
             while let Some(day) = self.next_day(prefix, after.as_deref()).await? {
                 // Past every key of that day.
                 after = Some(format!("{prefix}{day}0"));
-                let period = self.period_of(day).await?;
+                let Some(period) = self.period_of(day).await? else {
+                    report.unusable += 1;
+                    continue;
+                };
                 if is_due(begin_of(day)?, period, self.clocks().await?) {
                     self.clean(prefix, day, period, report).await?;
                 }
@@ -141,8 +156,18 @@ impl Cleaner {
         Ok(())
     }
 
-    /// Both clocks, by an answer that has just come.
+    /// Both clocks, if they agree.
     async fn clocks(&self) -> Result<Clocks, CleanError> {
+        let (clocks, skew) = self.both_clocks().await?;
+        if clocks.agree() {
+            Ok(clocks)
+        } else {
+            Err(CleanError::Clocks(skew))
+        }
+    }
+
+    /// Both clocks, by an answer that has just come, and how many seconds they are apart.
+    async fn both_clocks(&self) -> Result<(Clocks, i64), CleanError> {
         self.store.list(keys::RECORDS, None, 1).await?;
         let local = Timestamp::now();
         let skew = self.store.store_time().unwrap_or(i64::MAX);
@@ -157,40 +182,7 @@ impl Cleaner {
             local: wall(local),
             store: wall(store),
         };
-        if clocks.agree() {
-            Ok(clocks)
-        } else {
-            Err(CleanError::Clocks(skew))
-        }
-    }
-
-    /// Today's period, once.
-    async fn note_period(&self, clocks: Clocks) -> Result<(), CleanError> {
-        let ms = u64::try_from(clocks.earlier().0).unwrap_or(0);
-        let key = keys::retention(Day::from_unix_ms(ms));
-        let period = Period {
-            v: VERSION,
-            days: self.days,
-            extra: Map::new(),
-        };
-        let body = encode(&period).map_err(|error| CleanError::Unusable(error.to_string()))?;
-        let options = PutOptions::json(Condition::IfAbsent);
-        match self.store.put(&key, body.into(), options).await? {
-            PutOutcome::Written { .. } | PutOutcome::Lost => Ok(()),
-        }
-    }
-
-    async fn period_of(&self, day: Day) -> Result<Duration, CleanError> {
-        let key = keys::retention(day);
-        let written = match self.store.get_document(&key).await? {
-            None => None,
-            Some(object) => {
-                let stored: Period = decode(&object.bytes)
-                    .map_err(|error| CleanError::Unusable(format!("{key}: {error}")))?;
-                Some(stored.days)
-            }
-        };
-        Ok(period(self.days, written))
+        Ok((clocks, skew))
     }
 
     /// The first day under a prefix after this key.
@@ -262,7 +254,11 @@ impl Cleaner {
         };
         let mut modified = entry.last_modified;
         if is_record {
-            one.keys = self.belongings(&entry.key, &id, day, &mut modified).await?;
+            let Some(keys) = self.belongings(&entry.key, &id, day, &mut modified).await? else {
+                report.unusable += 1;
+                return Ok(None);
+            };
+            one.keys = keys;
             one.record = Some(entry.key.clone());
         }
         let upload: Option<UploadId> = id.parse().ok();
@@ -284,21 +280,21 @@ impl Cleaner {
         Ok(None)
     }
 
-    /// Every object that a record names or implies, without the record; `modified` becomes the latest date of all.
+    /// Every object that a record names or implies, without the record; `modified` becomes the latest date of all. `None`: the
+    /// record cannot be read, and nothing of it is touched.
     async fn belongings(
         &self,
         record_key: &str,
         id: &str,
         day: Day,
         modified: &mut Timestamp,
-    ) -> Result<Vec<String>, CleanError> {
+    ) -> Result<Option<Vec<String>>, CleanError> {
         let mut all = vec![keys::dead(day, id)];
-        let object = self.store.get_document(record_key).await?;
-        let Some(object) = object else {
-            return Ok(all);
+        let record = match self.document::<Record>(record_key).await? {
+            Read::There(record) => record,
+            Read::Missing => return Ok(Some(all)),
+            Read::Unusable => return Ok(None),
         };
-        let record: Record = decode(&object.bytes)
-            .map_err(|error| CleanError::Unusable(format!("{record_key}: {error}")))?;
         if let Ok(upload) = id.parse::<UploadId>() {
             let video = keys::video(&upload);
             if let Some(head) = self.store.head(&video).await? {
@@ -322,7 +318,26 @@ impl Cleaner {
                 }
             }
         }
-        Ok(all)
+        Ok(Some(all))
+    }
+
+    /// A document of the store. One that cannot be read is left alone, and keeps nobody from the others.
+    async fn document<T: Document>(&self, key: &str) -> Result<Read<T>, CleanError> {
+        let problem = match self.store.get_document(key).await {
+            Ok(None) => return Ok(Read::Missing),
+            Ok(Some(object)) => match decode(&object.bytes) {
+                Ok(document) => return Ok(Read::There(document)),
+                Err(error) => error.to_string(),
+            },
+            Err(error) if error.kind == StoreErrorKind::TooLarge => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        tracing::error!(
+            key,
+            problem,
+            "retention: a document cannot be read and is left alone"
+        );
+        Ok(Read::Unusable)
     }
 
     /// The note first, then what the records name, the records last; at the capped rate.

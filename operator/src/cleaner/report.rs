@@ -32,6 +32,8 @@ pub struct Report {
     pub held: u64,
     /// Left because they are young by the store's date, or have not ended.
     pub left: u64,
+    /// Left because a document cannot be read: a record, or the period of a day.
+    pub unusable: u64,
     /// Of the sample: videos that are there.
     pub whole: u64,
     /// Of the sample: videos that are gone before their time.

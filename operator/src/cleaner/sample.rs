@@ -2,13 +2,13 @@
 //! rule or a person, shows within days and not when somebody wants his video.
 
 use kinora_engine::retention::is_due;
-use kinora_storage::documents::{Record, RecordState, STORE_LOST, decode};
+use kinora_storage::documents::{Record, RecordState, STORE_LOST};
 use kinora_storage::{Day, UploadId, keys};
 use rand::Rng;
 use rand::seq::IteratorRandom;
 
 use super::report::{CleanError, Report};
-use super::{Cleaner, PAGE, begin_of};
+use super::{Cleaner, PAGE, Read, begin_of};
 
 /// Days of one sample.
 const DAYS: usize = 10;
@@ -32,7 +32,9 @@ impl Cleaner {
         let days = self.noted_days().await?;
         let chosen = days.into_iter().choose_multiple(&mut rand::rng(), DAYS);
         for day in chosen {
-            let period = self.period_of(day).await?;
+            let Some(period) = self.period_of(day).await? else {
+                continue;
+            };
             if !is_due(begin_of(day)?, period, self.clocks().await?) {
                 self.look_at(day, report).await?;
             }
@@ -91,11 +93,10 @@ impl Cleaner {
     }
 
     async fn video_of(&self, record_key: &str) -> Result<Option<String>, CleanError> {
-        let Some(object) = self.store.get_document(record_key).await? else {
-            return Ok(None);
-        };
-        let record: Record = decode(&object.bytes)
-            .map_err(|error| CleanError::Unusable(format!("{record_key}: {error}")))?;
-        Ok(promised(&record).map(|id| keys::video(&id)))
+        let record = self.document::<Record>(record_key).await?;
+        Ok(match record {
+            Read::There(record) => promised(&record).map(|id| keys::video(&id)),
+            Read::Missing | Read::Unusable => None,
+        })
     }
 }

@@ -21,7 +21,7 @@ words! {
 }
 words! {
     /// What the cleaner did about a video or a declared job that is due by its day.
-    Cleaned { Deleted = "deleted", Held = "held", Left = "left" }
+    Cleaned { Deleted = "deleted", Held = "held", Left = "left", Unusable = "unusable" }
 }
 words! {
     /// How a video that must still be there was found by the cleaner's sample.

@@ -87,6 +87,41 @@ async fn a_shorter_period_does_not_reach_back() {
     assert_eq!(cleaner(&site, 30, 1829).pass().await.unwrap().deleted, 1);
 }
 
+/// No leader, or clocks that differed: the day itself was not noted.
+#[tokio::test]
+async fn a_day_that_nobody_noted_has_the_longest_period_of_its_neighbours() {
+    for noted in [-3, 3] {
+        let site = Site::new().await;
+        cleaner(&site, 1827, noted).pass().await.unwrap();
+        cleaner(&site, 30, -noted).pass().await.unwrap();
+        let (_, keys) = video(&site).await;
+        assert_eq!(cleaner(&site, 30, 100).pass().await.unwrap().deleted, 0);
+        assert_eq!(left(&site, &keys).await, keys.len());
+        assert_eq!(cleaner(&site, 30, 1829).pass().await.unwrap().deleted, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_stays_and_keeps_nothing_else_from_going() {
+    let site = Site::new().await;
+    let (_, sound) = video(&site).await;
+    let (newer, of_newer) = video(&site).await;
+    site.put(&keys::record_for_upload(&newer), &json!({"v": 99}))
+        .await;
+    let pass = cleaner(&site, 30, 40).pass().await.unwrap();
+    assert_eq!((pass.deleted, pass.unusable), (1, 1), "{pass:?}");
+    assert_eq!(left(&site, &sound).await, 0);
+    assert_eq!(left(&site, &of_newer).await, of_newer.len());
+
+    let (_, third) = video(&site).await;
+    site.put(&keys::retention(newer.day()), &json!({"v": 99}))
+        .await;
+    let pass = cleaner(&site, 30, 40).pass().await.unwrap();
+    assert_eq!(pass.deleted, 0, "of a day whose period cannot be read");
+    assert!(pass.unusable > 0, "{pass:?}");
+    assert_eq!(left(&site, &third).await, third.len());
+}
+
 #[tokio::test]
 async fn a_video_without_a_record_goes_by_its_own_dates_and_a_standby_deletes_nothing() {
     let site = Site::new().await;
