@@ -81,18 +81,14 @@ impl DefaultPool {
         let api: Api<ConfigMap> = Api::namespaced(client, &self.namespace);
         let config =
             watcher::Config::default().fields(&format!("metadata.name={}", self.configmap));
-        let mut stream = std::pin::pin!(
-            watcher::watcher(api, config)
-                .default_backoff()
-                .applied_objects()
-        );
+        let mut stream = std::pin::pin!(watcher::watcher(api, config).default_backoff());
+        let mut listed = None;
         loop {
             match stream.try_next().await {
-                Ok(Some(map)) => {
-                    let text = map
-                        .data
-                        .and_then(|mut data| data.remove(names::DEFAULT_POOL_KEY));
-                    seen.send_if_modified(|old| std::mem::replace(old, text.clone()) != text);
+                Ok(Some(event)) => {
+                    if let Some(text) = text_after(event, &mut listed) {
+                        seen.send_if_modified(|old| std::mem::replace(old, text.clone()) != text);
+                    }
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -186,6 +182,27 @@ impl DefaultPool {
     }
 }
 
+/// The text after this event, if it tells; without the ConfigMap there is none. `listed` is that of the listing under way.
+fn text_after(
+    event: watcher::Event<ConfigMap>,
+    listed: &mut Option<String>,
+) -> Option<Option<String>> {
+    let text_of = |map: ConfigMap| map.data?.remove(names::DEFAULT_POOL_KEY);
+    match event {
+        watcher::Event::Apply(map) => Some(text_of(map)),
+        watcher::Event::Delete(_) => Some(None),
+        watcher::Event::Init => {
+            *listed = None;
+            None
+        }
+        watcher::Event::InitApply(map) => {
+            *listed = text_of(map);
+            None
+        }
+        watcher::Event::InitDone => Some(listed.take()),
+    }
+}
+
 async fn sleep(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
@@ -196,6 +213,31 @@ async fn sleep(duration: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A standby that leads days later must not bring back a pool that was switched off.
+    #[test]
+    fn without_the_configmap_there_is_no_text() {
+        use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+        let map = |text: &str| ConfigMap {
+            data: Some([(names::DEFAULT_POOL_KEY.to_owned(), text.to_owned())].into()),
+            ..ConfigMap::default()
+        };
+        let some = |text: &str| Some(Some(text.to_owned()));
+        let mut listed = None;
+        for (event, want) in [
+            (Init, None),
+            (InitApply(map("a")), None),
+            (InitDone, some("a")),
+            (Apply(map("b")), some("b")),
+            (Delete(map("b")), Some(None)),
+            (Apply(map("c")), some("c")),
+            // Deleted while the watch was broken.
+            (Init, None),
+            (InitDone, Some(None)),
+        ] {
+            assert_eq!(text_after(event, &mut listed), want);
+        }
+    }
 
     #[test]
     fn the_text_is_one_pool_and_goes_to_the_jobs_namespace() {
