@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 
 /// Field of a dead letter's record: the whole VideoJob to POST.
 const JOB: &str = "videoJob";
+/// Field of a dead letter's record: the pool that took it.
+const POOL: &str = "poolName";
 /// Field of a dead letter's record: profile of the upload.
 const PROFILE: &str = "profile";
 
@@ -44,6 +46,10 @@ pub fn manifest(job: &VideoJob) -> Value {
 /// Puts into a dead letter's record what bringing it back takes once its VideoJob is gone.
 pub fn keep_for_redrive(record: &mut Record, job: &VideoJob, profile: Option<&str>) {
     record.extra.insert(JOB.to_owned(), manifest(job));
+    let status = job.status.as_ref();
+    if let Some(pool) = status.and_then(|status| status.pool_name.as_deref()) {
+        record.extra.insert(POOL.to_owned(), json!(pool));
+    }
     let profile = profile.or(job.spec.profile.as_deref());
     if let Some(profile) = profile {
         record
@@ -51,6 +57,11 @@ pub fn keep_for_redrive(record: &mut Record, job: &VideoJob, profile: Option<&st
             .entry(PROFILE)
             .or_insert_with(|| json!(profile));
     }
+}
+
+/// The pool that took a dead letter, as its record says.
+pub fn pool_of(record: &Record) -> Option<&str> {
+    record.extra.get(POOL)?.as_str()
 }
 
 /// The VideoJob to POST for the next life of a dead letter; `None`: its record was written without one.

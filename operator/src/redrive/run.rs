@@ -46,6 +46,7 @@ pub(super) struct Run {
     cursor: Option<String>,
     began: Instant,
     pace: Pace,
+    per_second: Option<i32>,
     reported: Option<Instant>,
     told: Option<VideoJobRedriveStatus>,
 }
@@ -80,6 +81,7 @@ impl Run {
             cursor: redrive.status.as_ref().and_then(|s| s.cursor.clone()),
             began: Instant::now(),
             pace: Pace::new(spec.per_second.unwrap_or(PER_SECOND).into()),
+            per_second: spec.per_second,
             reported: None,
             told: None,
             config,
@@ -101,6 +103,7 @@ impl Run {
             let Some(redrive) = current.filter(|r| r.uid().as_deref() == Some(&self.uid)) else {
                 return Ok(());
             };
+            self.keep_pace(&redrive);
             let step = next(wishes(&redrive), self.counts, source.is_exhausted());
             self.report(&redrive, step).await?;
             match step {
@@ -247,8 +250,18 @@ impl Run {
         Ok(())
     }
 
+    /// The pace may be changed under way.
+    fn keep_pace(&mut self, redrive: &VideoJobRedrive) {
+        let wanted = redrive.spec.per_second;
+        if wanted != self.per_second {
+            self.pace = Pace::new(wanted.unwrap_or(PER_SECOND).into());
+            self.per_second = wanted;
+        }
+    }
+
     fn is_meant(&self, job: &VideoJob, record: &Record, selector: &Selector) -> bool {
         let named = job.spec.pool_ref.as_ref().map(|pool| pool.name.as_str());
+        let named = revive::pool_of(record).or(named);
         let finished = record.times.finished.map(|at| Wall(at.as_millisecond()));
         let letter = Letter {
             pool: named,

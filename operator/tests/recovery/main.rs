@@ -95,7 +95,7 @@ impl Site {
             "reason": if dead { "Poison" } else { "Completed" }, "key": keys::video(id), "size": 10, "redrives": redrives,
             "owner": {"iss": "apikey", "sub": "demo"}, "indexKey": format!("users/o/{id}"),
             "job": {"namespace": "videos", "name": format!("vj-{id}"), "uid": format!("uid-{id}")},
-            "times": {"finished": finished}, "profile": "clips", "videoJob": job(id),
+            "times": {"finished": finished}, "profile": "clips", "poolName": "default", "videoJob": job(id),
         });
         self.put(&keys::record_for_upload(id), &record).await;
     }

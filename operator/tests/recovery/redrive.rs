@@ -143,7 +143,9 @@ impl Scene {
 #[tokio::test]
 async fn a_redrive_brings_back_what_was_dead_as_jobs_and_as_records_and_counts_it() {
     let scene = scene().await;
-    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    // The pool that took them, though none of them named one.
+    let wanted = json!({"reasons": ["Poison"], "poolName": "default"});
+    request(&scene.api, "all", &wanted);
     let task = tokio::spawn(run(scene.config.clone()));
     let status = scene.finished("all").await;
     assert_eq!(condition(&status, "Succeeded").unwrap(), "True/Completed");
