@@ -128,10 +128,9 @@ impl Engine {
     #[must_use]
     pub fn pools(&self, now: Wall) -> BTreeMap<PoolName, PoolView> {
         let due = self.index.due_until(now + SOON);
-        let names: BTreeSet<PoolName> = self
-            .pools
-            .keys()
-            .copied()
+        let there = self.pools.iter().filter(|(_, p)| p.policy.is_some());
+        let names: BTreeSet<PoolName> = there
+            .map(|(name, _)| *name)
             .chain(self.index.counted_pools())
             .collect();
         names
@@ -159,7 +158,11 @@ impl Engine {
             oldest: self.index.oldest(name),
             call_seconds: pool.and_then(super::Pool::call_seconds),
             effective_limit: pool.and_then(super::Pool::effective_limit),
-            breaker: pool.map(super::Pool::breaker).unwrap_or_default(),
+            // Nobody calls for a pool that is gone.
+            breaker: pool
+                .filter(|p| p.policy.is_some())
+                .map(super::Pool::breaker)
+                .unwrap_or_default(),
             refused: pool.is_some_and(super::Pool::is_refused),
         }
     }
