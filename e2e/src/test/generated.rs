@@ -47,6 +47,7 @@ pub(super) fn chart() -> Result<Tally> {
     fences::fenced(as_json)?;
     rights::token_reviews(as_json)?;
     confined()?;
+    reserved()?;
     Ok(Tally::ONE)
 }
 
@@ -86,6 +87,30 @@ fn monitored() -> Result<()> {
         links == text.matches("alert: Kinora").count() && links > 0,
         "{text}"
     );
+    Ok(())
+}
+
+/// No pool may mount a Secret of Kinora's own.
+fn reserved() -> Result<()> {
+    for (values, want) in [
+        ("minimal", "kinora-store,kinora-api-keys,kinora-dispatch-ca"),
+        (
+            "access",
+            "kinora-store,kinora-api-keys,kinora-upload-tokens,kinora-dispatch-ca",
+        ),
+    ] {
+        let values = format!("charts/kinora/ci/{values}-values.yaml");
+        let objects = rendered(&["--values", &values])?;
+        let operator = objects
+            .iter()
+            .find(|o| o["kind"] == "Deployment" && o["metadata"]["name"] == "kinora-operator");
+        let operator = operator.context("no operator")?;
+        let env = &operator["spec"]["template"]["spec"]["containers"][0]["env"];
+        let mut env = env.as_sequence().into_iter().flatten();
+        let is = env.find(|one| one["name"] == "KINORA_RESERVED_SECRETS");
+        let is = is.and_then(|one| one["value"].as_str());
+        ensure!(is == Some(want), "{values}: {is:?}");
+    }
     Ok(())
 }
 
