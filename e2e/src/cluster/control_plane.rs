@@ -133,6 +133,8 @@ pub(super) fn controllers(layout: &Layout, tools: &Tools) -> Result<()> {
         flag("cluster-cidr", POD_RANGE),
         flag("allocate-node-cidrs", "false"),
         flag("leader-elect", "false"),
+        // There is one node. Taken for dead after a minute without API server, all Services would lose their endpoints.
+        flag("node-monitor-grace-period", "5m"),
         flag(
             "flex-volume-plugin-dir",
             &layout.text("kubelet/volume-plugins"),
