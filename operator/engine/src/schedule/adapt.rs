@@ -67,7 +67,13 @@ impl Adapt {
 
     /// The service is back: begin with few.
     pub fn restart(&mut self, few: u32, max: Option<u32>) {
-        let goal = self.limit.or(max.map(f64::from));
+        // Away again before it was back where it had been: that is the goal still.
+        let before = self
+            .limit
+            .zip(self.ramp_to)
+            .filter(|(limit, to)| limit < to);
+        let goal = before.map(|(_, to)| to).or(self.limit);
+        let goal = goal.or(max.map(f64::from));
         self.ramp_to = Some(goal.unwrap_or(f64::INFINITY));
         self.limit = Some(f64::from(few.max(1)));
     }

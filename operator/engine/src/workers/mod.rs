@@ -270,10 +270,12 @@ impl Workers {
 
     /// A job is stored as running there, or is about to be claimed for it.
     pub fn expect(&mut self, worker: Uid, attempt: AttemptId, sent: bool, absent_until: Mono) {
-        let entry = self.all.entry(worker).or_insert_with(|| Worker {
-            absent_until: Some(absent_until),
-            ..Worker::default()
-        });
+        let entry = self.all.entry(worker).or_default();
+        // Its pod may be known already; one that was given up is not waited for anew.
+        let is_news = !entry.leases.contains_key(&attempt);
+        if is_news && entry.session.is_none() && entry.absent_until.is_none() {
+            entry.absent_until = Some(absent_until);
+        }
         entry.leases.entry(attempt).or_insert(Lease {
             since_seq: sent.then_some(1),
             ..Lease::default()

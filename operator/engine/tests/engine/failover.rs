@@ -41,6 +41,23 @@ fn a_running_job_that_nobody_presents_is_requeued_after_ten_seconds() {
     assert_eq!(world.status(1).ghosts.len(), 1);
 }
 
+/// Pods are seen by standbys, too; one on a node that is dead may stay for long.
+#[test]
+fn a_running_job_whose_pod_is_known_and_leaving_is_requeued_as_soon() {
+    let mut world = World::new();
+    world.feed(Event::Lead(Lead::Standby));
+    world.feed(Event::PodDraining(Uid(1)));
+    let mut running = job(1);
+    running.status = running.claimed(Uid(1), POOL.name, START);
+    world.put(running);
+    world.feed(Event::Lead(Lead::Leader));
+    world.pass(secs(9), &[]);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.pass(secs(2), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+    assert_eq!(world.status(1).failures, 0);
+}
+
 #[test]
 fn a_worker_that_comes_without_the_job_gets_it_again_after_its_first_beat() {
     let mut world = heir();

@@ -478,3 +478,22 @@ proptest! {
         }
     }
 }
+
+/// covers: T19
+#[test]
+fn a_second_outage_within_the_ramp_keeps_the_goal_of_the_first() {
+    let max = Some(100);
+    let calls_until_back = |outages: u32| {
+        let mut adapt = Adapt::default();
+        for _ in 0..outages {
+            adapt.restart(3, max);
+            (0..4).for_each(|_| adapt.succeeded(max));
+        }
+        (1..100_000).find(|_| {
+            adapt.succeeded(max);
+            adapt.allowed(1, max) == max
+        })
+    };
+    assert!(calls_until_back(1).is_some());
+    assert_eq!(calls_until_back(3), calls_until_back(1));
+}
