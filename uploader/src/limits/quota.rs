@@ -65,9 +65,7 @@ impl Account {
 
     /// Whether more came than may.
     pub(super) fn is_over(&self) -> bool {
-        let used = self.used();
-        let sum = used.own.bytes.saturating_add(used.others.bytes);
-        self.most > 0 && sum > self.most
+        self.most > 0 && self.used().sum().bytes > self.most
     }
 
     /// Counts an upload that was made.
@@ -96,6 +94,14 @@ impl Used {
             written: Share::default(),
             others: Share::default(),
             read: None,
+        }
+    }
+
+    /// Of all replicas.
+    fn sum(&self) -> Share {
+        Share {
+            bytes: self.own.bytes.saturating_add(self.others.bytes),
+            uploads: self.own.uploads.saturating_add(self.others.uploads),
         }
     }
 }
@@ -136,12 +142,7 @@ impl Quotas {
         if !account.used().read.is_some_and(fresh) && self.read(&account, store).await.is_err() {
             return Err(Stop::Unknown);
         }
-        let used = account.used();
-        let sum = Share {
-            bytes: used.own.bytes.saturating_add(used.others.bytes),
-            uploads: used.own.uploads.saturating_add(used.others.uploads),
-        };
-        drop(used);
+        let sum = account.used().sum();
         match reached(&self.most, &sum, action, bytes) {
             Some(limit) => Err(Stop::Limit(Reached {
                 limit,

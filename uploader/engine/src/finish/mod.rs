@@ -327,10 +327,9 @@ impl Finish {
     fn found_record(&mut self, answer: Answer) -> Next<Finished> {
         match answer {
             Answer::Record(Some(record)) => {
-                let reason = record.reason.clone();
-                let end = match (record.state.as_str(), reason) {
-                    ("rejected", reason) => Finished::Rejected(reason.unwrap_or_default()),
-                    ("failed", Some(reason)) if reason == STORE_LOST => Finished::StoreLost,
+                let end = match (record.state.as_str(), record.reason.as_deref()) {
+                    ("rejected", reason) => Finished::Rejected(reason.unwrap_or_default().into()),
+                    ("failed", Some(STORE_LOST)) => Finished::StoreLost,
                     _ => Finished::Accepted,
                 };
                 self.finalised(&record, end)

@@ -2,7 +2,7 @@
 //! before the one before it goes. What is found is shared by all who wait for it, so who may see it is asked apart.
 
 use kinora_crds::VideoJob;
-use kinora_crds::names::{ANNOTATION_REDRIVES, job_name};
+use kinora_crds::names::job_name;
 use kinora_storage::documents::{
     self as stored, Active, Decision, Document, Owner, Pending, Record,
 };
@@ -214,12 +214,9 @@ async fn of_record(driver: &Driver, record: &Record) -> Found {
     }
 }
 
-/// Whether a job is of a later life than the record of a dead letter. Before its first claim only its annotation says.
+/// Whether a job is of a later life than the record of a dead letter.
 fn lives_after(job: &VideoJob, record: &Record) -> bool {
-    let counted = job.status.as_ref().map_or(0, |status| status.redrives);
-    let annotations = job.metadata.annotations.as_ref();
-    let named = annotations.and_then(|all| all.get(ANNOTATION_REDRIVES)?.parse().ok());
-    i64::from(counted).max(named.unwrap_or(0)) > record.redrives
+    i64::from(job.redrives()) > record.redrives
 }
 
 async fn job(driver: &Driver) -> Result<Option<VideoJob>, ()> {
