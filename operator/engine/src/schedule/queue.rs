@@ -1,8 +1,9 @@
 //! The ready queue of one pool: priority, then weighted fair share between tenants, then age. Beside it an aged lane for jobs
 //! that waited too long, and a lane for jobs that get a worker for themselves.
 //!
-//! Fair share is stride scheduling: each grant moves its tenant's pass on by 1/weight, and the lowest pass is next. A tenant
-//! that comes back begins where the others are, so that nobody saves up.
+//! Fair share is start-time fair queueing within each priority: each grant moves its tenant's pass on by 1/weight, and the
+//! lowest pass is next. The clock is the pass of whoever was served last, so a tenant that comes, or that was held back by its
+//! cap, begins where the others are: nobody saves up, and nobody who may not be served holds the clock back.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ pub struct Place {
     tenant: Symbol,
     /// The job.
     pub uid: Uid,
+    priority: i32,
 }
 
 impl Place {
@@ -38,14 +40,19 @@ impl Place {
             since: redriven.map_or(job.spec.created, |since| since.max(job.spec.created)),
             tenant: job.spec.tenant,
             uid: job.uid,
+            priority: job.spec.priority,
         }
     }
-}
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Share {
-    pass: u64,
-    waiting: u32,
+    fn ticket(self, alone: bool, by_share: bool) -> Ticket {
+        Ticket {
+            uid: self.uid,
+            tenant: self.tenant,
+            alone,
+            by_share,
+            priority: self.priority,
+        }
+    }
 }
 
 /// Which kinds of workers have a free slot now.
@@ -66,26 +73,85 @@ pub struct Ticket {
     pub tenant: Symbol,
     /// It gets a worker for itself.
     pub alone: bool,
+    /// It was its tenant's turn, and not the job's age or kind.
+    by_share: bool,
+    priority: i32,
 }
 
-/// Jobs of one priority, of each tenant the oldest first.
-type ByTenant = BTreeMap<Symbol, BTreeSet<(Wall, Uid)>>;
+/// The jobs of one priority, and whose turn it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Lane {
+    /// Of each tenant the oldest first; no tenant without a job.
+    jobs: BTreeMap<Symbol, BTreeSet<Place>>,
+    passes: BTreeMap<Symbol, u64>,
+    clock: u64,
+}
+
+impl Lane {
+    fn insert(&mut self, place: Place) {
+        let jobs = self.jobs.entry(place.tenant).or_default();
+        if jobs.is_empty() {
+            let pass = self.passes.entry(place.tenant).or_default();
+            *pass = self.clock.max(*pass);
+        }
+        jobs.insert(place);
+    }
+
+    fn remove(&mut self, place: Place) {
+        if let Some(jobs) = self.jobs.get_mut(&place.tenant) {
+            jobs.remove(&place);
+            if jobs.is_empty() {
+                self.jobs.remove(&place.tenant);
+            }
+        }
+        if self.passes.len() > self.jobs.len() + MAX_IDLE_TENANTS {
+            let (jobs, clock) = (&self.jobs, self.clock);
+            self.passes
+                .retain(|tenant, pass| *pass > clock || jobs.contains_key(tenant));
+        }
+    }
+
+    fn pass(&self, tenant: Symbol) -> u64 {
+        self.passes.get(&tenant).copied().unwrap_or_default()
+    }
+
+    fn next(&self, may: &impl Fn(Symbol) -> bool) -> Option<Place> {
+        self.jobs
+            .iter()
+            .filter(|(tenant, _)| may(**tenant))
+            .filter_map(|(_, jobs)| jobs.first().copied())
+            .min_by_key(|first| (self.pass(first.tenant), *first))
+    }
+
+    fn charge(&mut self, ticket: Ticket, weight: u32) {
+        let pass = self.pass(ticket.tenant);
+        if ticket.by_share {
+            self.clock = self.clock.max(pass);
+        }
+        let next = pass
+            .max(self.clock)
+            .saturating_add(STRIDE / u64::from(weight.max(1)));
+        self.passes.insert(ticket.tenant, next);
+    }
+}
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Queue {
-    lanes: BTreeMap<Reverse<i32>, ByTenant>,
+    /// None without a job.
+    lanes: BTreeMap<Reverse<i32>, Lane>,
     alone: BTreeSet<Place>,
     ages: BTreeSet<Place>,
-    shares: BTreeMap<Symbol, Share>,
-    clock: u64,
     turn: u64,
 }
 
 impl Hash for Queue {
     /// Without turns and passes: they order jobs, and no job's own course depends on them.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.lanes, &self.alone).hash(state);
+        for (priority, lane) in &self.lanes {
+            (priority, &lane.jobs).hash(state);
+        }
+        self.alone.hash(state);
     }
 }
 
@@ -128,16 +194,9 @@ impl Queue {
         if alone {
             self.alone.insert(place);
         } else {
-            let lane = self.lanes.entry(Reverse(job.spec.priority)).or_default();
-            lane.entry(place.tenant)
-                .or_default()
-                .insert((place.since, place.uid));
+            let lane = self.lanes.entry(Reverse(place.priority)).or_default();
+            lane.insert(place);
         }
-        let share = self.shares.entry(place.tenant).or_default();
-        if share.waiting == 0 {
-            share.pass = share.pass.max(self.clock);
-        }
-        share.waiting = share.waiting.saturating_add(1);
     }
 
     /// Takes a job out; `job` must be the facts that it was put in with.
@@ -147,26 +206,13 @@ impl Queue {
             return;
         }
         if !self.alone.remove(&place) {
-            let priority = Reverse(job.spec.priority);
+            let priority = Reverse(place.priority);
             if let Some(lane) = self.lanes.get_mut(&priority) {
-                if let Some(jobs) = lane.get_mut(&place.tenant) {
-                    jobs.remove(&(place.since, place.uid));
-                    if jobs.is_empty() {
-                        lane.remove(&place.tenant);
-                    }
-                }
-                if lane.is_empty() {
+                lane.remove(place);
+                if lane.jobs.is_empty() {
                     self.lanes.remove(&priority);
                 }
             }
-        }
-        if let Some(share) = self.shares.get_mut(&place.tenant) {
-            share.waiting = share.waiting.saturating_sub(1);
-        }
-        if self.shares.len() > MAX_IDLE_TENANTS {
-            let clock = self.clock;
-            self.shares
-                .retain(|_, share| share.waiting > 0 || share.pass > clock);
         }
     }
 
@@ -192,35 +238,17 @@ impl Queue {
     /// This job was granted: its tenant paid for it.
     pub fn granted(&mut self, ticket: Ticket, rules: &Fairness) {
         self.turn = self.turn.wrapping_add(1);
-        let weight = u64::from(rules.weight(ticket.tenant).max(1));
-        let lowest = self
-            .shares
-            .values()
-            .filter(|share| share.waiting > 0)
-            .map(|share| share.pass)
-            .min();
-        self.clock = self.clock.max(lowest.unwrap_or(self.clock));
-        let share = self.shares.entry(ticket.tenant).or_default();
-        share.pass = share.pass.max(self.clock).saturating_add(STRIDE / weight);
+        if let Some(lane) = self.lanes.get_mut(&Reverse(ticket.priority)) {
+            lane.charge(ticket, rules.weight(ticket.tenant));
+        }
     }
 
     fn fair(&self, room: Room, may: &impl Fn(Symbol) -> bool) -> Option<Ticket> {
         if !room.any {
             return None;
         }
-        let pass = |tenant: &Symbol| self.shares.get(tenant).map_or(0, |share| share.pass);
-        self.lanes.values().find_map(|tenants| {
-            let next = tenants
-                .iter()
-                .filter(|(tenant, _)| may(**tenant))
-                .filter_map(|(tenant, jobs)| jobs.first().map(|first| (tenant, first)))
-                .min_by_key(|(tenant, first)| (pass(tenant), **first))?;
-            Some(Ticket {
-                uid: next.1.1,
-                tenant: *next.0,
-                alone: false,
-            })
-        })
+        let next = self.lanes.values().find_map(|lane| lane.next(may))?;
+        Some(next.ticket(false, true))
     }
 
     fn aged(
@@ -234,11 +262,7 @@ impl Queue {
             .iter()
             .take_while(|place| place.since + rules.aging <= now)
             .take(LOOK)
-            .map(|place| Ticket {
-                uid: place.uid,
-                tenant: place.tenant,
-                alone: self.alone.contains(place),
-            })
+            .map(|place| place.ticket(self.alone.contains(place), false))
             .find(|ticket| {
                 let fits = if ticket.alone { room.idle } else { room.any };
                 fits && may(ticket.tenant)
@@ -250,10 +274,6 @@ impl Queue {
             return None;
         }
         let place = self.alone.iter().find(|place| may(place.tenant))?;
-        Some(Ticket {
-            uid: place.uid,
-            tenant: place.tenant,
-            alone: true,
-        })
+        Some(place.ticket(true, false))
     }
 }

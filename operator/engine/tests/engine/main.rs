@@ -20,6 +20,7 @@ mod level;
 mod outcomes;
 mod progress;
 mod properties;
+mod queue;
 mod redrive;
 mod schedule;
 mod service;

@@ -1,122 +1,18 @@
-//! Who is next: shares, caps, the aged lane, workers for oneself; and how limiter and breaker follow a service.
-//! covers: F36, F42, F45, F46, F49, T8, T19, T20, T22
-
-use std::collections::BTreeMap;
+//! Caps, workers for oneself, and how limiter and breaker follow a service.
+//! covers: F36, F42, F45, F46, F49, T8, T19, T20
 
 use kinora_engine::ids::SessionId;
 use kinora_engine::limits::Bucket;
 use kinora_engine::outcome::{Class, Fact, grpc};
-use kinora_engine::policy::{Adaptive, BreakerPolicy, Fairness, TenantShare};
+use kinora_engine::policy::{Adaptive, BreakerPolicy, Fairness};
 use kinora_engine::schedule::adapt::Adapt;
 use kinora_engine::schedule::breaker::{Breaker, Sign, State};
-use kinora_engine::schedule::queue::{Queue, Room};
 use kinora_engine::schedule::{ALONE_FROM, Pool};
 use kinora_engine::*;
 use proptest::prelude::*;
 
 use crate::fixtures::*;
-
-const ANY: Room = Room {
-    any: true,
-    idle: true,
-};
-
-fn of(tenant: u32, uid: u128) -> Job {
-    let mut job = job(uid);
-    job.spec.tenant = Symbol(tenant);
-    job
-}
-
-fn share(tenant: u32, weight: u32, cap: Option<u32>) -> TenantShare {
-    TenantShare {
-        tenant: Symbol(tenant),
-        weight,
-        max_in_flight: cap,
-    }
-}
-
-/// Takes the next `count` jobs from a queue; their tenants.
-fn drain(queue: &mut Queue, jobs: &BTreeMap<Uid, Job>, rules: &Fairness, count: usize) -> Vec<u32> {
-    let mut order = Vec::new();
-    for _ in 0..count {
-        let Some(ticket) = queue.pick(rules, START, ANY, |_| true) else {
-            break;
-        };
-        queue.granted(ticket, rules);
-        queue.remove(&jobs[&ticket.uid]);
-        order.push(ticket.tenant.0);
-    }
-    order
-}
-
-fn filled(jobs: impl IntoIterator<Item = Job>) -> (Queue, BTreeMap<Uid, Job>) {
-    let mut queue = Queue::default();
-    let jobs: BTreeMap<Uid, Job> = jobs.into_iter().map(|job| (job.uid, job)).collect();
-    for job in jobs.values() {
-        queue.insert(job, false);
-    }
-    (queue, jobs)
-}
-
-#[test]
-fn a_flooding_tenant_gets_no_more_than_its_share_while_others_wait() {
-    let flood = (1..=100).map(|uid| of(1, uid));
-    let few = (201..=205).map(|uid| of(2, uid));
-    let (mut queue, jobs) = filled(flood.chain(few));
-    let order = drain(&mut queue, &jobs, &Fairness::default(), 10);
-    assert_eq!(
-        order.iter().filter(|tenant| **tenant == 2).count(),
-        5,
-        "{order:?}"
-    );
-    let rest = drain(&mut queue, &jobs, &Fairness::default(), 1000);
-    assert_eq!(rest.len(), 95);
-}
-
-#[test]
-fn weights_divide_the_grants() {
-    let (mut queue, jobs) =
-        filled((1..=400).map(|uid| of(u32::try_from(uid % 2).unwrap() + 1, uid)));
-    let rules = Fairness {
-        tenants: vec![share(1, 3, None)],
-        ..Fairness::default()
-    };
-    let order = drain(&mut queue, &jobs, &rules, 100);
-    let heavy = order.iter().filter(|tenant| **tenant == 1).count();
-    assert!((74..=76).contains(&heavy), "{heavy} of 100");
-}
-
-#[test]
-fn a_tenant_that_was_away_saves_nothing_up() {
-    let (mut queue, mut jobs) = filled((1..=100).map(|uid| of(1, uid)));
-    drain(&mut queue, &jobs, &Fairness::default(), 50);
-    for uid in 201..=300 {
-        let late = of(2, uid);
-        queue.insert(&late, false);
-        jobs.insert(late.uid, late);
-    }
-    let order = drain(&mut queue, &jobs, &Fairness::default(), 20);
-    let newcomer = order.iter().filter(|tenant| **tenant == 2).count();
-    assert!((9..=11).contains(&newcomer), "{order:?}");
-}
-
-#[test]
-fn aged_jobs_get_at_most_half_of_the_grants_whatever_their_priority() {
-    let aged = (1..=50).map(|uid| {
-        let mut old = of(1, uid);
-        old.spec.created = Wall(START.0 - 1_000_000);
-        old
-    });
-    let urgent = (101..=150).map(|uid| {
-        let mut urgent = of(2, uid);
-        urgent.spec.priority = 9;
-        urgent
-    });
-    let (mut queue, jobs) = filled(aged.chain(urgent));
-    let order = drain(&mut queue, &jobs, &Fairness::default(), 40);
-    let of_aged = order.iter().filter(|tenant| **tenant == 1).count();
-    assert_eq!(of_aged, 20, "{order:?}");
-}
+use crate::queue::{of, share};
 
 #[test]
 fn a_tenants_cap_holds_over_all_workers_and_lets_the_others_pass() {
@@ -389,40 +285,6 @@ fn throughput_is_back_soon_after_an_outage() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// covers: T22
-    #[test]
-    fn a_waiting_tenant_is_served_within_a_bounded_number_of_grants(
-        crowd in prop::collection::vec((1..8u32, 1..40usize, 0..2_000_000i64), 2..8),
-    ) {
-        let mut jobs = Vec::new();
-        let mut rules = Fairness::default();
-        for (tenant, (weight, count, age)) in crowd.iter().enumerate() {
-            let tenant = u32::try_from(tenant).unwrap();
-            rules.tenants.push(share(tenant, *weight, None));
-            for n in 0..*count {
-                let mut one = of(tenant, u128::from(tenant) * 1000 + n as u128);
-                one.spec.created = Wall(START.0 - age);
-                jobs.push(one);
-            }
-        }
-        let (mut queue, jobs) = filled(jobs);
-        let total: u32 = crowd.iter().map(|(weight, _, _)| weight).sum();
-        let order = drain(&mut queue, &jobs, &rules, 10_000);
-        prop_assert_eq!(order.len(), jobs.len(), "everybody is served once");
-        for (tenant, (_, count, _)) in crowd.iter().enumerate() {
-            let at: Vec<usize> = (0..order.len()).filter(|i| order[*i] as usize == tenant).collect();
-            prop_assert_eq!(at.len(), *count);
-            // A round of all weights, in which each tenant may be a turn ahead at its begin and at its
-            // end; twice for the aged lane, which gets at most every other grant.
-            let bound = (usize::try_from(total).unwrap() + 2 * crowd.len()) * 2;
-            let mut before = 0;
-            for next in at {
-                prop_assert!(next - before <= bound, "tenant {} waited {} of {}", tenant, next - before, bound);
-                before = next;
-            }
-        }
-    }
 
     /// covers: T19
     #[test]
