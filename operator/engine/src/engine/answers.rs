@@ -114,20 +114,20 @@ impl Engine {
             Answer::Found(job) => {
                 // Decided from newer facts than etcd has now.
                 self.went_back |= job.rv < pending.rv;
-                self.on_not_stored(&pending, attempt);
+                self.on_not_stored(&pending, attempt, now);
                 self.absorb(*job, now);
                 self.answer_questions(uid);
             }
             Answer::Gone => {
-                self.on_not_stored(&pending, attempt);
+                self.on_not_stored(&pending, attempt, now);
                 self.on_deleted(uid, now);
             }
             Answer::NotSent => {
-                self.on_not_stored(&pending, attempt);
+                self.on_not_stored(&pending, attempt, now);
                 self.hold(uid, now.mono + SHORT_HOLD);
             }
             Answer::Refused => {
-                self.on_not_stored(&pending, attempt);
+                self.on_not_stored(&pending, attempt, now);
                 self.end_redrive(uid, Redrive::Refused);
                 self.back_off(uid, now, rng);
             }
@@ -165,7 +165,7 @@ impl Engine {
                 job: uid,
                 attempt: pending.after.attempt,
             };
-            self.settle_claim(claim, attempt, true);
+            self.settle_claim(claim, attempt, true, now);
             if claim.worker.is_none() {
                 self.live(uid).placement = Placement::ToMake;
             }
@@ -214,12 +214,12 @@ impl Engine {
         }
     }
 
-    fn on_not_stored(&mut self, pending: &Pending, attempt: AttemptId) {
+    fn on_not_stored(&mut self, pending: &Pending, attempt: AttemptId, now: Now) {
         if pending.cause == Cause::Placed {
             self.unmeet(attempt.job, pending.after.worker, attempt.attempt);
         }
         if let Some(claim) = pending.claim {
-            self.settle_claim(claim, attempt, false);
+            self.settle_claim(claim, attempt, false, now);
         }
     }
 

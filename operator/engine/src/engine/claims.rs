@@ -216,12 +216,16 @@ impl Engine {
         Claim { worker, pool }: Claim,
         attempt: AttemptId,
         stored: bool,
+        now: Now,
     ) {
         self.claiming.remove(&attempt);
         if let Some(known) = self.pools.get_mut(&pool) {
             known.settle();
-            if !stored && worker.is_some() {
-                known.give_back_token();
+            if !stored {
+                known.withdraw(now.mono);
+                if worker.is_some() {
+                    known.give_back_token();
+                }
             }
         }
         if let (false, Some(worker)) = (stored, worker) {

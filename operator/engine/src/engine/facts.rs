@@ -244,7 +244,7 @@ impl Engine {
             return;
         };
         if let Some(live) = live {
-            self.abandon(uid, live);
+            self.abandon(uid, live, now);
         }
         let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
             return;
@@ -269,7 +269,7 @@ impl Engine {
         self.withdraw(worker, attempt);
     }
 
-    fn abandon(&mut self, uid: Uid, live: Live) {
+    fn abandon(&mut self, uid: Uid, live: Live, now: Now) {
         let Some(op) = live.op else { return };
         if let What::Write(pending) = op.what
             && let Some(claim) = pending.claim
@@ -278,7 +278,7 @@ impl Engine {
                 job: uid,
                 attempt: pending.after.attempt,
             };
-            self.settle_claim(claim, attempt, false);
+            self.settle_claim(claim, attempt, false, now);
         }
     }
 }

@@ -145,9 +145,7 @@ impl Engine {
         for (worker, session) in self.workers.silent(now.mono) {
             let why = CloseReason::Silent;
             self.out.push(Action::Close { session, why });
-            self.workers.closed(session, now.mono);
-            self.workers
-                .update(worker, |w| w.absent_until = Some(now.mono));
+            self.workers.end(worker, session, now.mono);
         }
         for worker in self.workers.given_up(now.mono) {
             self.give_up(worker, now, rng);

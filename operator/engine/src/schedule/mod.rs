@@ -182,11 +182,17 @@ impl Pool {
         self.reserved = self.reserved.saturating_sub(1);
     }
 
-    /// The token of a claim that led to no call.
+    /// The token of a call that did not start.
     pub fn give_back_token(&mut self) {
         if let Some(policy) = &self.policy {
             self.bucket.give_back(policy);
-            self.breaker.ended(Sign::None, &policy.breaker, Mono(0));
+        }
+    }
+
+    /// A claim came to nothing: if it was a probe, another may take its place.
+    pub fn withdraw(&mut self, now: Mono) {
+        if let Some(policy) = &self.policy {
+            self.breaker.ended(Sign::None, &policy.breaker, now);
         }
     }
 

@@ -40,6 +40,15 @@ impl Workers {
         Some(worker)
     }
 
+    /// A stream was silent for too long: its worker had its time. No sign of a storm, as a drop would be.
+    pub fn end(&mut self, worker: Uid, session: SessionId, now: Mono) {
+        self.sessions.remove(&session);
+        self.update(worker, |w| {
+            w.session = None;
+            w.absent_until = Some(now);
+        });
+    }
+
     /// A stream ended from the other side: what was sent down it had reached that side.
     pub fn cut(&mut self, session: SessionId) {
         let Some(worker) = self.of_session(session) else {

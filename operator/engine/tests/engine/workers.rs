@@ -50,6 +50,20 @@ fn silence_of_twelve_seconds_is_lost_and_leaves_a_ghost() {
 }
 
 #[test]
+fn workers_that_fall_silent_together_are_lost_as_soon_as_one_alone() {
+    let mut world = World::new();
+    for n in 1..=3 {
+        world.hello(n, n.into(), 1);
+        world.put(job(n.into()));
+    }
+    assert_eq!(world.leases().len(), 3);
+    world.pass(secs(13), &[]);
+    for uid in 1..=3 {
+        assert_eq!(world.phase(uid), Phase::Queued, "{uid}");
+    }
+}
+
+#[test]
 fn a_ghost_keeps_its_permit_until_the_worker_is_back_without_the_call() {
     let one = PoolPolicy {
         max_in_flight: Some(1),
