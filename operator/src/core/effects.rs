@@ -15,6 +15,7 @@ use super::run::Core;
 use super::tally::count;
 use super::translate::{Extras, FailureText, status_patch};
 use super::{dispatch, lease};
+use crate::ports::PodEvent;
 
 impl Core {
     pub(super) fn act_on_job(&mut self, action: Action, now: Now) {
@@ -163,11 +164,14 @@ impl Core {
 
     /// A call ended: what it brought is kept, what it says goes to the engine.
     pub(super) fn on_done(&mut self, done: Done) {
-        let Done {
-            job,
-            token,
-            outcome,
-        } = done;
+        let (job, token, outcome) = match done {
+            Done::Action {
+                job,
+                token,
+                outcome,
+            } => (job, token, outcome),
+            Done::PodMissing(pod_uid) => return self.on_pod(PodEvent::AttemptDeleted { pod_uid }),
+        };
         let mut pushed = None;
         let written = self.writing.remove(&token);
         if let (Some((cause, phase, reason)), Outcome::Written(object)) = (written, &outcome) {

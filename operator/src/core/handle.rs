@@ -108,6 +108,8 @@ pub struct CoreCounters {
     pub archive_oldest_ms: AtomicI64,
     /// The store's clock minus ours.
     pub clock_skew_seconds: AtomicI64,
+    /// Pods of attempts that are not known to be gone.
+    pub attempt_pods: AtomicI64,
     /// Dead letters that were brought back.
     pub redriven: AtomicU64,
     /// VideoJobs deleted after their TTL.

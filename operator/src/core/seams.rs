@@ -57,6 +57,17 @@ pub enum Made {
     NotSent,
 }
 
+/// What a request to delete a pod led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It is on its way; the watch shows its end.
+    Asked,
+    /// No pod has this uid any more.
+    Missing,
+    /// No clear answer.
+    Unknown,
+}
+
 /// The pods of attempts at the API server.
 pub trait AttemptPods: Send + Sync + 'static {
     /// Makes one. A pod of that name that is ours is success.
@@ -66,7 +77,7 @@ pub trait AttemptPods: Send + Sync + 'static {
     fn find(&self, of: AttemptPod) -> BoxFuture<'_, Made>;
 
     /// Deletes a pod, if it still has this uid.
-    fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, ()>;
+    fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, Removed>;
 }
 
 /// One attempt of one job, as the keys of its outputs need it.

@@ -24,6 +24,8 @@ impl Core {
         counters
             .illegal_writes
             .store(self.engine.illegal_writes(), Ordering::Relaxed);
+        let pods = i64::try_from(self.memory.pods.len()).unwrap_or(i64::MAX);
+        counters.attempt_pods.store(pods, Ordering::Relaxed);
         let skew = self.actor.clock_skew_seconds().unwrap_or(0);
         counters.clock_skew_seconds.store(skew, Ordering::Relaxed);
     }

@@ -133,7 +133,7 @@ impl Sources {
     }
 
     #[rustfmt::skip]
-    fn gauges(&self) -> [(&'static str, &'static str, i64); 7] {
+    fn gauges(&self) -> [(&'static str, &'static str, i64); 8] {
         let c = self.counters.as_ref();
         let leads = i64::from(*self.leadership.borrow() == Leadership::Leader);
         let live = signed(self.admission.borrow().live);
@@ -148,6 +148,7 @@ impl Sources {
             ("kinora_worker_streams", "Open worker streams", read(&c.streams)),
             ("kinora_archive_pending", "Final jobs whose record and clean-up are not known to be done, at the leader", read(&c.archive_pending)),
             ("kinora_archive_lag_seconds", "Time since the oldest of those ended whose record is known to be missing or whose clean-up is not done", lag),
+            ("kinora_attempt_pods", "Pods that were made for one attempt and are not known to be gone", c.attempt_pods.load(Ordering::Relaxed)),
             ("kinora_store_clock_skew_seconds", "The store's clock minus this replica's", c.clock_skew_seconds.load(Ordering::Relaxed)),
         ]
     }

@@ -15,7 +15,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client};
 
 use super::index::AttemptOfPod;
-use crate::core::seams::{AttemptPod, AttemptPods, Made};
+use crate::core::seams::{AttemptPod, AttemptPods, Made, Removed};
 use crate::pools::attempt_template::render;
 use crate::pools::template::WorkerDefaults;
 use crate::ports::PoolKey;
@@ -123,7 +123,10 @@ impl PodMaker {
                 Some(AttemptOfPod { of: found, proof })
                     if found == *of && self.maker.made(of, &proof) =>
                 {
-                    Made::Yes
+                    match super::index::facts(&pod).is_some_and(|facts| facts.ended) {
+                        true => Made::No(format!("pod {name} ended before it reported")),
+                        false => Made::Yes,
+                    }
                 }
                 _ => Made::No(format!("pod {name} is not Kinora's: delete or rename it")),
             },
@@ -131,7 +134,7 @@ impl PodMaker {
         }
     }
 
-    async fn delete(&self, namespace: String, name: String, uid: String) {
+    async fn delete(&self, namespace: String, name: String, uid: String) -> Removed {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -143,11 +146,22 @@ impl PodMaker {
             ..DeleteParams::default()
         };
         match tokio::time::timeout(CREATE_TIMEOUT, api.delete(&name, &params)).await {
-            Ok(Ok(_)) => tracing::info!(namespace, pod = name, "removed the pod of an attempt"),
-            // Gone, or a namesake by now. Whatever else it is, it is asked for again.
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => {}
-            Ok(Err(error)) => tracing::warn!(namespace, pod = name, %error, "remove a pod"),
-            Err(_) => tracing::warn!(namespace, pod = name, "remove a pod: no answer in time"),
+            Ok(Ok(_)) => {
+                tracing::info!(namespace, pod = name, "removed the pod of an attempt");
+                Removed::Asked
+            }
+            // Gone, or a namesake by now.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => {
+                Removed::Missing
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(namespace, pod = name, %error, "remove a pod");
+                Removed::Unknown
+            }
+            Err(_) => {
+                tracing::warn!(namespace, pod = name, "remove a pod: no answer in time");
+                Removed::Unknown
+            }
         }
     }
 }
@@ -161,7 +175,7 @@ impl AttemptPods for PodMaker {
         async move { self.look(&of).await }.boxed()
     }
 
-    fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, ()> {
+    fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, Removed> {
         self.delete(namespace, name, uid).boxed()
     }
 }

@@ -1,7 +1,7 @@
 //! The pods of attempts at an API server: made once under their name, found by a read of their own, removed by uid.
 
 use kinora_crds::VideoWorkerPool;
-use kinora_operator::core::seams::{AttemptPod, AttemptPods, Made};
+use kinora_operator::core::seams::{AttemptPod, AttemptPods, Made, Removed};
 use kinora_operator::pods::attempt::{Maker, PodMaker};
 use kinora_operator::pools::template::WorkerDefaults;
 use kinora_operator::ports::PoolKey;
@@ -106,6 +106,21 @@ async fn without_its_pool_nothing_is_asked_of_the_server() {
     assert!(api.created().is_empty());
 }
 
+/// A new leader would wait for its Hello for as long as a pod may take to start.
+#[tokio::test]
+async fn a_pod_that_ended_before_it_reported_is_not_found() {
+    for phase in ["Failed", "Succeeded"] {
+        let (api, maker) = maker().await;
+        assert_eq!(maker.make(of(), pool()).await, Made::Yes);
+        let mut over = api.object(POD).unwrap();
+        over["status"] = json!({"phase": phase});
+        api.put(POD, over);
+        for made in [maker.find(of()).await, maker.make(of(), pool()).await] {
+            assert!(matches!(made, Made::No(_)), "{phase}: {made:?}");
+        }
+    }
+}
+
 /// covers: S16
 #[tokio::test]
 async fn a_pod_of_that_name_that_the_operator_did_not_make_is_not_taken_for_its_own() {
@@ -133,13 +148,12 @@ async fn only_the_very_pod_is_removed_and_never_its_successor() {
         .unwrap()
         .to_owned();
     let remove = |uid: &str| maker.remove("videos".into(), "clip-a3".into(), uid.to_owned());
-    remove("another").await;
+    assert_eq!(remove("another").await, Removed::Missing);
     assert!(api.object(POD).is_some());
-    remove(&uid).await;
+    assert_eq!(remove(&uid).await, Removed::Asked);
     assert!(api.object(POD).is_none());
     assert_eq!(api.deletes()[1]["gracePeriodSeconds"], 10);
-    // Whatever the server says, it is asked for again by the engine.
-    remove(&uid).await;
+    assert_eq!(remove(&uid).await, Removed::Missing);
     api.fault(Fault::Refuse(500));
-    remove(&uid).await;
+    assert_eq!(remove(&uid).await, Removed::Unknown);
 }

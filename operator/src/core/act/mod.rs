@@ -67,13 +67,18 @@ pub(crate) enum Outcome {
 }
 
 /// One finished call.
-pub(crate) struct Done {
-    /// The job.
-    pub(crate) job: Uid,
-    /// Of the action.
-    pub(crate) token: Token,
-    /// How it ended.
-    pub(crate) outcome: Outcome,
+pub(crate) enum Done {
+    /// What an action about a job led to.
+    Action {
+        /// The job.
+        job: Uid,
+        /// Of the action.
+        token: Token,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A pod with this uid is not there to be removed.
+    PodMissing(String),
 }
 
 /// Where a job is found.
@@ -143,7 +148,7 @@ impl Actor {
         let done = self.done.clone();
         tokio::spawn(async move {
             let outcome = call.await;
-            let _ = done.send(Done {
+            let _ = done.send(Done::Action {
                 job,
                 token,
                 outcome,

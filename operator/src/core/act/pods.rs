@@ -2,9 +2,9 @@
 
 use kinora_engine::{Token, Uid};
 
-use super::{Actor, Outcome, RENEW_DEADLINE};
+use super::{Actor, Done, Outcome, RENEW_DEADLINE};
 use crate::core::attempt_pods::outcome;
-use crate::core::seams::{AttemptPod, Made};
+use crate::core::seams::{AttemptPod, Made, Removed};
 use crate::ports::{PodAddress, PoolKey};
 
 impl Actor {
@@ -33,12 +33,16 @@ impl Actor {
         });
     }
 
-    /// Removes the pod of an attempt; the watch shows whether it is gone.
+    /// Removes the pod of an attempt. The watch shows its end, but not of one that had ended when its Hello was heard.
     pub(crate) fn remove_pod(&self, pod: PodAddress) {
         let actor = self.clone();
         tokio::spawn(async move {
             let _permit = actor.writes.acquire().await;
-            actor.pods.remove(pod.namespace, pod.name, pod.uid).await;
+            let uid = pod.uid.clone();
+            if actor.pods.remove(pod.namespace, pod.name, pod.uid).await == Removed::Missing {
+                // Nobody listens any more: the process ends.
+                let _ = actor.done.send(Done::PodMissing(uid));
+            }
         });
     }
 }

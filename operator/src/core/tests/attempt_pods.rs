@@ -1,5 +1,7 @@
 //! Pods of attempts from end to end: claim, pod, Hello, lease, outcome, removal.
 
+use std::sync::atomic::Ordering;
+
 use kinora_protocol::dispatch as wire;
 use serde_json::json;
 use wire::to_worker::Message;
@@ -62,6 +64,23 @@ async fn a_pod_that_ended_by_itself_is_removed_after_the_claim_of_its_attempt() 
     stage
         .until("the pod is removed", |s| s.pods.asked().contains(&gone))
         .await;
+}
+
+/// Its Hello was heard after the watch had shown its end: without an answer it would be removed for ever.
+#[tokio::test]
+async fn a_pod_that_is_not_there_to_be_removed_is_forgotten() {
+    let stage = stage().await;
+    stage.create("vj-a-1");
+    stage
+        .until("the pod is made", |s| s.pods.asked() == ["make vj-a-1/1"])
+        .await;
+    let mut worker = stage.connect(worker_hello(), "attempt").await.unwrap();
+    assert!(matches!(worker.next().await, Message::Lease(_)));
+    let known = |s: &Stage| s.counters.attempt_pods.load(Ordering::Relaxed);
+    stage.until("it is known", |s| known(s) == 1).await;
+    stage.pods.answer(Made::No("missing".to_owned()));
+    stage.api.remove("vj-a-1");
+    stage.until("it is forgotten", |s| known(s) == 0).await;
 }
 
 /// covers: S11

@@ -99,9 +99,12 @@ impl AttemptPods for PodShelf {
         async { found }.boxed()
     }
 
-    fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, ()> {
-        self.note(format!("remove {namespace}/{name} {uid}"));
-        async {}.boxed()
+    fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, Removed> {
+        let removed = match self.note(format!("remove {namespace}/{name} {uid}")) {
+            Made::No(_) => Removed::Missing,
+            Made::Yes | Made::Unknown | Made::NotSent => Removed::Asked,
+        };
+        async move { removed }.boxed()
     }
 }
 
