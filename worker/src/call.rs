@@ -7,6 +7,7 @@ use kinora_protocol::processing::Progress;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tracing::Instrument as _;
 
@@ -27,7 +28,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Starts the task. `received` is when the lease came: its timeout counts from there.
+    /// Starts the task, as one of `tasks`. `received` is when the lease came: its timeout counts from there.
     #[must_use]
     pub fn spawn(
         service: ServiceTarget,
@@ -35,22 +36,33 @@ impl Call {
         mut lease: Lease,
         received: Instant,
         events: mpsc::Sender<Event>,
+        tasks: &TaskTracker,
     ) -> Self {
         let span = trace::begin(&mut lease);
         let (begin, begun) = oneshot::channel();
         let stop = CancellationToken::new();
         let token = stop.clone();
-        tokio::spawn(async move {
-            let call = follow(service, key.clone(), lease, received, begun, events.clone());
-            let work = tokio::spawn(call.instrument(span.clone()));
-            let abort = work.abort_handle();
+        let afterwards = tasks.clone();
+        tasks.spawn(async move {
+            let call = follow(
+                service,
+                key.clone(),
+                lease,
+                received,
+                begun,
+                events.clone(),
+                afterwards,
+            );
+            let mut work = tokio::spawn(call.instrument(span.clone()));
             let event = tokio::select! {
                 biased;
                 () = token.cancelled() => {
-                    abort.abort();
+                    work.abort();
+                    // It is over, and what is to be told of it is among the tasks.
+                    let _ = work.await;
                     Event::CallStopped(key)
                 }
-                ended = work => {
+                ended = &mut work => {
                     let report = ended.unwrap_or_else(|_| {
                         // A panic of ours must not leave a slot taken for ever.
                         Report::found(Code::Internal, "the worker's call task failed")
@@ -93,11 +105,12 @@ async fn follow(
     received: Instant,
     begun: oneshot::Receiver<()>,
     events: mpsc::Sender<Event>,
+    afterwards: TaskTracker,
 ) -> Report {
     let limit = Duration::from_millis(lease.timeout_ms).min(MAX_TIMEOUT);
     let deadline = received + limit;
     let work = async {
-        let prepared = match service::prepare(&service, lease).await {
+        let prepared = match service::prepare(&service, lease, &afterwards).await {
             Ok(prepared) => prepared,
             Err(report) => return report,
         };

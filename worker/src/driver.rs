@@ -6,8 +6,9 @@ use std::time::Duration;
 use kinora_protocol::dispatch::{FromWorker, Lease, from_worker};
 use rand::Rng;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::call::Call;
@@ -16,6 +17,9 @@ use crate::link::{Link, LinkEvent};
 use crate::machine::{Action, AttemptKey, DropReason, Event, Machine, Settings};
 use crate::metrics::Metrics;
 use crate::report::Report;
+
+/// For what is told to the service at the end.
+const PARTING: Duration = Duration::from_secs(4);
 
 /// How the worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,9 @@ pub async fn run(config: Config, metrics: Metrics, mut terminate: mpsc::Receiver
         if let Some(event) = event
             && let Some(exit) = driver.step(event)
         {
+            // Nobody reads the events of calls any more: none of them waits to send one.
+            drop(from_calls);
+            driver.part().await;
             return exit;
         }
     }
@@ -71,6 +78,8 @@ struct Driver {
     present: Option<Present>,
     calls: HashMap<AttemptKey, (Call, Instant)>,
     call_events: mpsc::Sender<Event>,
+    /// Calls, and what is still to be told about them.
+    tasks: TaskTracker,
 }
 
 impl Driver {
@@ -94,7 +103,16 @@ impl Driver {
             present: None,
             calls: HashMap::new(),
             call_events,
+            tasks: TaskTracker::new(),
         }
+    }
+
+    /// Services are told of calls that are given up; one that does not listen is not waited for.
+    async fn part(&mut self) {
+        self.calls.clear();
+        self.tasks.close();
+        // Each has a limit of its own, a little below this one.
+        let _ = timeout(PARTING, self.tasks.wait()).await;
     }
 
     fn of_link(&mut self, event: LinkEvent) -> Option<Event> {
@@ -184,6 +202,7 @@ impl Driver {
             lease,
             received,
             self.call_events.clone(),
+            &self.tasks,
         );
         self.calls.insert(key, (call, received));
     }

@@ -3,13 +3,18 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use kinora_protocol::dispatch::outcome::Fact;
 use kinora_protocol::dispatch::{HttpStatus, Outcome, from_worker};
 use kinora_worker::Config;
 use kinora_worker::config::Protocol;
+use kinora_worker::metrics::Metrics;
+use prometheus_client::registry::Registry;
 use support::http_service::{Exchange, HttpService, bytes};
 use support::operator::{FakeOperator, Stream, pki};
-use support::{Worker, config, start};
+use support::{Worker, config, soon, start};
+use tokio::runtime::Builder;
 use tonic::Code;
 
 struct Scene {
@@ -121,6 +126,44 @@ async fn a_cancelled_call_deletes_what_the_service_works_on() {
     );
     drop(poll);
     assert_eq!(service.next().await.line, "DELETE /jobs/7");
+}
+
+/// As the process does it: what is not told when the worker has ended is never told.
+#[tokio::test]
+async fn a_call_that_is_given_up_at_the_end_is_told_before_it() {
+    let mut service = HttpService::start().await;
+    let mut operator = FakeOperator::start().await;
+    let mut config = config(&operator, &service.url("/v1/process"));
+    config.service.protocol = Protocol::Http;
+    let (terminate, signals) = tokio::sync::mpsc::channel(4);
+    let process = std::thread::spawn(move || {
+        let metrics = Metrics::new(&mut Registry::default(), 1);
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(kinora_worker::run(config, metrics, signals))
+    });
+    let (mut stream, _) = operator.stream().await;
+    stream.lease("a/1");
+    let accepted = [("location", "/jobs/7"), ("retry-after", "0")];
+    let post = service.next().await;
+    post.answer("202 Accepted", &accepted, "").await;
+    let poll = service.next().await;
+    // The second one asks for an end at once.
+    terminate.send(()).await.unwrap();
+    terminate.send(()).await.unwrap();
+    let outcome = stream.outcome().await;
+    assert!(
+        matches!(outcome.fact, Some(Fact::Released(_))),
+        "{outcome:?}"
+    );
+    stream.ack("a/1");
+    drop(poll);
+    let delete = service.next().await;
+    assert_eq!(delete.line, "DELETE /jobs/7");
+    // It hears no answer, and gives the service some time for it.
+    let heard = Instant::now();
+    let exit = tokio::task::spawn_blocking(move || process.join().unwrap());
+    assert_eq!(soon("its end", exit).await.unwrap().unacknowledged, 0);
+    assert!(heard.elapsed() > Duration::from_millis(500));
 }
 
 /// covers: F45, F50

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use kinora_protocol::dispatch::Lease;
 use kinora_protocol::processing::Progress;
 use reqwest::{Client, Method, Response, Url};
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tracing::debug;
 
@@ -45,13 +46,19 @@ pub struct PreparedCall {
 struct Caller {
     client: Client,
     target: ServiceTarget,
+    /// Where what outlives a call is awaited.
+    afterwards: TaskTracker,
 }
 
 /// Reads the credentials and writes the request. Nothing of the lease leaves this process here.
 ///
 /// # Errors
 /// The report of credentials that cannot be read.
-pub(super) async fn prepare(target: &ServiceTarget, lease: Lease) -> Result<PreparedCall, Report> {
+pub(super) async fn prepare(
+    target: &ServiceTarget,
+    lease: Lease,
+    afterwards: &TaskTracker,
+) -> Result<PreparedCall, Report> {
     let wrong = |problem: String| Report::found(Code::Unimplemented, &problem);
     let endpoint: Url = target
         .endpoint
@@ -60,6 +67,7 @@ pub(super) async fn prepare(target: &ServiceTarget, lease: Lease) -> Result<Prep
     let caller = Caller {
         client: client(target).await?,
         target: target.clone(),
+        afterwards: afterwards.clone(),
     };
     caller.bearer().await?;
     let body = serde_json::to_vec(&http_json::Request::of(&lease))
@@ -203,7 +211,7 @@ impl Caller {
             })
     }
 
-    /// Nobody waits for this, and nothing follows from its answer.
+    /// Nothing follows from its answer.
     async fn delete(self, url: Url) {
         let told = async {
             let request = self.request(Method::DELETE, &url).await?;
@@ -228,7 +236,8 @@ impl Drop for Talk {
         if let Some(url) = self.conversation.abandoned()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(self.caller.clone().delete(url.clone()));
+            let told = self.caller.clone().delete(url.clone());
+            self.caller.afterwards.spawn_on(told, &runtime);
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use kinora_protocol::dispatch::Lease;
 use kinora_protocol::processing::Progress;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 use crate::config::{Protocol, ServiceTarget};
@@ -27,16 +28,21 @@ pub enum PreparedCall {
     Http(Box<http::PreparedCall>),
 }
 
-/// Prepares the call of one lease. Nothing of the lease leaves this process here.
+/// Prepares the call of one lease. Nothing of the lease leaves this process here. What the service is to be told after the
+/// call was given up becomes one of the tasks of `afterwards`.
 ///
 /// # Errors
 /// The report of a service that cannot be reached, or whose credentials cannot be read.
-pub async fn prepare(target: &ServiceTarget, lease: Lease) -> Result<PreparedCall, Report> {
+pub async fn prepare(
+    target: &ServiceTarget,
+    lease: Lease,
+    afterwards: &TaskTracker,
+) -> Result<PreparedCall, Report> {
     match target.protocol {
         Protocol::Grpc => grpc::prepare(target, lease)
             .await
             .map(|call| PreparedCall::Grpc(Box::new(call))),
-        Protocol::Http => http::prepare(target, lease)
+        Protocol::Http => http::prepare(target, lease, afterwards)
             .await
             .map(|call| PreparedCall::Http(Box::new(call))),
     }
