@@ -38,8 +38,13 @@ async fn there_and_back(context: &Context) -> Result<()> {
     crowd.upload(20).await?;
     let statuses = crowd.end().await?;
     for (status, record) in &statuses {
+        // A call that found no way to the service within its time, on a machine that starts a dozen pods, is charged so too.
+        let unreached = status
+            .last_failure
+            .as_ref()
+            .is_some_and(|last| last.class == "Unavailable");
         ensure!(
-            status.interruptions == 0,
+            status.interruptions <= i32::from(unreached),
             "a rollout was charged to {}: {status:?}",
             record.id
         );
