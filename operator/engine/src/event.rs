@@ -55,7 +55,7 @@ pub enum Answer {
     No,
     /// The store could not be asked.
     Away,
-    /// A record: the number of redrives it covers.
+    /// A record: the number of redrives it covers. Refused: it is there and cannot be read.
     Record(u32),
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use crate::ids::{AttemptId, Uid};
 use crate::policy::PoolPolicy;
@@ -79,6 +80,16 @@ struct Ghost {
     cleared: bool,
 }
 
+/// No call may take longer than this, which is the longest timeout of a pool with the grace of an attempt.
+const LONGEST_CALL: Duration = Duration::from_secs(86_400 + 30);
+
+/// Whether a call that was to be over by `until` may still run. A time further away than any call can last was written by a
+/// clock that was ahead.
+#[must_use]
+pub fn is_ghost(until: Wall, now: Wall) -> bool {
+    until > now && until <= (now + LONGEST_CALL).ceil_second()
+}
+
 /// Calls of ended attempts that may still run: each keeps a permit until its worker confirms, or its time is over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ghosts {
@@ -88,7 +99,8 @@ pub struct Ghosts {
 impl Ghosts {
     /// Takes over what is stored in a job's status. Those known already, cleared ones too, are not counted twice.
     pub fn sync(&mut self, job: Uid, stored: &[Wall], now: Wall) {
-        let future: Vec<Wall> = stored.iter().copied().filter(|u| *u > now).collect();
+        let stored = stored.iter().copied();
+        let future: Vec<Wall> = stored.filter(|until| is_ghost(*until, now)).collect();
         if future.is_empty() {
             return;
         }

@@ -22,7 +22,7 @@ use crate::time::Now;
 const SHORT_HOLD: Duration = Duration::from_millis(500);
 /// A document in the store that cannot be dealt with is looked at again after this.
 const UNUSABLE_HOLD: Duration = Duration::from_secs(60);
-/// Refused writes: first and longest wait.
+/// Writes that are refused: first and longest wait.
 const REFUSED_BASE: Duration = Duration::from_secs(10);
 const REFUSED_CAP: Duration = Duration::from_secs(300);
 
@@ -115,6 +115,10 @@ impl Engine {
                 // Decided from newer facts than etcd has now.
                 self.went_back |= job.rv < pending.rv;
                 self.on_not_stored(&pending, attempt, now);
+                if job.rv == pending.rv {
+                    // Nobody was faster: it is the write that fails.
+                    self.back_off(uid, SHORT_HOLD, now, rng);
+                }
                 self.absorb(*job, now);
                 self.answer_questions(uid);
             }
@@ -129,7 +133,7 @@ impl Engine {
             Answer::Refused => {
                 self.on_not_stored(&pending, attempt, now);
                 self.end_redrive(uid, Redrive::Refused);
-                self.back_off(uid, now, rng);
+                self.back_off(uid, REFUSED_BASE, now, rng);
             }
             Answer::Unknown | Answer::Yes | Answer::No | Answer::Away | Answer::Record(_) => {
                 // Nobody knows. What is stored decides; permit and token stay taken until then.
@@ -142,19 +146,21 @@ impl Engine {
         }
     }
 
-    /// The API server refuses it, perhaps for long: tried less and less.
-    fn back_off(&mut self, uid: Uid, now: Now, rng: &mut dyn RngCore) {
+    /// The API server refuses it or fails with it, perhaps for long: tried less and less.
+    fn back_off(&mut self, uid: Uid, base: Duration, now: Now, rng: &mut dyn RngCore) {
         let live = self.live(uid);
         live.refused = live.refused.saturating_add(1);
         let nth = live.refused;
-        let wait = backoff::delay(nth, REFUSED_BASE, REFUSED_CAP, Some(REFUSED_BASE), rng);
+        let wait = backoff::delay(nth, base, REFUSED_CAP, Some(base), rng);
         self.hold(uid, now.mono + wait);
     }
 
     fn on_stored(&mut self, uid: Uid, pending: &Pending, job: Job, now: Now) {
         let pool = self.index.job(uid).as_ref().and_then(Job::claimed_pool);
         self.late.paid(uid, pending.owed);
-        self.note_lost(uid, pending.cause, now);
+        if let Some((worker, attempt, started)) = pending.ends.and_then(|ends| ends.missed) {
+            self.late.lost(worker, attempt, started, now.mono);
+        }
         self.take_facts(job, now);
         self.answer_redrive(uid);
         let live = self.live(uid);
@@ -187,31 +193,6 @@ impl Engine {
         }
         self.dirty.extend(pool);
         self.answer_questions(uid);
-    }
-
-    /// The verdict Lost is stored: proof that comes soon may still make it an interruption.
-    fn note_lost(&mut self, uid: Uid, cause: Cause, now: Now) {
-        let (Cause::Ended(Class::Lost) | Cause::Reclaimed(Class::Lost), Some(before)) =
-            (cause, self.index.job(uid))
-        else {
-            return;
-        };
-        let attempt = AttemptId {
-            job: uid,
-            attempt: before.status.attempt,
-        };
-        let started = before.status.started;
-        let Some(worker) = before.status.worker else {
-            return;
-        };
-        // A heartbeat without it, or a stream that only fell silent, say nothing of the process's death.
-        let lease = self
-            .workers
-            .get(worker)
-            .and_then(|w| w.leases.get(&attempt));
-        if lease.is_some_and(|lease| lease.proven || lease.cut) {
-            self.late.lost(worker, attempt, started, now.mono);
-        }
     }
 
     fn on_not_stored(&mut self, pending: &Pending, attempt: AttemptId, now: Now) {
@@ -328,6 +309,7 @@ impl Engine {
         let covered = match (answer, answer.look()) {
             (Answer::Record(redrives), _) => *redrives >= job.status.redrives,
             (_, Look::Missing) => false,
+            (Answer::Refused, _) => return self.on_unusable(uid, now),
             (_, Look::There | Look::Away | Look::Unasked) => {
                 return self.hold(uid, now.mono + STORE_HOLD);
             }
@@ -353,9 +335,15 @@ impl Engine {
     fn on_archive(&mut self, uid: Uid, look: Look, reached: Archive, now: Now) {
         match look {
             Look::There => self.index.set_archive(uid, reached),
-            Look::Missing => self.hold(uid, now.mono + UNUSABLE_HOLD),
+            Look::Missing => self.on_unusable(uid, now),
             Look::Away | Look::Unasked => self.hold(uid, now.mono + STORE_HOLD),
         }
+    }
+
+    /// What the store has of this job is not ours to touch, or nothing that can be read: a person has to look at it.
+    fn on_unusable(&mut self, uid: Uid, now: Now) {
+        self.end_redrive(uid, Redrive::Refused);
+        self.hold(uid, now.mono + UNUSABLE_HOLD);
     }
 
     /// Deleted, or not: the preconditions may have met a newer object, which is then looked at again from the start; the same
@@ -365,7 +353,7 @@ impl Engine {
             return self.on_deleted(uid, now);
         }
         self.index.set_archive(uid, Archive::Done);
-        self.back_off(uid, now, rng);
+        self.back_off(uid, REFUSED_BASE, now, rng);
         if let Some(job) = self.index.job(uid) {
             self.ask(&job, What::Refresh);
         }

@@ -17,7 +17,6 @@ use crate::ids::{AttemptId, Uid};
 use crate::job::decide::Loss;
 use crate::job::{Job, Phase};
 use crate::outcome::Class;
-use crate::policy::PoolPolicy;
 use crate::time::{Mono, Now};
 use crate::workers::{ADOPTION_HOLD, Worker};
 
@@ -247,14 +246,7 @@ impl Engine {
             .workers
             .get(worker)
             .is_some_and(|w| w.session.is_some() && !w.leases.is_empty());
-        let limit = job
-            .claimed_pool()
-            .and_then(|pool| self.pools.get(&pool))
-            .and_then(|pool| pool.policy.as_ref())
-            .map_or_else(
-                || PoolPolicy::default().attempt_limit(),
-                PoolPolicy::attempt_limit,
-            );
+        let limit = self.call_limit(&job);
         let overdue = job
             .status
             .started

@@ -1,5 +1,7 @@
 //! The serial pass: every claim of this leader is granted here, one after the other, within the limits of its pool.
 
+use std::collections::VecDeque;
+
 use super::Engine;
 use super::live::Claim;
 use crate::action::Cause;
@@ -22,22 +24,37 @@ pub struct Candidate {
 }
 
 impl Engine {
-    /// Grants what can be granted in the pools that something changed in.
+    /// Grants what can be granted in the pools that something changed in, one claim of each in turn: how many are under way
+    /// is limited, and no pool's trouble may take all of them.
     pub(super) fn grant(&mut self, now: Now) {
         let dirty = std::mem::take(&mut self.dirty);
-        if self.lead != Lead::Leader || self.clock_off {
+        if !self.may_claim() {
             return;
         }
-        let mut full = false;
-        for pool in dirty {
-            self.keep_worker(pool);
-            while !full && self.grant_one(pool, now) {}
-            full = self.claims() >= CLAIM_CONCURRENCY;
-            if full && self.index.ready(pool).is_some() {
-                // Goes on when a claim is settled.
-                self.dirty.insert(pool);
+        for pool in &dirty {
+            self.keep_worker(*pool);
+        }
+        let behind = dirty.iter().filter(|pool| Some(**pool) > self.turn);
+        let before = dirty.iter().filter(|pool| Some(**pool) <= self.turn);
+        let mut turns: VecDeque<PoolName> = behind.chain(before).copied().collect();
+        while self.claims() < CLAIM_CONCURRENCY
+            && let Some(pool) = turns.pop_front()
+        {
+            if self.grant_one(pool, now) {
+                self.turn = Some(pool);
+                turns.push_back(pool);
             }
         }
+        // They go on when a claim is settled.
+        let waiting = turns
+            .iter()
+            .filter(|pool| self.index.ready(**pool).is_some());
+        self.dirty.extend(waiting);
+    }
+
+    /// Only who knows all that runs can keep within limits.
+    fn may_claim(&self) -> bool {
+        self.lead == Lead::Leader && self.is_synced() && !self.clock_off
     }
 
     /// A job that needs a worker for itself would wait for ever behind a full queue: one worker is kept free for it.
@@ -47,9 +64,6 @@ impl Engine {
     }
 
     fn grant_one(&mut self, name: PoolName, now: Now) -> bool {
-        if self.claims() >= CLAIM_CONCURRENCY {
-            return false;
-        }
         let makes_pods = self.makes_pods(name);
         let Some((ticket, worker)) = self.next_grant(name, makes_pods, now) else {
             return false;
@@ -132,7 +146,7 @@ impl Engine {
 
     /// Every claim that is possible now, whatever limits and order would say.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
-        if self.lead != Lead::Leader || self.clock_off || self.claims() >= CLAIM_CONCURRENCY {
+        if !self.may_claim() || self.claims() >= CLAIM_CONCURRENCY {
             return Vec::new();
         }
         let mut all = Vec::new();

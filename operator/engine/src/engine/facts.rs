@@ -191,8 +191,7 @@ impl Engine {
             pool.ghosts.sync(job.uid, &job.status.ghosts, now.wall);
         }
         if job.awaits_pod() {
-            let limit = self.pod_start(job);
-            return self.limit_attempt(job, limit, now);
+            return self.limit_attempt(job, now);
         }
         let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
             return;
@@ -206,25 +205,39 @@ impl Engine {
         if job.status.interruptions >= ALONE_FROM {
             self.workers.seclude(worker, attempt);
         }
-        let limit = job
-            .claimed_pool()
+        self.limit_attempt(job, now);
+    }
+
+    /// How long a running attempt may wait for its pod, or call.
+    pub(super) fn limit_of(&self, job: &Job) -> Duration {
+        if job.awaits_pod() {
+            self.pod_start(job)
+        } else {
+            self.call_limit(job)
+        }
+    }
+
+    /// How long an attempt of this job may call, by the pool that it was claimed in.
+    pub(super) fn call_limit(&self, job: &Job) -> Duration {
+        job.claimed_pool()
             .and_then(|pool| self.pools.get(&pool))
             .and_then(|pool| pool.policy.as_ref())
             .map_or_else(
                 || PoolPolicy::default().attempt_limit(),
                 PoolPolicy::attempt_limit,
-            );
-        self.limit_attempt(job, limit, now);
+            )
     }
 
     /// The operator itself ends what the attempt waits for or does after so long.
-    fn limit_attempt(&mut self, job: &Job, limit: Duration, now: Now) {
+    fn limit_attempt(&mut self, job: &Job, now: Now) {
+        let limit = self.limit_of(job);
+        let clock_off = self.clock_off;
         let live = self.live(job.uid);
         if live.deadline.is_none() || live.attempt != job.status.attempt {
-            // Only what is left of it, should another leader have claimed; never more than all of it, whatever the wall says.
-            let spent = job
-                .status
-                .started
+            // Only what is left of it, should another leader have claimed; never more than all of it, whatever the wall says;
+            // all of it, while the wall is known to be wrong.
+            let started = job.status.started.filter(|_| !clock_off);
+            let spent = started
                 .map(|started| now.wall - started)
                 .unwrap_or_default();
             live.attempt = job.status.attempt;
@@ -253,15 +266,11 @@ impl Engine {
             job: uid,
             attempt: job.status.attempt,
         };
-        if let (Some(pool), Some(started)) = (job.claimed_pool(), job.status.started)
-            && let Some(pool) = self.pools.get_mut(&pool)
-        {
-            let limit = pool.policy.as_ref().map_or_else(
-                || PoolPolicy::default().attempt_limit(),
-                PoolPolicy::attempt_limit,
-            );
-            let until = (started + limit).ceil_second();
-            if until > now.wall {
+        if let (Some(pool), Some(started)) = (job.claimed_pool(), job.status.started) {
+            let until = (started + self.call_limit(&job)).ceil_second();
+            if let Some(pool) = self.pools.get_mut(&pool)
+                && until > now.wall
+            {
                 pool.ghosts.add(attempt, until);
             }
         }

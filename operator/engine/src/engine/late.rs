@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::Engine;
+use crate::action::Cause;
 use crate::ids::{AttemptId, Uid};
+use crate::job::Job;
+use crate::outcome::Class;
 use crate::time::{Mono, Wall};
 
 /// Proof that comes later than this after the verdict changes nothing.
@@ -127,5 +130,21 @@ impl Engine {
         if by_itself {
             self.late.proved(worker, attempt);
         }
+    }
+
+    /// Of an attempt that is called lost: proof that comes soon may still make it an interruption. A heartbeat without it, or a
+    /// stream that only fell silent, say nothing of the process's death.
+    pub(super) fn missed(&self, job: &Job, cause: Cause) -> Option<(Uid, AttemptId, Option<Wall>)> {
+        let lost = matches!(
+            cause,
+            Cause::Ended(Class::Lost) | Cause::Reclaimed(Class::Lost)
+        );
+        let worker = job.status.worker.filter(|_| lost)?;
+        let attempt = AttemptId {
+            job: job.uid,
+            attempt: job.status.attempt,
+        };
+        let lease = self.workers.get(worker)?.leases.get(&attempt)?;
+        (lease.proven || lease.cut).then_some((worker, attempt, job.status.started))
     }
 }

@@ -77,9 +77,25 @@ impl Engine {
     }
 
     /// Signed URLs are good or bad with this clock: while it is off, nothing is claimed.
-    pub(super) fn on_clock(&mut self, trusted: bool) {
+    pub(super) fn on_clock(&mut self, trusted: bool, now: Now) {
         self.clock_off = !trusted;
+        self.allow_all_their_time(now.mono);
         self.dirty.extend(self.index.ready_pools());
+    }
+
+    /// What was left of the time of those that another leader claimed was reckoned by a clock that nobody trusts, or may be.
+    fn allow_all_their_time(&mut self, now: Mono) {
+        for uid in self.index.uids() {
+            let Some(limit) = self.index.job(uid).map(|job| self.limit_of(&job)) else {
+                continue;
+            };
+            if let Some(live) = self.live.get_mut(&uid)
+                && let Some(deadline) = &mut live.deadline
+            {
+                *deadline = (*deadline).max(now + limit);
+                self.index.set_bell(uid, live.hold.or(Some(*deadline)));
+            }
+        }
     }
 
     fn review_all(&mut self, now: Now, rng: &mut dyn RngCore) {
@@ -136,7 +152,7 @@ impl Engine {
         for (uid, live) in &mut self.live {
             if let Some(deadline) = &mut live.deadline {
                 *deadline = (*deadline).max(now + EXCUSED);
-                self.index.set_bell(*uid, Some(*deadline));
+                self.index.set_bell(*uid, live.hold.or(Some(*deadline)));
             }
         }
     }
@@ -195,6 +211,11 @@ impl Engine {
                 self.review(uid, now, rng);
             }
         }
+    }
+
+    pub(super) fn on_jobs_synced(&mut self) {
+        self.jobs_known = true;
+        self.dirty.extend(self.index.ready_pools());
     }
 
     pub(super) fn on_pools_synced(&mut self, now: Now, rng: &mut dyn RngCore) {

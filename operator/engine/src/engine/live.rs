@@ -2,10 +2,10 @@
 
 use super::progress::Told;
 use crate::action::Cause;
-use crate::ids::{PoolName, Rv, Token, Uid};
+use crate::ids::{AttemptId, PoolName, Rv, Token, Uid};
 use crate::job::decide::{Look, Loss, Report};
 use crate::job::{Job, Phase, Status};
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 
 /// A request under way. There is at most one a job.
 #[derive(Clone, Debug, PartialEq, Hash)]
@@ -90,6 +90,8 @@ pub(super) struct Ending {
     pub(super) pool: PoolName,
     /// When its lease was pushed.
     pub(super) pushed: Option<Mono>,
+    /// If it is called lost: its worker, if that had it for sure, and when it was claimed.
+    pub(super) missed: Option<(Uid, AttemptId, Option<Wall>)>,
 }
 
 impl Pending {

@@ -77,6 +77,8 @@ pub struct Engine {
     /// This clock and the store's differ too much for signed URLs.
     clock_off: bool,
     dirty: BTreeSet<PoolName>,
+    /// The pool that was granted a claim last.
+    turn: Option<PoolName>,
     /// Claims whose writes are under way, with pool and tenant.
     claiming: BTreeMap<AttemptId, (PoolName, Symbol)>,
     tokens: Tokens,
@@ -121,7 +123,7 @@ impl Engine {
         match event {
             Event::Job(job) => self.on_job(*job, now, rng),
             Event::JobDeleted(uid) => self.on_deleted(uid, now),
-            Event::JobsSynced => self.jobs_known = true,
+            Event::JobsSynced => self.on_jobs_synced(),
             Event::Pool(name, policy) => self.on_pool(name, Some(*policy), now, rng),
             Event::PoolGone(name) => self.on_pool(name, None, now, rng),
             Event::PoolsSynced => self.on_pools_synced(now, rng),
@@ -166,7 +168,7 @@ impl Engine {
             } => self.on_progress(session, attempt, percent, now),
             Event::Redrive { job, by } => self.on_redrive(job, by, now, rng),
             Event::History(history) => self.on_history(history, now, rng),
-            Event::ClockTrusted(trusted) => self.on_clock(trusted),
+            Event::ClockTrusted(trusted) => self.on_clock(trusted, now),
             Event::Draining(session) => self.on_draining(session),
             Event::Closed(session) => self.on_closed(session, now),
             Event::AttemptPod { worker, attempt } => self.on_attempt_pod(worker, attempt),

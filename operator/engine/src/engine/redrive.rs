@@ -19,6 +19,7 @@ impl Engine {
         let known = self.index.job(job);
         let refusal = match known {
             _ if self.lead != Lead::Leader => Some(Redrive::NotLeader),
+            None if !self.jobs_known => Some(Redrive::NotLeader),
             None => Some(Redrive::Gone),
             Some(ref known) if known.status.phase != Phase::DeadLettered => Some(Redrive::Skipped),
             Some(ref known) if known.status.redriven_by == Some(by) => Some(Redrive::Skipped),

@@ -324,6 +324,7 @@ impl Engine {
         let ends = ended.map(|pool| Ending {
             pool,
             pushed: self.live.get(&job.uid).and_then(|live| live.pushed),
+            missed: self.missed(job, cause),
         });
         let token = self.token();
         self.out.push(Action::Write {

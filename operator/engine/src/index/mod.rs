@@ -233,14 +233,16 @@ impl Index {
         self.tenants.get(&(pool, tenant)).copied().unwrap_or(0)
     }
 
-    /// Puts a job into its pool's ready queue. `alone`: it gets a worker for itself.
+    /// Puts a job into its pool's ready queue, and in no other. `alone`: it gets a worker for itself.
     pub fn queue(&mut self, uid: Uid, pool: PoolName, alone: bool) {
+        let waits_in = self.jobs.get(&uid).and_then(|entry| entry.ready);
+        if waits_in == Some(pool.name) {
+            return;
+        }
+        self.unqueue(uid);
         let Some(entry) = self.jobs.get_mut(&uid) else {
             return;
         };
-        if entry.ready == Some(pool.name) {
-            return;
-        }
         entry.ready = Some(pool.name);
         self.ready
             .entry(pool)

@@ -10,7 +10,9 @@ use super::machine::{self, MAX_GHOSTS, SOURCE_RECHECK, Verdict};
 use super::{Job, Phase, Reason, Status};
 use crate::action::Cause;
 use crate::archive::{self, Archive};
+use crate::backoff::RETRY_AFTER_CAP;
 use crate::ids::Uid;
+use crate::limits;
 use crate::outcome::{Class, Fact, classify};
 use crate::policy::PoolPolicy;
 use crate::time::Wall;
@@ -296,7 +298,11 @@ fn waiting(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
     if unseen || is_unobserved(job) {
         return write(job.observed(now), Cause::Observed);
     }
-    if let Some(due) = job.status.next_attempt.filter(|due| *due > now) {
+    if let Some(due) = job
+        .status
+        .next_attempt
+        .filter(|due| is_wait(*due, policy, now))
+    {
         let first = start_deadline(job).map_or(due, |deadline| deadline.min(due));
         return Next::Wait(Some(first));
     }
@@ -311,11 +317,19 @@ fn waiting(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
             }
         }
     }
-    let ghosts = job.status.ghosts.iter().filter(|until| **until > now);
+    let ghosts = job.status.ghosts.iter();
+    let ghosts = ghosts.filter(|until| limits::is_ghost(**until, now));
     if ghosts.clone().count() >= MAX_GHOSTS {
         return Next::Wait(ghosts.min().copied());
     }
     Next::Ready(start_deadline(job))
+}
+
+/// Whether a job waits until then. Nobody is told to wait so long that a time further away were anything but the mistake of a
+/// clock that was ahead.
+fn is_wait(due: Wall, policy: &PoolPolicy, now: Wall) -> bool {
+    let longest = policy.backoff_cap.max(RETRY_AFTER_CAP) + SOURCE_RECHECK;
+    due > now && due <= (now + longest).ceil_second()
 }
 
 fn suspended(job: &Job, now: Wall) -> Next {

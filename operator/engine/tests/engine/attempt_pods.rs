@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use kinora_engine::action::{Action, Cause, PodAction, ToWorker};
+use kinora_engine::action::{Cause, PodAction, ToWorker};
 use kinora_engine::event::{Answer, Lead};
 use kinora_engine::ids::SessionId;
 use kinora_engine::outcome::{Class, Fact, grpc};
-use kinora_engine::policy::BreakerPolicy;
 use kinora_engine::*;
 
-use super::fixtures::*;
+use crate::fixtures::*;
 
-fn pods() -> PoolPolicy {
+pub(crate) fn pods() -> PoolPolicy {
     PoolPolicy {
         pod_start: Some(secs(600)),
         max_in_flight: Some(2),
@@ -30,7 +29,7 @@ fn asked(world: &World) -> Vec<String> {
 }
 
 /// The pod of an attempt is seen, and says Hello on a stream of the same number.
-fn pod_says_hello(world: &mut World, worker: u64, attempt: AttemptId) -> SessionId {
+pub(crate) fn pod_says_hello(world: &mut World, worker: u64, attempt: AttemptId) -> SessionId {
     world.feed(Event::AttemptPod {
         worker: Uid(worker.into()),
         attempt,
@@ -107,58 +106,16 @@ fn a_pod_that_does_not_report_in_time_costs_the_job_nothing_but_a_wait() {
     assert_eq!(asked(&world), ["make 1/1", "make 1/2", "remove 7"]);
 }
 
-/// A pool whose breaker is open, with three jobs that wait for its probe.
-fn waiting_for_a_probe() -> World {
-    let mut world = World::with_pool(PoolPolicy {
-        breaker: BreakerPolicy {
-            min_calls: 1,
-            probes: 1,
-            ..BreakerPolicy::default()
-        },
-        ..pods()
-    });
+#[test]
+fn a_fault_of_our_own_does_not_make_us_forget_to_look_for_a_pod() {
+    let mut world = World::with_pool(pods());
+    world.store.pod = Answer::Away;
     world.put(job(1));
-    let session = pod_says_hello(&mut world, 7, attempt(1, 1));
-    world.report(session, attempt(1, 1), Fact::Grpc(grpc::UNAVAILABLE));
-    world.put(job(2));
-    world.put(job(3));
-    world.hold_writes = true;
-    world.pass(secs(31), &[]);
-    assert_eq!(world.held.len(), 1, "one probe");
-    world
-}
-
-#[test]
-fn a_probe_whose_claim_is_not_stored_makes_room_for_another() {
-    let mut world = waiting_for_a_probe();
-    let Action::Write { job, token, .. } = world.held.remove(0) else {
-        panic!("a claim is a write");
-    };
-    let answer = Answer::Gone;
-    world.feed(Event::Answer { job, token, answer });
-    world.pass(secs(1), &[]);
-    assert_eq!(world.held.len(), 1);
-}
-
-#[test]
-fn a_probe_whose_pod_is_not_filled_in_yet_is_still_the_only_one() {
-    let mut world = waiting_for_a_probe();
-    let claim = world.held.remove(0);
-    let (job, token, answer) = world.perform(claim).unwrap();
-    world.feed(Event::Answer { job, token, answer });
-    let probe = attempt(job.0, world.etcd[&job].status.attempt);
-    let session = pod_says_hello(&mut world, 8, probe);
-    let Action::Write { job, token, .. } = world.held.remove(0) else {
-        panic!("a fill is a write");
-    };
-    let answer = Answer::NotSent;
-    world.feed(Event::Answer { job, token, answer });
-    world.pass(secs(3), &[session]);
-    let held = world.held.iter().filter_map(|action| match action {
-        Action::Write { job, .. } => Some(*job),
-        _ => None,
-    });
-    assert!(held.eq([job]), "only the fill again: {:?}", world.held);
+    assert_eq!(asked(&world), ["make 1/1"]);
+    world.now = world.now.after(secs(2));
+    world.feed(Event::Tick);
+    world.pass(secs(4), &[]);
+    assert_eq!(asked(&world), ["make 1/1", "find 1/1"]);
 }
 
 /// covers: F38

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kinora_engine::engine::PoolView;
 use kinora_engine::*;
 use proptest::prelude::*;
 
@@ -94,14 +95,16 @@ impl Ledger {
         );
         // And so the engine counts, whoever leads.
         let engine = &world.engine;
-        let view = engine
-            .pools(world.now.wall)
-            .remove(&POOL)
-            .unwrap_or_default();
+        let views = engine.pools(world.now.wall);
+        let sum = |count: fn(&PoolView) -> u32| views.values().map(count).sum::<u32>() as usize;
         prop_assert_eq!(engine.jobs(), world.etcd.len());
         prop_assert_eq!(
-            (view.queued as usize, view.running as usize),
+            (sum(|view| view.queued), sum(|view| view.running)),
             (pending + backoff, leased)
+        );
+        prop_assert!(
+            sum(|view| view.claimable) <= pending + backoff,
+            "in one queue each"
         );
         prop_assert_eq!(
             engine.live_jobs() as usize,

@@ -151,3 +151,46 @@ fn a_leader_that_doubts_from_the_start_begins_without_tokens_too() {
     world.hello(1, 1, 5);
     assert!(world.leases().is_empty());
 }
+
+/// covers: F60
+#[test]
+fn a_clock_that_is_off_takes_no_time_from_those_that_run() {
+    let mut world = World::new();
+    world.feed(Event::Lead(Lead::Standby));
+    let mut running = job(1);
+    let yesterday = Wall(START.0 - 86_400_000);
+    running.status = running.claimed(Uid(1), POOL.name, yesterday);
+    world.put(running);
+    world.feed(Event::ClockTrusted(false));
+    world.feed(Event::Lead(Lead::Leader));
+    let session = world.hello_with(1, 1, 1, 100, &[attempt(1, 1)]);
+    world.pass(secs(60), &[session]);
+    assert!(world.writes.is_empty());
+    // It is mended; what was left of its time is not known.
+    world.feed(Event::ClockTrusted(true));
+    world.pass(secs(60), &[session]);
+    assert!(world.writes.is_empty());
+}
+
+/// covers: F60
+#[test]
+fn what_a_clock_that_was_ahead_wrote_delays_nobody() {
+    let month = secs(30 * 86_400);
+    let mut waits = job(1);
+    waits.status.phase = Phase::Backoff;
+    waits.status.reason = Reason::Backoff;
+    waits.status.observed = 1;
+    waits.status.since = Some(START);
+    waits.status.attempt = 1;
+    waits.status.failures = 1;
+    waits.status.next_attempt = Some(START + month);
+    waits.status.ghosts = vec![START + month; 8];
+    waits.status.pool = Some(POOL.name);
+    let mut world = World::with_pool(PoolPolicy {
+        max_in_flight: Some(1),
+        ..pool()
+    });
+    world.hello(1, 1, 1);
+    world.put(waits);
+    assert_eq!(world.leases(), [attempt(1, 2)]);
+}

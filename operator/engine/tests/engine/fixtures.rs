@@ -16,6 +16,11 @@ pub(crate) const POOL: PoolName = PoolName {
     namespace: NAMESPACE,
     name: Symbol(2),
 };
+/// Another one, which worlds do not know at first.
+pub(crate) const OTHER: PoolName = PoolName {
+    namespace: NAMESPACE,
+    name: Symbol(3),
+};
 /// Time at which every world begins.
 pub(crate) const START: Wall = Wall(1_700_000_000_000);
 
@@ -329,11 +334,23 @@ impl World {
         instance: u128,
         held: &[AttemptId],
     ) -> SessionId {
+        self.hello_in(POOL, session, worker, slots, instance, held)
+    }
+
+    pub(crate) fn hello_in(
+        &mut self,
+        pool: PoolName,
+        session: u64,
+        worker: u128,
+        slots: u32,
+        instance: u128,
+        held: &[AttemptId],
+    ) -> SessionId {
         self.holds.insert(SessionId(session), held.to_vec());
         self.feed(Event::Hello {
             session: SessionId(session),
             worker: Uid(worker),
-            pool: POOL,
+            pool,
             slots,
             instance: Uid(instance),
             held: held.to_vec(),

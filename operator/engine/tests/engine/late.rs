@@ -36,6 +36,26 @@ fn a_new_process_soon_after_a_loss_makes_it_an_interruption_with_the_next_write(
 }
 
 #[test]
+fn a_loss_that_the_watch_shows_before_its_write_is_answered_waits_for_proof_as_any() {
+    let (mut world, session) = World::running();
+    world.feed(Event::Closed(session));
+    world.hold_writes = true;
+    world.pass(secs(3), &[]);
+    let verdict = world.held.remove(0);
+    world.hold_writes = false;
+    let (uid, token, answer) = world.perform(verdict).unwrap();
+    let stored = world.etcd[&uid].clone();
+    world.feed(Event::Job(Box::new(stored)));
+    let job = uid;
+    world.feed(Event::Answer { job, token, answer });
+    world.hello_with(3, 1, 1, 777, &[]);
+    assert_eq!(
+        (world.status(1).attempt, world.status(1).interruptions),
+        (2, 1)
+    );
+}
+
+#[test]
 fn proof_that_comes_too_late_or_from_a_pod_that_was_told_to_go_charges_nobody() {
     let table: [(&str, Change); 4] = [
         ("six minutes later", |world| {

@@ -18,6 +18,7 @@ mod history;
 mod late;
 mod level;
 mod outcomes;
+mod pools;
 mod progress;
 mod properties;
 mod queue;

@@ -44,6 +44,7 @@ pub(crate) enum Move {
     Pass(u64),
     Lead(Lead),
     Store(Answer, Answer, Answer),
+    Default(bool),
 }
 
 pub(crate) fn any_move() -> impl Strategy<Value = Move> {
@@ -66,6 +67,7 @@ pub(crate) fn any_move() -> impl Strategy<Value = Move> {
             .prop_map(Move::Lead),
         1 => (any_answer(), any_answer(), any_answer())
             .prop_map(|(o, s, r)| Move::Store(o, s, r)),
+        1 => any::<bool>().prop_map(Move::Default),
     ]
 }
 
@@ -92,7 +94,15 @@ pub(crate) fn play(world: &mut World, step: Move) {
         }
         Move::Hello(session, worker, instance) => {
             let held = world.holds.get(&SessionId(session)).cloned();
-            world.hello_with(session, worker, 2, instance, &held.unwrap_or_default());
+            let pool = if worker == 3 { OTHER } else { POOL };
+            world.hello_in(
+                pool,
+                session,
+                worker,
+                2,
+                instance,
+                &held.unwrap_or_default(),
+            );
         }
         Move::Beat(session) => {
             let holds = world.holds.get(&SessionId(session)).cloned();
@@ -112,6 +122,15 @@ pub(crate) fn play(world: &mut World, step: Move) {
         }),
         Move::Pass(tenths) => world.pass(Duration::from_millis(tenths * 100), &[]),
         Move::Lead(lead) => world.feed(Event::Lead(lead)),
+        Move::Default(other) => {
+            for (name, is_default) in [(POOL, !other), (OTHER, other)] {
+                let policy = PoolPolicy {
+                    is_default,
+                    ..pool()
+                };
+                world.feed(Event::Pool(name, Box::new(policy)));
+            }
+        }
         Move::Store(outputs, source, record) => {
             world.store = StoreSays {
                 outputs,

@@ -108,6 +108,36 @@ fn what_cannot_be_brought_back_is_said_and_not_written() {
     }
 }
 
+/// Other letters wait behind it.
+#[test]
+fn a_dead_letter_whose_documents_are_not_ours_to_touch_is_refused() {
+    let mut buried = job(1);
+    buried.status = buried.dead(Reason::Poison, START);
+    buried.status.observed = 1;
+    for (name, answer) in [("a record that cannot be read", Answer::Refused)] {
+        let mut world = World::new();
+        world.store.record = answer;
+        world.put(buried.clone());
+        redrive(&mut world, REQUEST);
+        world.pass(secs(61), &[]);
+        let refused = [(Uid(1), REQUEST, Redrive::Refused)];
+        assert_eq!(world.redriven, refused, "{name}");
+        assert_eq!(world.phase(1), Phase::DeadLettered, "{name}");
+    }
+}
+
+#[test]
+fn a_leader_that_has_not_listed_all_jobs_yet_cannot_say_that_one_is_gone() {
+    let mut world = World::new();
+    world.engine = Engine::new();
+    world.feed(Event::Lead(Lead::Leader));
+    redrive(&mut world, REQUEST);
+    world.feed(Event::JobsSynced);
+    redrive(&mut world, REQUEST);
+    let answers: Vec<Redrive> = world.redriven.iter().map(|r| r.2).collect();
+    assert_eq!(answers, [Redrive::NotLeader, Redrive::Gone]);
+}
+
 #[test]
 fn a_store_that_is_away_delays_a_redrive_and_loses_nothing() {
     let mut world = dead();

@@ -65,7 +65,7 @@ impl Actor {
                 StoreTask::Lease { .. } => None,
                 _ => Some(actor.store_calls.acquire().await),
             };
-            let (signs, writes) = (task.signs(), task.writes());
+            let question = task.question();
             let found = match known {
                 Some(known) => Some(known),
                 None => match read_once(&actor.api(&address), &address).await {
@@ -78,7 +78,7 @@ impl Actor {
             };
             match timeout(STORE_TIMEOUT, actor.run(found, task)).await {
                 Ok(Ok(outcome)) => outcome,
-                Ok(Err(error)) => failed(&address, &error, signs, writes),
+                Ok(Err(error)) => failed(&address, &error, question),
                 Err(_) => {
                     tracing::warn!(job = %address.name, uid = %address.uid, "the store did not answer in time");
                     Outcome::Away
@@ -147,27 +147,41 @@ impl Actor {
     }
 }
 
-impl StoreTask {
-    fn signs(&self) -> bool {
-        matches!(self, StoreTask::Lease { .. })
-    }
+/// Of what kind a task is, as far as a refusal goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Lease,
+    Write,
+    Record,
+    Other,
+}
 
-    fn writes(&self) -> bool {
-        matches!(
-            self,
-            StoreTask::WriteRecord(_) | StoreTask::Clean | StoreTask::Reactivate(_)
-        )
+impl StoreTask {
+    fn question(&self) -> Question {
+        match self {
+            StoreTask::Lease { .. } => Question::Lease,
+            StoreTask::WriteRecord(_) | StoreTask::Clean | StoreTask::Reactivate(_) => {
+                Question::Write
+            }
+            StoreTask::ReadRecord => Question::Record,
+            StoreTask::Outputs { .. } | StoreTask::Source => Question::Other,
+        }
     }
 }
 
-/// A refusal is an answer only to what was asked: a foreign key to a lease, a document that is not ours to touch to a write.
-fn failed(address: &Address, error: &StoreWorkError, signs: bool, writes: bool) -> Outcome {
+/// A refusal is an answer only to what was asked: a foreign key to a lease, a document that is not ours to touch to a write, one
+/// that cannot be read to a look at it.
+fn failed(address: &Address, error: &StoreWorkError, question: Question) -> Outcome {
     tracing::warn!(job = %address.name, uid = %address.uid, error = %error, "the store's part of a job failed");
-    match error {
-        StoreWorkError::ForeignKey { .. } if signs => Outcome::No,
-        StoreWorkError::Unusable(_) if writes => Outcome::No,
-        StoreWorkError::Unavailable(_)
-        | StoreWorkError::ForeignKey { .. }
-        | StoreWorkError::Unusable(_) => Outcome::Away,
+    match (error, question) {
+        (StoreWorkError::ForeignKey { .. }, Question::Lease)
+        | (StoreWorkError::Unusable(_), Question::Write) => Outcome::No,
+        (StoreWorkError::Unusable(_), Question::Record) => Outcome::Refused,
+        (
+            StoreWorkError::Unavailable(_)
+            | StoreWorkError::ForeignKey { .. }
+            | StoreWorkError::Unusable(_),
+            _,
+        ) => Outcome::Away,
     }
 }
