@@ -12,7 +12,7 @@ pub const WATCHED: Duration = Duration::from_secs(60);
 /// So many within [`WATCHED`] are no person's doing.
 pub const FLOOD: usize = 100;
 /// More are not remembered: they are lost anyway.
-const MAX_WAITING: usize = 10_000;
+pub const MAX_WAITING: usize = 10_000;
 
 /// What a deletion was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,10 +45,11 @@ impl<T> Default for Deletions<T> {
 }
 
 impl<T> Deletions<T> {
-    /// One was seen. What does not fit is forgotten, which is a loss.
-    pub fn observed(&mut self, what: T, now: Mono) {
+    /// One was seen. False: it does not fit, and no verdict comes. It is lost.
+    #[must_use]
+    pub fn observed(&mut self, what: T, now: Mono) -> bool {
         if self.waiting.len() >= MAX_WAITING {
-            return;
+            return false;
         }
         let lost = false;
         self.waiting.push_back(Seen {
@@ -71,6 +72,7 @@ impl<T> Deletions<T> {
                 seen.lost = true;
             }
         }
+        true
     }
 
     /// Those whose minute is over.

@@ -81,8 +81,12 @@ impl Judge {
             tokio::select! {
                 next = deletions.recv() => match next {
                     Some(deletion) => {
-                        self.waiting.names().insert(deletion.name.clone());
-                        waiting.observed(deletion, now());
+                        let name = deletion.name.clone();
+                        if waiting.observed(deletion, now()) {
+                            self.waiting.names().insert(name);
+                        } else {
+                            self.lost(&name);
+                        }
                     }
                     None => return,
                 },
@@ -103,12 +107,7 @@ impl Judge {
     async fn judged(&self, deletion: &ForeignDeletion, verdict: Verdict) {
         let job = deletion.name.as_str();
         if verdict == Verdict::Lost {
-            self.upkeep.judged(Judged::Loss);
-            self.losses.notify_one();
-            tracing::error!(
-                job,
-                "deleted with many others: no cancel, the audit makes it again"
-            );
+            self.lost(job);
             return;
         }
         match self.cancelled(deletion).await {
@@ -132,6 +131,15 @@ impl Judge {
                 );
             }
         }
+    }
+
+    fn lost(&self, job: &str) {
+        self.upkeep.judged(Judged::Loss);
+        self.losses.notify_one();
+        tracing::error!(
+            job,
+            "deleted with many others: no cancel, the audit makes it again"
+        );
     }
 
     /// Records the cancel of an upload whose job a person deleted. False: it was none.

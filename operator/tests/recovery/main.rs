@@ -9,6 +9,7 @@ mod attempt_pods;
 mod audit;
 mod cleaner;
 mod deletions;
+mod flood;
 mod redrive;
 mod refusals;
 

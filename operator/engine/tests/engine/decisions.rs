@@ -212,7 +212,7 @@ fn a_deletion_is_a_cancel_after_a_minute_and_a_flood_is_none_from_its_first_on()
     let at = |ms: u64| Mono(ms);
     let mut few = Deletions::default();
     for n in 0..FLOOD - 1 {
-        few.observed(n, at(0));
+        assert!(few.observed(n, at(0)));
     }
     assert!(few.due(at(59_999)).is_empty());
     let all = few.due(at(60_000));
@@ -223,9 +223,9 @@ fn a_deletion_is_a_cancel_after_a_minute_and_a_flood_is_none_from_its_first_on()
     );
 
     let mut flood = Deletions::default();
-    flood.observed(9999, at(0));
+    assert!(flood.observed(9999, at(0)));
     for n in 0..FLOOD {
-        flood.observed(n, at(60_001 + n as u64 * 500));
+        assert!(flood.observed(n, at(60_001 + n as u64 * 500)));
     }
     let judged = flood.due(at(300_000));
     assert_eq!(judged.len(), FLOOD + 1);
@@ -250,7 +250,7 @@ proptest! {
         for (n, gap) in gaps.iter().enumerate() {
             now = now + Duration::from_millis(*gap);
             judged.extend(deletions.due(now));
-            deletions.observed(n, now);
+            prop_assert!(deletions.observed(n, now));
             at.push(now);
         }
         judged.extend(deletions.due(now + WATCHED));

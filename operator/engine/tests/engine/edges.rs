@@ -138,15 +138,15 @@ fn a_redrive_is_half_done_when_the_store_knows_a_later_life_of_a_dead_letter() {
 fn a_deletion_is_judged_at_a_minute_and_a_flood_begins_with_its_last() {
     let at = |ms: Duration| Mono(0) + ms;
     let mut one = Deletions::default();
-    one.observed("a", at(Duration::ZERO));
+    assert!(one.observed("a", at(Duration::ZERO)));
     assert!(one.due(at(WATCHED - MS)).is_empty());
     assert_eq!(one.due(at(WATCHED)), [("a", Verdict::Cancelled)]);
 
     // The first is over a minute before the last: one too few within a minute.
     for (gap, want) in [(WATCHED, Verdict::Cancelled), (WATCHED - MS, Verdict::Lost)] {
         let mut many = Deletions::default();
-        many.observed(0, at(Duration::ZERO));
-        (1..FLOOD).for_each(|n| many.observed(n, at(gap)));
+        assert!(many.observed(0, at(Duration::ZERO)));
+        assert!((1..FLOOD).all(|n| many.observed(n, at(gap))));
         let all = many.due(at(gap + WATCHED));
         assert_eq!(all.len(), FLOOD);
         assert!(all.iter().all(|(_, it)| *it == want), "{gap:?}: {all:?}");
@@ -154,8 +154,8 @@ fn a_deletion_is_judged_at_a_minute_and_a_flood_begins_with_its_last() {
 
     // A flood a whole minute later is no company of it.
     let mut before = Deletions::default();
-    before.observed(0, at(Duration::ZERO));
-    (1..=FLOOD).for_each(|n| before.observed(n, at(WATCHED)));
+    assert!(before.observed(0, at(Duration::ZERO)));
+    assert!((1..=FLOOD).all(|n| before.observed(n, at(WATCHED))));
     assert_eq!(before.due(at(WATCHED)), [(0, Verdict::Cancelled)]);
 }
 
