@@ -2,7 +2,7 @@
 //!
 //! Pure; time is an argument. Level-triggered: what is asked for is asked again until the view shows it. A worker that is to
 //! go is first cordoned (no new leases), then, once idle, marked with a deletion cost, and 2 s later, if still idle, told to
-//! drain, and the number falls by one.
+//! drain, and the number falls to that of the others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -144,10 +144,7 @@ impl Scaler {
             .filter(|worker| !worker.leaving)
             .collect();
         let existing = i32::try_from(live.len()).unwrap_or(i32::MAX);
-        // Replicas that have no pod yet can be taken back without asking anybody.
-        let unborn = view.current.saturating_sub(existing).max(0);
-        let surplus = view.current.saturating_sub(goal);
-        self.pick(&live, surplus.saturating_sub(unborn));
+        self.pick(&live, existing.saturating_sub(goal));
         for worker in live {
             let Some(since) = self.picked.get_mut(&worker.uid) else {
                 continue;
@@ -170,8 +167,10 @@ impl Scaler {
                 moves.drain.push(worker.uid.clone());
             }
         }
-        let idle = i32::try_from(moves.drain.len()).unwrap_or(i32::MAX);
-        moves.target = view.current - unborn.min(surplus) - idle;
+        // Every pod that is not drained keeps its replica, also while one that is has yet to leave. Replicas that have no pod
+        // yet are taken back without asking anybody.
+        let drained = i32::try_from(moves.drain.len()).unwrap_or(i32::MAX);
+        moves.target = existing.saturating_sub(drained).clamp(goal, view.current);
         if moves.target < view.current {
             self.removing = Some(now + REMOVAL);
         }
@@ -236,6 +235,9 @@ fn load(worker: &Worker) -> (u8, u32) {
     }
 }
 
+#[cfg(test)]
+#[path = "scaler_pods_tests.rs"]
+mod pods_tests;
 #[cfg(test)]
 #[path = "scaler_tests.rs"]
 mod tests;

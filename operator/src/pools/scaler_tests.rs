@@ -6,7 +6,7 @@ use super::*;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-fn worker(uid: &str, busy: u32) -> Worker {
+pub(super) fn worker(uid: &str, busy: u32) -> Worker {
     Worker {
         uid: uid.to_owned(),
         name: format!("pod-{uid}"),
@@ -18,7 +18,7 @@ fn worker(uid: &str, busy: u32) -> Worker {
     }
 }
 
-fn view(current: i32, desired: i32, workers: Vec<Worker>) -> View {
+pub(super) fn view(current: i32, desired: i32, workers: Vec<Worker>) -> View {
     View {
         current,
         desired,
@@ -140,6 +140,37 @@ fn a_lease_that_was_on_its_way_saves_its_worker() {
         (2, vec!["pod-b".to_owned()]),
         "idle again: the wait starts anew"
     );
+}
+
+#[test]
+fn a_worker_that_has_yet_to_leave_pays_for_no_second_replica() {
+    let busy = ["b", "c", "d", "e"].map(|uid| worker(uid, 1));
+    let mut seen = view(5, 2, [vec![worker("a", 0)], busy.to_vec()].concat());
+    let (mut scaler, t1) = after_window(&seen);
+    scaler.step(&seen, t1);
+    seen.workers[0].cordoned = true;
+    seen.workers[0].marked = true;
+    scaler.step(&seen, t1);
+    let moves = scaler.step(&seen, t1 + SETTLE);
+    assert_eq!((moves.target, moves.drain), (4, vec!["a".to_owned()]));
+
+    seen.current = 4;
+    for step in 1..60 {
+        let moves = scaler.step(&seen, t1 + SETTLE + LOOK_AGAIN * step);
+        assert_eq!(
+            (moves.target, moves.uncordon.len()),
+            (4, 0),
+            "the others are busy"
+        );
+    }
+    seen.workers[0].leaving = true;
+    seen.workers[1].busy = Some(0);
+    seen.workers[1].cordoned = true;
+    seen.workers[1].marked = true;
+    let t2 = t1 + SETTLE * 20;
+    assert_eq!(scaler.step(&seen, t2).target, 4);
+    let moves = scaler.step(&seen, t2 + SETTLE);
+    assert_eq!((moves.target, moves.drain), (3, vec!["b".to_owned()]));
 }
 
 #[test]
