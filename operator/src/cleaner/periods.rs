@@ -32,7 +32,8 @@ impl Cleaner {
 
     /// The period of today, once; of both days where clocks differ.
     pub(super) async fn note_periods(&self) -> Result<(), CleanError> {
-        let (clocks, _) = self.both_clocks().await?;
+        self.ask().await?;
+        let (clocks, _) = self.both_clocks()?;
         for now in [clocks.local, clocks.store] {
             let ms = u64::try_from(now.0).unwrap_or(0);
             let key = keys::retention(Day::from_unix_ms(ms));

@@ -1,15 +1,15 @@
-//! The order in which retention deletes, and a crash between any two of its writes.
+//! The order and the pace in which retention deletes, and a crash between any two of its writes.
 
 use jiff::SignedDuration;
-use kinora_fake_s3::{BUCKET, Behaviour, FakeS3, Fault, Op, Rule};
-use kinora_operator::cleaner::Cleaner;
+use kinora_fake_s3::{BUCKET, Behaviour, Call, FakeS3, Fault, Op, Rule};
+use kinora_operator::cleaner::{CleanError, Cleaner};
 use kinora_operator::metrics::Upkeep;
 use kinora_operator::ports::Leadership;
 use kinora_storage::{PutOptions, Store, StoreArgs, UploadId, keys};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{mint, now};
+use crate::{mint, now, until};
 
 const NOTES: &str = "retention/audit/";
 
@@ -58,18 +58,43 @@ impl Shelf {
         all
     }
 
+    /// A record of a good end that nothing else belongs to.
+    async fn bare(&self, id: &UploadId) {
+        let record = json!({
+            "v": 1, "id": id, "tenant": "acme", "state": "succeeded", "reason": "Completed", "key": keys::video(id),
+            "redrives": 1, "times": {"finished": now()},
+        });
+        self.put(&record_of(id), &record).await;
+    }
+
     /// One pass, five years and two days from now.
     async fn pass(&self) -> bool {
-        let (_leads, leadership) = watch::channel(Leadership::Leader);
-        let cleaner = Cleaner {
+        self.cleaner(100_000).pass().await.is_ok()
+    }
+
+    fn cleaner(&self, per_second: u32) -> Cleaner {
+        Cleaner {
             store: self.store.clone(),
-            leadership,
+            leadership: watch::channel(Leadership::Leader).1,
             days: 1827,
-            per_second: 100_000,
+            per_second,
             ahead: SignedDuration::from_hours(24 * 1829),
             upkeep: Upkeep::default(),
-        };
-        cleaner.pass().await.is_ok()
+        }
+    }
+
+    /// How many records were read.
+    fn looks(&self) -> usize {
+        let calls = self.s3.journal().calls();
+        let is_record = |call: &&Call| call.op == Op::Get && call.key.starts_with(keys::RECORDS);
+        calls.iter().filter(is_record).count()
+    }
+
+    /// The pass stands still: whoever has not asked by the end of this does not ask.
+    async fn settles(&self) {
+        for _ in 0..50 {
+            self.store.head("absent").await.unwrap();
+        }
     }
 
     fn has(&self, key: &str) -> bool {
@@ -132,4 +157,112 @@ async fn the_note_comes_first_and_the_record_last_wherever_a_pass_breaks_off() {
             assert_eq!(shelf.s3.keys(NOTES).len(), notes, "{at}: nothing is left");
         }
     }
+}
+
+#[tokio::test]
+async fn records_are_looked_at_side_by_side_and_never_too_many() {
+    let shelf = Shelf::new().await;
+    for _ in 0..40 {
+        shelf.video().await;
+    }
+    let unanswered = Rule::on(Op::Get, Fault::NoAnswer).key(keys::RECORDS);
+    shelf.s3.faults().add(unanswered);
+    let cleaner = shelf.cleaner(100_000);
+    let pass = tokio::spawn(async move { cleaner.pass().await });
+    until("16 records asked for", || shelf.looks() >= 16).await;
+    shelf.settles().await;
+    assert_eq!(shelf.looks(), 16);
+    pass.abort();
+    shelf.s3.faults().clear();
+    assert!(shelf.pass().await);
+    assert!(shelf.s3.keys(keys::RECORDS).is_empty());
+}
+
+#[tokio::test]
+async fn a_video_costs_no_request_but_those_about_itself() {
+    let mut requests = Vec::new();
+    for videos in [10, 30] {
+        let shelf = Shelf::new().await;
+        for _ in 0..videos {
+            shelf.video().await;
+        }
+        shelf.s3.journal().clear();
+        assert!(shelf.pass().await);
+        assert!(shelf.s3.keys(keys::RECORDS).is_empty());
+        requests.push(shelf.s3.journal().len());
+    }
+    // Its record, video, outputs, entry and hold; what is absent is asked for twice.
+    assert_eq!(requests[1] - requests[0], 20 * 7, "{requests:?}");
+}
+
+#[tokio::test]
+async fn records_wait_until_what_they_named_is_paid_for_at_the_capped_rate() {
+    let shelf = Shelf::new().await;
+    for _ in 0..20 {
+        shelf.video().await;
+    }
+    let cleaner = shelf.cleaner(1);
+    let pass = tokio::spawn(async move { cleaner.pass().await });
+    until("only the records left", || {
+        shelf.s3.keys(keys::VIDEOS).is_empty()
+    })
+    .await;
+    // A hundred objects, and so a hundred seconds.
+    shelf.settles().await;
+    assert_eq!(shelf.s3.keys(keys::RECORDS).len(), 20);
+    assert_eq!(shelf.s3.journal().count(Op::DeleteMany), 1);
+    pass.abort();
+}
+
+/// A hold that is laid meanwhile counts.
+#[tokio::test]
+async fn the_next_batch_is_not_looked_at_before_the_last_is_paid_for() {
+    let shelf = Shelf::new().await;
+    for _ in 0..110 {
+        shelf.bare(&mint()).await;
+    }
+    let cleaner = shelf.cleaner(1);
+    let pass = tokio::spawn(async move { cleaner.pass().await });
+    until("a hundred gone", || {
+        shelf.s3.keys(keys::RECORDS).len() == 10
+    })
+    .await;
+    shelf.settles().await;
+    assert_eq!(shelf.looks(), 100);
+    pass.abort();
+}
+
+/// covers: F51
+#[tokio::test]
+async fn nothing_goes_while_the_clocks_differ_also_when_they_come_to_within_a_pass() {
+    let shelf = Shelf::new().await;
+    for _ in 0..300 {
+        shelf.bare(&mint()).await;
+    }
+    for skew in [400, -400] {
+        shelf.s3.clock().skew(skew);
+        let pass = shelf.cleaner(100_000).pass().await;
+        assert!(matches!(pass, Err(CleanError::Clocks(_))), "{pass:?}");
+        assert_eq!(shelf.s3.keys(keys::RECORDS).len(), 300);
+        shelf.s3.clock().skew(0);
+    }
+    let cleaner = shelf.cleaner(100_000);
+    let pass = tokio::spawn(async move { cleaner.pass().await });
+    until("at work", || shelf.looks() > 0).await;
+    shelf.s3.clock().skew(400);
+    let pass = pass.await.unwrap();
+    assert!(matches!(pass, Err(CleanError::Clocks(_))), "{pass:?}");
+    assert!(!shelf.s3.keys(keys::RECORDS).is_empty());
+}
+
+#[tokio::test]
+async fn a_marker_that_its_record_does_not_know_of_goes_all_the_same() {
+    let shelf = Shelf::new().await;
+    let id = mint();
+    let marker = keys::dead(id.day(), id.as_str());
+    shelf.bare(&id).await;
+    shelf.put(&marker, &json!({})).await;
+    assert!(shelf.pass().await);
+    assert!(!shelf.has(&record_of(&id)) && !shelf.has(&marker));
+    assert!(shelf.is_noted(&marker));
 }

@@ -9,7 +9,7 @@ use kinora_engine::audit::{self, Entry, Facts, Step};
 use kinora_engine::control::{self, Note};
 use kinora_engine::deletions::{Deletions, FLOOD, Verdict, WATCHED};
 use kinora_engine::event::History;
-use kinora_engine::pace::Pace;
+use kinora_engine::pace::{Batches, Pace};
 use kinora_engine::redrive::{Counts, Letter, Next, Wanted, Wishes, next};
 use kinora_engine::retention::{self, Clocks, DAY, Kept};
 use kinora_engine::watermark::Gate;
@@ -276,6 +276,52 @@ proptest! {
             let within = turns[i..].iter().filter(|t| t.since(*from) < Duration::from_millis(990)).count();
             prop_assert!(within <= per_second as usize + 1);
         }
+    }
+
+    #[test]
+    fn no_batch_comes_before_those_ahead_of_it_are_paid(
+        per_second in 1..200u32,
+        batches in prop::collection::vec((0..5_000u64, 0..1_000u32), 1..50),
+    ) {
+        let mut pace = Batches::new(per_second.into());
+        let (mut now, mut done) = (Mono(0), Vec::new());
+        for (look, count) in batches {
+            now = now + pace.before_look(now) + Duration::from_millis(look);
+            pace.looked(Duration::from_millis(look));
+            now = now + pace.turns(count, now);
+            done.push((now, count));
+        }
+        for (i, (from, _)) in done.iter().enumerate() {
+            let mut before = 0;
+            for (at, count) in &done[i..] {
+                let most = at.since(*from).as_secs_f64() * f64::from(per_second);
+                // A batch may come a millisecond early.
+                prop_assert!(f64::from(before) <= most + f64::from(per_second) / 1000.0 * done.len() as f64);
+                before += count;
+            }
+        }
+    }
+}
+
+#[test]
+fn looking_through_a_batch_counts_against_the_pause_before_it_and_ends_with_it() {
+    let mut pace = Batches::new(100.0);
+    // Seconds at which a look begins, how many it takes, and at which its 500 are deleted.
+    let table = [
+        ("nothing to wait for", 0, 3, 3),
+        ("it begins as early as the last look took", 5, 3, 8),
+        ("a longer one ends late", 10, 7, 17),
+        ("a shorter one has to wait", 17, 2, 22),
+        ("longer than the pause: none is added", 25, 9, 34),
+    ];
+    let mut now = Mono(0);
+    for (name, begins, takes, deletes) in table {
+        now = now + pace.before_look(now);
+        assert_eq!(now, Mono(begins * 1000), "{name}");
+        now = now + Duration::from_secs(takes);
+        pace.looked(Duration::from_secs(takes));
+        now = now + pace.turns(500, now);
+        assert_eq!(now, Mono(deletes * 1000), "{name}");
     }
 }
 
