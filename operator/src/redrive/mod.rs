@@ -3,6 +3,7 @@
 //!
 //! First the VideoJobs there are, then the `dead/` markers of those that live in their records only.
 
+mod markers;
 mod run;
 mod source;
 mod status;

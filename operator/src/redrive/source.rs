@@ -8,7 +8,8 @@ use kube::{Api, Client};
 
 use crate::audit::{AuditError, call};
 
-const JOBS_PAGE: u32 = 200;
+/// VideoJobs are listed so many at a time.
+pub(super) const JOBS_PAGE: u32 = 200;
 const MARKERS_PAGE: usize = 500;
 /// Prefix of the markers.
 pub(super) const DEAD: &str = "dead/";

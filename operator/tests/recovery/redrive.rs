@@ -307,3 +307,103 @@ async fn a_marker_whose_job_this_request_made_goes_and_any_other_stays() {
     }
     task.abort();
 }
+
+/// A version of another release, or damage: it is counted, and those behind it are not kept waiting.
+#[tokio::test]
+async fn a_dead_letter_whose_entry_cannot_be_read_keeps_nobody_from_the_others() {
+    let scene = scene().await;
+    let newer = mint();
+    scene.site.record(&newer, 0, true, LONG_AGO).await;
+    let marker = keys::dead(newer.day(), newer.as_str());
+    scene.site.put(&marker, &json!({})).await;
+    scene
+        .site
+        .put(&keys::active(&newer), &json!({"v": 2}))
+        .await;
+    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let ended = scene.finished("all").await;
+    assert_eq!(
+        (&ended["redriven"], &ended["failed"]),
+        (&json!(3), &json!(1)),
+        "{ended}"
+    );
+    let active = scene.site.json(&keys::active(&newer)).await;
+    assert_eq!(active, json!({"v": 2}), "not ours to touch");
+    task.abort();
+}
+
+/// The core answers when the job's record is stored, and the store may be away for long.
+#[tokio::test]
+async fn a_request_can_be_ended_while_one_of_its_jobs_waits_for_the_store() {
+    let mut scene = scene().await;
+    let (requests, mut asked) = mpsc::channel::<RedriveRequest>(10);
+    scene.config.requests = requests;
+    request(&scene.api, "all", &json!({"reasons": ["Rejected"]}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let waits = asked.recv().await.unwrap();
+    request(
+        &scene.api,
+        "all",
+        &json!({"reasons": ["Rejected"], "cancelRequested": true}),
+    );
+    let ended = scene.finished("all").await;
+    assert_eq!(condition(&ended, "Succeeded").unwrap(), "False/Cancelled");
+    drop(waits);
+    task.abort();
+}
+
+/// As a run left it that broke off.
+fn begun(api: &Api, name: &str, counts: &Value) {
+    let at = format!("{REDRIVES}/{name}");
+    let mut object = api.object(&at).unwrap();
+    object["status"] = counts.clone();
+    object["status"]["observedGeneration"] = json!(1);
+    object["status"]["conditions"] = json!([
+        {"type": "Succeeded", "status": "Unknown", "reason": "Processing", "message": "", "lastTransitionTime": LONG_AGO},
+        {"type": "Finished", "status": "False", "reason": "Processing", "message": "", "lastTransitionTime": LONG_AGO},
+    ]);
+    api.put(&at, object);
+}
+
+#[tokio::test]
+async fn a_dry_run_that_broke_off_counts_everything_once() {
+    let scene = scene().await;
+    request(&scene.api, "dry", &json!({"dryRun": true}));
+    begun(&scene.api, "dry", &json!({"matched": 3}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    assert_eq!(scene.finished("dry").await["matched"], 4);
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_limited_request_that_broke_off_brings_back_no_more_than_it_may() {
+    let scene = scene().await;
+    request(
+        &scene.api,
+        "three",
+        &json!({"maxJobs": 3, "reasons": ["Poison"]}),
+    );
+    // Two that no status counts yet.
+    for name in ["poison", "poison too"] {
+        let at = path(&scene.ids[name]);
+        let mut job = scene.api.object(&at).unwrap();
+        job["status"] = json!({"state": "Queued", "redrives": 1, "redrivenBy": "r-three"});
+        scene.api.put(&at, job);
+    }
+    let extra = mint();
+    scene
+        .api
+        .put(&path(&extra), dead_job(&extra, "Poison", LONG_AGO));
+    begun(&scene.api, "three", &json!({}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let ended = scene.finished("three").await;
+    assert_eq!(
+        (&ended["redriven"], &ended["matched"]),
+        (&json!(3), &json!(3)),
+        "{ended}"
+    );
+    assert_eq!(*scene.done.lock().unwrap(), [format!("uid-{extra}")]);
+    assert!(scene.api.created().is_empty());
+    task.abort();
+}
