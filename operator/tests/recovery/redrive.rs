@@ -13,11 +13,11 @@ use tokio::sync::mpsc;
 use crate::api::Api;
 use crate::{Site, job, mint, path, until};
 
-const REDRIVES: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videojobredrives";
-const LONG_AGO: &str = "2026-01-01T00:00:00Z";
+pub(crate) const REDRIVES: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videojobredrives";
+pub(crate) const LONG_AGO: &str = "2026-01-01T00:00:00Z";
 
 /// A dead letter that still is a VideoJob.
-fn dead_job(id: &UploadId, reason: &str, finished: &str) -> Value {
+pub(crate) fn dead_job(id: &UploadId, reason: &str, finished: &str) -> Value {
     let mut dead = job(id);
     dead["metadata"]["uid"] = json!(format!("uid-{id}"));
     dead["status"] = json!({
@@ -28,7 +28,7 @@ fn dead_job(id: &UploadId, reason: &str, finished: &str) -> Value {
     dead
 }
 
-fn request(api: &Api, name: &str, spec: &Value) {
+pub(crate) fn request(api: &Api, name: &str, spec: &Value) {
     let mut object = json!({
         "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJobRedrive",
         "metadata": {"name": name, "namespace": "videos", "uid": format!("r-{name}"), "generation": 1,
@@ -45,7 +45,7 @@ fn status(api: &Api, name: &str) -> Value {
     api.object(&format!("{REDRIVES}/{name}")).unwrap()["status"].clone()
 }
 
-fn condition(status: &Value, type_: &str) -> Option<String> {
+pub(crate) fn condition(status: &Value, type_: &str) -> Option<String> {
     let all = status["conditions"].as_array()?;
     let found = all.iter().find(|c| c["type"] == type_)?;
     Some(format!(
@@ -81,16 +81,16 @@ fn core(api: &Api) -> (mpsc::Sender<RedriveRequest>, Arc<Mutex<Vec<String>>>) {
     (requests, done)
 }
 
-struct Scene {
+pub(crate) struct Scene {
     site: Site,
-    api: Api,
-    done: Arc<Mutex<Vec<String>>>,
-    config: RedriveConfig,
-    ids: BTreeMap<&'static str, UploadId>,
+    pub(crate) api: Api,
+    pub(crate) done: Arc<Mutex<Vec<String>>>,
+    pub(crate) config: RedriveConfig,
+    pub(crate) ids: BTreeMap<&'static str, UploadId>,
 }
 
 /// Two poisons and a rejection as VideoJobs, one that died after the request, and a poison that lives in its record only.
-async fn scene() -> Scene {
+pub(crate) async fn scene() -> Scene {
     let site = Site::new().await;
     let (api, client) = Api::start().await;
     let ids: BTreeMap<&str, UploadId> = ["poison", "poison too", "rejected", "young", "filed"]
@@ -131,7 +131,7 @@ async fn scene() -> Scene {
 }
 
 impl Scene {
-    async fn finished(&self, name: &str) -> Value {
+    pub(crate) async fn finished(&self, name: &str) -> Value {
         let finished = || {
             condition(&status(&self.api, name), "Finished").is_some_and(|c| c.starts_with("True"))
         };
@@ -350,60 +350,5 @@ async fn a_request_can_be_ended_while_one_of_its_jobs_waits_for_the_store() {
     let ended = scene.finished("all").await;
     assert_eq!(condition(&ended, "Succeeded").unwrap(), "False/Cancelled");
     drop(waits);
-    task.abort();
-}
-
-/// As a run left it that broke off.
-fn begun(api: &Api, name: &str, counts: &Value) {
-    let at = format!("{REDRIVES}/{name}");
-    let mut object = api.object(&at).unwrap();
-    object["status"] = counts.clone();
-    object["status"]["observedGeneration"] = json!(1);
-    object["status"]["conditions"] = json!([
-        {"type": "Succeeded", "status": "Unknown", "reason": "Processing", "message": "", "lastTransitionTime": LONG_AGO},
-        {"type": "Finished", "status": "False", "reason": "Processing", "message": "", "lastTransitionTime": LONG_AGO},
-    ]);
-    api.put(&at, object);
-}
-
-#[tokio::test]
-async fn a_dry_run_that_broke_off_counts_everything_once() {
-    let scene = scene().await;
-    request(&scene.api, "dry", &json!({"dryRun": true}));
-    begun(&scene.api, "dry", &json!({"matched": 3}));
-    let task = tokio::spawn(run(scene.config.clone()));
-    assert_eq!(scene.finished("dry").await["matched"], 4);
-    task.abort();
-}
-
-#[tokio::test]
-async fn a_limited_request_that_broke_off_brings_back_no_more_than_it_may() {
-    let scene = scene().await;
-    request(
-        &scene.api,
-        "three",
-        &json!({"maxJobs": 3, "reasons": ["Poison"]}),
-    );
-    // Two that no status counts yet.
-    for name in ["poison", "poison too"] {
-        let at = path(&scene.ids[name]);
-        let mut job = scene.api.object(&at).unwrap();
-        job["status"] = json!({"state": "Queued", "redrives": 1, "redrivenBy": "r-three"});
-        scene.api.put(&at, job);
-    }
-    let extra = mint();
-    scene
-        .api
-        .put(&path(&extra), dead_job(&extra, "Poison", LONG_AGO));
-    begun(&scene.api, "three", &json!({}));
-    let task = tokio::spawn(run(scene.config.clone()));
-    let ended = scene.finished("three").await;
-    assert_eq!(
-        (&ended["redriven"], &ended["matched"]),
-        (&json!(3), &json!(3)),
-        "{ended}"
-    );
-    assert_eq!(*scene.done.lock().unwrap(), [format!("uid-{extra}")]);
-    assert!(scene.api.created().is_empty());
     task.abort();
 }
