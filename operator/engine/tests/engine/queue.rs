@@ -103,7 +103,8 @@ fn drain_of(
 ) -> Vec<u32> {
     let mut order = Vec::new();
     for _ in 0..count {
-        let ticket = queue.pick(&Fairness::default(), START, ANY, &may).unwrap();
+        let ticket = queue.pick(&Fairness::default(), START, ANY, &may);
+        let ticket = ticket.expect("enough of them wait");
         queue.granted(ticket, &Fairness::default());
         queue.remove(&jobs[&ticket.uid]);
         order.push(ticket.tenant.0);

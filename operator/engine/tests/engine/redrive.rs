@@ -1,6 +1,6 @@
 //! Dead letters that are brought back: once for one request, with whole budgets, fenced from the old life. covers: T5, T7, I4
 
-use kinora_engine::action::{Cause, Redrive};
+use kinora_engine::action::{Action, Cause, Redrive};
 use kinora_engine::event::{Answer, Lead};
 use kinora_engine::job::machine::is_legal;
 use kinora_engine::outcome::{Fact, grpc};
@@ -114,15 +114,27 @@ fn a_dead_letter_whose_documents_are_not_ours_to_touch_is_refused() {
     let mut buried = job(1);
     buried.status = buried.dead(Reason::Poison, START);
     buried.status.observed = 1;
-    for (name, answer) in [("a record that cannot be read", Answer::Refused)] {
-        let mut world = World::new();
-        world.store.record = answer;
-        world.put(buried.clone());
-        redrive(&mut world, REQUEST);
-        world.pass(secs(61), &[]);
-        let refused = [(Uid(1), REQUEST, Redrive::Refused)];
-        assert_eq!(world.redriven, refused, "{name}");
-        assert_eq!(world.phase(1), Phase::DeadLettered, "{name}");
+    let refused = [(Uid(1), REQUEST, Redrive::Refused)];
+
+    let mut unreadable = World::new();
+    unreadable.store.record = Answer::Refused;
+    unreadable.put(buried.clone());
+    redrive(&mut unreadable, REQUEST);
+    unreadable.pass(secs(61), &[]);
+    assert_eq!(unreadable.redriven, refused);
+
+    let mut unwritable = World::new();
+    unwritable.hold_records = true;
+    unwritable.put(buried);
+    redrive(&mut unwritable, REQUEST);
+    let Action::WriteRecord { job, token } = unwritable.held.remove(0) else {
+        panic!("a record");
+    };
+    let answer = Answer::No;
+    unwritable.feed(Event::Answer { job, token, answer });
+    assert_eq!(unwritable.redriven, refused);
+    for world in [unreadable, unwritable] {
+        assert_eq!(world.phase(1), Phase::DeadLettered);
     }
 }
 
