@@ -179,6 +179,9 @@ impl Core {
             self.actor.tell(object, cause, phase, reason);
             self.trace_written(job, cause);
         }
+        if matches!(outcome, Outcome::Gone) {
+            self.note_gone(job);
+        }
         let answer = match outcome {
             Outcome::Written(object) => match self.learn_and_keep(job, *object) {
                 Some(facts) => Answer::Written(Box::new(facts)),

@@ -18,7 +18,7 @@ use super::dispatch::Line;
 use super::outputs::torn;
 use super::seams::{FoundOutput, LeaseUrls};
 use super::translate::{FailureText, Names, Terms, facts, uid_of, uid_text};
-use crate::ports::{PoolFacts, Redrive, WorkerIdentity};
+use crate::ports::{ForeignDeletion, PoolFacts, Redrive, WorkerIdentity};
 
 /// Reports whose texts are kept at once; beyond, a report counts without its texts.
 const MAX_REPORTS: usize = 20_000;
@@ -57,6 +57,8 @@ pub(crate) struct Memory {
     results: HashMap<Uid, String>,
     urls: HashMap<AttemptId, LeaseUrls>,
     steps: HashMap<Uid, (u32, String)>,
+    /// Open jobs that a call found gone and whose deletion the watch is still to show.
+    pub(crate) found_gone: HashMap<Uid, ForeignDeletion>,
     /// Who waits for a redrive, by job and request.
     pub(crate) redrives: HashMap<(Uid, Uid), oneshot::Sender<Redrive>>,
 }
@@ -77,6 +79,7 @@ impl Memory {
             results: HashMap::new(),
             urls: HashMap::new(),
             steps: HashMap::new(),
+            found_gone: HashMap::new(),
             redrives: HashMap::new(),
         }
     }

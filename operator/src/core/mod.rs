@@ -5,6 +5,7 @@
 mod act;
 mod allowance;
 pub(crate) mod attempt_pods;
+mod deletions;
 mod dispatch;
 mod effects;
 mod handle;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kinora_engine::action::Cause;
 use kinora_engine::event::History;
-use kinora_engine::{Action, Engine, Event, Mono, Now, Phase, Reason, Token, Uid, Wall};
+use kinora_engine::{Action, Engine, Event, Mono, Now, Phase, Reason, Token, Wall};
 use kinora_protocol::dispatch::dispatch_server::DispatchServer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -52,7 +52,7 @@ pub(super) struct Core {
     synced: watch::Sender<bool>,
     published: Instant,
     clock_trusted: bool,
-    deletions: mpsc::Sender<ForeignDeletion>,
+    pub(super) deletions: mpsc::Sender<ForeignDeletion>,
     went_back: CancellationToken,
 }
 
@@ -267,31 +267,6 @@ impl Core {
         let (job, by) = (uid_of(&request.job_uid), uid_of(&request.by));
         self.memory.redrives.insert((job, by), request.reply);
         self.step(Event::Redrive { job, by });
-    }
-
-    /// Tells who may have to call it a cancel, before it is forgotten.
-    pub(super) fn note_deletion(&self, uid: Uid) {
-        let Some(job) = self.engine.job(uid) else {
-            return;
-        };
-        if job.spec.declared || !self.engine.is_foreign_deletion(uid) {
-            return;
-        }
-        let Some(address) = self.memory.address(uid) else {
-            return;
-        };
-        let deletion = ForeignDeletion {
-            namespace: address.namespace.to_string(),
-            name: address.name.to_string(),
-            uid: address.uid.to_string(),
-            created_ms: job.spec.created.0,
-            attempts: job.status.attempt,
-            redrives: job.status.redrives,
-        };
-        if self.deletions.try_send(deletion).is_err() {
-            // No cancel then: the audit brings it back.
-            tracing::warn!(job = %address.name, "too many deletions to judge");
-        }
     }
 
     fn on_tick(&mut self) {

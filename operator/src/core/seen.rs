@@ -29,6 +29,7 @@ impl Core {
                 for uid in gone {
                     self.on_gone(uid);
                 }
+                self.memory.found_gone.clear();
                 self.step(Event::JobsSynced);
                 tracing::info!(jobs = self.engine.jobs(), "videojobs are listed");
             }

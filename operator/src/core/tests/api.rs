@@ -94,6 +94,18 @@ impl Api {
         }
     }
 
+    /// As [`Api::remove`], but the watch is late: it shows it with [`Api::show_deleted`].
+    pub(super) fn remove_unseen(&self, name: &str) -> Value {
+        let mut stored = self.stored.lock().unwrap();
+        stored.rv += 1;
+        stored.objects.remove(name).unwrap()
+    }
+
+    /// The watch shows a deletion.
+    pub(super) fn show_deleted(&self, object: &Value) {
+        self.tell("DELETED", object);
+    }
+
     /// The next status write meets this.
     pub(super) fn fault(&self, fault: Fault) {
         self.stored.lock().unwrap().fault = Some(fault);

@@ -221,6 +221,26 @@ async fn the_deletion_of_an_open_upload_is_passed_on_to_be_judged() {
     assert!(matches!(worker.next().await, Message::Cancel(_)));
 }
 
+#[tokio::test]
+async fn a_deletion_that_a_write_meets_before_the_watch_shows_it_is_judged_as_any() {
+    let stage = Stage::leading().await;
+    stage.create("vj-a-1");
+    let mut worker = stage.worker().await;
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    let deleted = stage.api.remove_unseen("vj-a-1");
+    worker.say(succeeded(lease.attempt)).await;
+    // The outcome is nobody's any more.
+    assert!(matches!(
+        worker.next().await,
+        Message::Ack(_) | Message::Cancel(_)
+    ));
+    stage.api.show_deleted(&deleted);
+    let told = stage.deleted.lock().await.recv().await.unwrap();
+    assert_eq!(told.name, "vj-a-1");
+}
+
 /// Somebody deletes the namespace in the middle of an outage. covers: F32
 #[tokio::test]
 async fn a_job_whose_record_cannot_be_written_does_not_keep_its_namespace_from_going() {
