@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use kinora_upload_engine::grid;
 use serde::Deserialize;
 
 /// Name of the profile used when a request names none.
@@ -96,6 +97,21 @@ pub enum ProfilesError {
         /// What is wrong and what to do.
         problem: &'static str,
     },
+    /// Its parts do not fit into the memory of bodies.
+    #[error(
+        "--profiles-file: profile {name}: maxBytes {max_bytes} makes parts of {part} bytes, more than --body-memory-bytes \
+         {memory}: lower maxBytes, or raise --body-memory-bytes to {part} or more and the memory limit with it"
+    )]
+    Parts {
+        /// Name of the profile.
+        name: String,
+        /// Its limit.
+        max_bytes: u64,
+        /// Bytes of a part of its largest videos.
+        part: u64,
+        /// Bytes of bodies that may be in memory.
+        memory: u64,
+    },
 }
 
 impl Default for Profiles {
@@ -149,6 +165,25 @@ impl Profiles {
             }
         }
         Ok(Self(all))
+    }
+
+    /// Requires that a part of every video fits into the memory of bodies, in bytes.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn fit(&self, memory: u64) -> Result<(), ProfilesError> {
+        for (name, profile) in &self.0 {
+            let part = grid::part_size(None, profile.max_bytes);
+            if part > memory {
+                return Err(ProfilesError::Parts {
+                    name: name.clone(),
+                    max_bytes: profile.max_bytes,
+                    part,
+                    memory,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The profile of this name.
@@ -207,5 +242,29 @@ mod tests {
         let all = Profiles::parse("fast: {pool: fast, maxBytes: 5}", false).unwrap();
         assert_eq!(all.get(DEFAULT), Some(&Profile::default()));
         assert_eq!(all.names(), "default, fast");
+    }
+    #[test]
+    fn a_profile_whose_parts_do_not_fit_into_memory_is_refused_by_name_with_both_ways_out() {
+        const MIB: u64 = 1 << 20;
+        let profiles = |max_bytes: u64| {
+            Profiles::parse(&format!("film: {{maxBytes: {max_bytes}}}"), false).unwrap()
+        };
+        let cases = [
+            ("the default", Profiles::default(), true),
+            ("as large as fits", profiles(144 * MIB * 1000), true),
+            ("a byte more", profiles(144 * MIB * 1000 + 1), false),
+        ];
+        for (name, all, want) in cases {
+            assert_eq!(all.fit(144 * MIB).is_ok(), want, "{name}");
+        }
+        let refused = profiles(200_000 * MIB).fit(144 * MIB).unwrap_err();
+        let said = refused.to_string();
+        for word in [
+            "profile film",
+            "lower maxBytes",
+            "--body-memory-bytes to 209715200",
+        ] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod each;
 #[allow(dead_code, reason = "shared with the tests of the server")]
 #[path = "../server/harness.rs"]
 mod harness;
+mod large;
 mod memory;
 mod oracle;
 mod phone;
