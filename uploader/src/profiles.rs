@@ -69,8 +69,11 @@ impl Default for Profile {
 }
 
 /// All profiles by name; `default` is always among them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profiles(BTreeMap<String, Profile>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profiles {
+    default: Profile,
+    others: BTreeMap<String, Profile>,
+}
 
 /// Profiles that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -114,12 +117,6 @@ pub enum ProfilesError {
     },
 }
 
-impl Default for Profiles {
-    fn default() -> Self {
-        Self(BTreeMap::from([(DEFAULT.to_owned(), Profile::default())]))
-    }
-}
-
 impl Profiles {
     /// Reads profiles from a file.
     ///
@@ -138,13 +135,14 @@ impl Profiles {
     /// # Errors
     /// As `read`.
     pub fn parse(text: &str, insecure: bool) -> Result<Self, ProfilesError> {
-        let mut all: BTreeMap<String, Profile> =
+        let mut others: BTreeMap<String, Profile> =
             serde_yaml::from_str::<Option<_>>(text)?.unwrap_or_default();
-        all.entry(DEFAULT.to_owned()).or_default();
-        for (name, profile) in &all {
+        let default = others.remove(DEFAULT).unwrap_or_default();
+        let all = Self { default, others };
+        for (name, profile) in all.iter() {
             let refused = |problem| {
                 Err(ProfilesError::Refused {
-                    name: name.clone(),
+                    name: name.to_owned(),
                     problem,
                 })
             };
@@ -164,7 +162,13 @@ impl Profiles {
                 return refused("accept: any needs --insecure");
             }
         }
-        Ok(Self(all))
+        Ok(all)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &Profile)> {
+        let others = self.others.iter();
+        std::iter::once((DEFAULT, &self.default))
+            .chain(others.map(|(name, profile)| (name.as_str(), profile)))
     }
 
     /// Requires that a part of every video fits into the memory of bodies, in bytes.
@@ -172,11 +176,11 @@ impl Profiles {
     /// # Errors
     /// When one does not.
     pub fn fit(&self, memory: u64) -> Result<(), ProfilesError> {
-        for (name, profile) in &self.0 {
+        for (name, profile) in self.iter() {
             let part = grid::part_size(None, profile.max_bytes);
             if part > memory {
                 return Err(ProfilesError::Parts {
-                    name: name.clone(),
+                    name: name.to_owned(),
                     max_bytes: profile.max_bytes,
                     part,
                     memory,
@@ -189,27 +193,30 @@ impl Profiles {
     /// The profile of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Profile> {
-        self.0.get(name)
+        match name {
+            DEFAULT => Some(&self.default),
+            _ => self.others.get(name),
+        }
+    }
+
+    /// The same; the default in place of one that is not known here.
+    #[must_use]
+    pub fn or_default(&self, name: &str) -> &Profile {
+        self.get(name).unwrap_or(&self.default)
     }
 
     /// The largest video any profile takes, in bytes.
     #[must_use]
     pub fn max_bytes(&self) -> u64 {
-        self.0
-            .values()
-            .map(|profile| profile.max_bytes)
-            .max()
-            .unwrap_or_default()
+        let all = self.iter().map(|(_, profile)| profile.max_bytes);
+        all.max().unwrap_or_default()
     }
 
     /// The names, for messages.
     #[must_use]
     pub fn names(&self) -> String {
-        self.0
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
+        let all = self.iter().map(|(name, _)| name);
+        all.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -17,6 +17,7 @@ mod large;
 mod memory;
 mod oracle;
 mod phone;
+mod rollout;
 mod scenes;
 
 use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
