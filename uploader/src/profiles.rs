@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use kinora_upload_engine::grid;
 use serde::Deserialize;
 
 /// Name of the profile used when a request names none.
@@ -68,8 +69,11 @@ impl Default for Profile {
 }
 
 /// All profiles by name; `default` is always among them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profiles(BTreeMap<String, Profile>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profiles {
+    default: Profile,
+    others: BTreeMap<String, Profile>,
+}
 
 /// Profiles that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,12 +100,21 @@ pub enum ProfilesError {
         /// What is wrong and what to do.
         problem: &'static str,
     },
-}
-
-impl Default for Profiles {
-    fn default() -> Self {
-        Self(BTreeMap::from([(DEFAULT.to_owned(), Profile::default())]))
-    }
+    /// Its parts do not fit into the memory of bodies.
+    #[error(
+        "--profiles-file: profile {name}: maxBytes {max_bytes} makes parts of {part} bytes, more than --body-memory-bytes \
+         {memory}: lower maxBytes, or raise --body-memory-bytes to {part} or more and the memory limit with it"
+    )]
+    Parts {
+        /// Name of the profile.
+        name: String,
+        /// Its limit.
+        max_bytes: u64,
+        /// Bytes of a part of its largest videos.
+        part: u64,
+        /// Bytes of bodies that may be in memory.
+        memory: u64,
+    },
 }
 
 impl Profiles {
@@ -122,13 +135,14 @@ impl Profiles {
     /// # Errors
     /// As `read`.
     pub fn parse(text: &str, insecure: bool) -> Result<Self, ProfilesError> {
-        let mut all: BTreeMap<String, Profile> =
+        let mut others: BTreeMap<String, Profile> =
             serde_yaml::from_str::<Option<_>>(text)?.unwrap_or_default();
-        all.entry(DEFAULT.to_owned()).or_default();
-        for (name, profile) in &all {
+        let default = others.remove(DEFAULT).unwrap_or_default();
+        let all = Self { default, others };
+        for (name, profile) in all.iter() {
             let refused = |problem| {
                 Err(ProfilesError::Refused {
-                    name: name.clone(),
+                    name: name.to_owned(),
                     problem,
                 })
             };
@@ -148,33 +162,61 @@ impl Profiles {
                 return refused("accept: any needs --insecure");
             }
         }
-        Ok(Self(all))
+        Ok(all)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &Profile)> {
+        let others = self.others.iter();
+        std::iter::once((DEFAULT, &self.default))
+            .chain(others.map(|(name, profile)| (name.as_str(), profile)))
+    }
+
+    /// Requires that a part of every video fits into the memory of bodies, in bytes.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn fit(&self, memory: u64) -> Result<(), ProfilesError> {
+        for (name, profile) in self.iter() {
+            let part = grid::part_size(None, profile.max_bytes);
+            if part > memory {
+                return Err(ProfilesError::Parts {
+                    name: name.to_owned(),
+                    max_bytes: profile.max_bytes,
+                    part,
+                    memory,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The profile of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Profile> {
-        self.0.get(name)
+        match name {
+            DEFAULT => Some(&self.default),
+            _ => self.others.get(name),
+        }
+    }
+
+    /// The same; the default in place of one that is not known here.
+    #[must_use]
+    pub fn or_default(&self, name: &str) -> &Profile {
+        self.get(name).unwrap_or(&self.default)
     }
 
     /// The largest video any profile takes, in bytes.
     #[must_use]
     pub fn max_bytes(&self) -> u64 {
-        self.0
-            .values()
-            .map(|profile| profile.max_bytes)
-            .max()
-            .unwrap_or_default()
+        let all = self.iter().map(|(_, profile)| profile.max_bytes);
+        all.max().unwrap_or_default()
     }
 
     /// The names, for messages.
     #[must_use]
     pub fn names(&self) -> String {
-        self.0
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
+        let all = self.iter().map(|(name, _)| name);
+        all.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -207,5 +249,29 @@ mod tests {
         let all = Profiles::parse("fast: {pool: fast, maxBytes: 5}", false).unwrap();
         assert_eq!(all.get(DEFAULT), Some(&Profile::default()));
         assert_eq!(all.names(), "default, fast");
+    }
+    #[test]
+    fn a_profile_whose_parts_do_not_fit_into_memory_is_refused_by_name_with_both_ways_out() {
+        const MIB: u64 = 1 << 20;
+        let profiles = |max_bytes: u64| {
+            Profiles::parse(&format!("film: {{maxBytes: {max_bytes}}}"), false).unwrap()
+        };
+        let cases = [
+            ("the default", Profiles::default(), true),
+            ("as large as fits", profiles(144 * MIB * 1000), true),
+            ("a byte more", profiles(144 * MIB * 1000 + 1), false),
+        ];
+        for (name, all, want) in cases {
+            assert_eq!(all.fit(144 * MIB).is_ok(), want, "{name}");
+        }
+        let refused = profiles(200_000 * MIB).fit(144 * MIB).unwrap_err();
+        let said = refused.to_string();
+        for word in [
+            "profile film",
+            "lower maxBytes",
+            "--body-memory-bytes to 209715200",
+        ] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
     }
 }

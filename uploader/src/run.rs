@@ -89,6 +89,7 @@ async fn run(args: Args) -> Result<(), RunError> {
         Some(path) => Profiles::read(path, args.insecure).map_err(usage)?,
         None => Profiles::default(),
     };
+    profiles.fit(args.body_memory_bytes).map_err(usage)?;
     let cell: Cell = args
         .cell
         .parse()

@@ -1,5 +1,5 @@
-//! The binary against stores whose conditional writes are none: SeaweedFS behind a proxy that hides the conditions, and
-//! the fake S3 that looks at them first and writes later.
+//! The binary with what does not fit together: a profile of parts beyond its memory; and stores whose conditional writes
+//! are none: SeaweedFS behind a proxy that hides the conditions, and the fake S3 that looks at them first and writes later.
 
 #![allow(
     clippy::panic,
@@ -111,15 +111,29 @@ async fn a_store_that_looks_and_then_writes_may_have_one_replica_and_no_more() {
     assert!(kubernetes.names().is_empty(), "and looks at what it gets");
 }
 
+#[tokio::test]
+async fn a_profile_whose_parts_are_larger_than_the_memory_of_bodies_is_refused_at_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("profiles.yaml");
+    std::fs::write(&path, "film: {maxBytes: 200000000000}").unwrap();
+    let nowhere = StoreArgs::new("http://127.0.0.1:9", "b", dir.path());
+    let flag = format!("--profiles-file={}", path.display());
+    is_refused_with(&nowhere, &flag, "profile film: maxBytes").await;
+}
+
 /// The binary with two replicas on this store says why not, and what to do.
 async fn is_refused(store: &StoreArgs) {
+    is_refused_with(store, "--replicas=2", "--single-replica").await;
+}
+
+async fn is_refused_with(store: &StoreArgs, flag: &str, why: &str) {
     let config = Config::new(None);
     let mut command = config.uploader(store, free());
-    let uploader = command.arg("--replicas=2").spawn().unwrap();
+    let uploader = command.arg(flag).spawn().unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(90), uploader.wait_with_output());
     let output = ended.await.expect("it went on running").unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("--single-replica"), "{said}");
+    assert!(said.contains(why), "{said}");
 }

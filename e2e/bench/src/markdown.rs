@@ -69,6 +69,14 @@ const SIDE_BY_SIDE: &[(&str, [&str; 3])] = &[
         ["", "rss_mib_100", "tusd_rss_mib_100"],
     ),
     (
+        "what those 100 store together, MiB/s",
+        ["", "active_mib_per_s", "tusd_active_mib_per_s"],
+    ),
+    (
+        "how many of them end within 25 s",
+        ["", "active_ended", "tusd_active_ended"],
+    ),
+    (
         "into a store that keeps nothing, four at once, MiB/s",
         ["", "null_mib_per_s", "tusd_null_mib_per_s"],
     ),

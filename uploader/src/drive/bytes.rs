@@ -111,12 +111,14 @@ pub(crate) async fn gather(
             .iter()
             .find(|s| s.from <= at && at < s.to)
             .ok_or_else(missing)?;
+        let size = slice.to - slice.from;
+        // As large as parts are, which go by the profile.
         let stored: Bytes = store
-            .get(&slice_key(id, slice))
+            .get_bounded(&slice_key(id, slice), size)
             .await?
             .ok_or_else(missing)?
             .bytes;
-        if stored.len() as u64 != slice.to - slice.from {
+        if stored.len() as u64 != size {
             return Err(missing());
         }
         let end = to.min(slice.to);

@@ -4,13 +4,16 @@
 use jiff::Timestamp;
 use kinora_storage::documents::{Active, Pending};
 use kinora_upload_engine::finish::{Facts, Finish, Finished};
-use kinora_upload_engine::{Answer, Context, Next, State};
+use kinora_upload_engine::{Answer, Call, Context, Next, State};
 
 use super::{Driver, Ram, nonce};
 use crate::documents::{self, ObjectFacts};
 use crate::jobs::SinkError;
 use crate::metrics::FinishEnd;
-use crate::profiles::{Accept, Profile};
+use crate::profiles::Accept;
+
+/// An upload that is whole waits so long for a replica that knows its profile.
+const ROLLOUT_MS: u64 = 60 * 60_000;
 
 /// Where the outbox entry of a run comes from.
 pub enum Source<'a> {
@@ -43,9 +46,7 @@ impl Finisher {
             Source::Stored(pending, since) => (*pending, Some(since)),
             Source::State(state) => {
                 let app = &driver.app;
-                // A profile that was removed since falls back to the limits of the default.
-                let fallback = Profile::default();
-                let profile = app.profiles.get(&state.profile).unwrap_or(&fallback);
+                let profile = app.profiles.or_default(&state.profile);
                 let pending = documents::pending(
                     &driver.id,
                     state,
@@ -87,6 +88,17 @@ impl Finisher {
                 nonce: &nonce,
             };
             match machine.step(answer, ctx) {
+                Next::Call(
+                    Call::PutPending
+                    | Call::DigestVideo { .. }
+                    | Call::ReadVideo { .. }
+                    | Call::PutActive { .. },
+                ) if !self.may_judge() => {
+                    break Finished::GaveUp(format!(
+                        "finish upload {}: its profile {} is not known here",
+                        self.driver.id, self.pending.profile
+                    ));
+                }
                 Next::Call(call) => {
                     self.duration_ms = machine.duration_ms();
                     let call = Box::pin(self.call(call, machine.facts()));
@@ -108,13 +120,22 @@ impl Finisher {
 
     /// The limit of the profile on playing time; none where any file is taken.
     pub(super) fn max_seconds(&self) -> Option<u64> {
-        let profile = self.driver.app.profiles.get(&self.pending.profile);
-        match profile.map_or(Accept::Video, |profile| profile.accept) {
-            Accept::Video => {
-                Some(profile.map_or(Profile::default().max_seconds, |p| p.max_seconds))
-            }
+        let profile = self.driver.app.profiles.or_default(&self.pending.profile);
+        match profile.accept {
+            Accept::Video => Some(profile.max_seconds),
             Accept::Any => None,
         }
+    }
+
+    /// Whether this replica knows what the upload is judged by. While profiles are rolled out another one may; what has
+    /// waited for that in vain, as its profile was removed, is judged by the default.
+    fn may_judge(&self) -> bool {
+        let app = &self.driver.app;
+        let outbox = self.outbox_time;
+        let outbox = outbox.and_then(|at| u64::try_from(at.as_millisecond()).ok());
+        let since = outbox.into_iter().chain(self.driver.touched_ms()).min();
+        app.profiles.get(&self.pending.profile).is_some()
+            || since.is_some_and(|since| app.now_ms().saturating_sub(since) >= ROLLOUT_MS)
     }
 
     /// What Kubernetes said, when it did not take the job.

@@ -81,10 +81,14 @@ impl Driver {
     /// its state.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
+        let at = crate::sweep::expires_ms(self.touched_ms()?, self.id.unix_ms());
+        Timestamp::from_millisecond(i64::try_from(at).ok()?).ok()
+    }
+
+    /// When its state was last written, in milliseconds by the store's clock.
+    pub(crate) fn touched_ms(&self) -> Option<u64> {
         let touched = self.touched.load(Ordering::Relaxed);
-        let at = crate::sweep::expires_ms(touched, self.id.unix_ms());
-        let at = Timestamp::from_millisecond(i64::try_from(at).ok()?).ok()?;
-        (touched > 0).then_some(at)
+        (touched > 0).then_some(touched)
     }
 
     pub(crate) fn touch(&self, at: Timestamp) {

@@ -17,7 +17,6 @@ use crate::app::App;
 use crate::digest::Whole;
 use crate::drive::body::Written;
 use crate::drive::{Driver, Finisher, Ram, Source};
-use crate::profiles::Profile;
 
 /// A video that is stored, and whether its job exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +97,7 @@ pub(super) async fn finish_found(
 
 /// Seconds that the upload's profile lets a video play.
 fn limit(driver: &Driver, doc: &State) -> u64 {
-    let profile = driver.app.profiles.get(&doc.profile);
-    profile.map_or_else(|| Profile::default().max_seconds, |p| p.max_seconds)
+    driver.app.profiles.or_default(&doc.profile).max_seconds
 }
 
 fn finished(end: &Finished, length: Option<u64>, max_seconds: u64) -> Result<Stored, Problem> {

@@ -13,9 +13,10 @@ use http_body::Body as _;
 use super::keyed::is_replayed;
 use super::problem::{Kind, Problem};
 use super::token;
+use super::tus::UPLOAD_OFFSET;
 use crate::app::App;
 use crate::auth::Credential;
-use crate::limits::{Counted, Reached, Seat};
+use crate::limits::{Counted, Reached, Seat, bytes_of_day};
 use crate::serve::Peer;
 
 /// Before anything else looks at a request: what proves who asks leaves the headers.
@@ -47,6 +48,9 @@ pub(super) async fn gate(
         })
     });
     let mut answer = seat.answer(next.run(request)).await;
+    if seat.was_cut() && answer.extensions().get() == Some(&Kind::TooSlow) {
+        return cut(&app, &answer);
+    }
     if answer.status() == StatusCode::CREATED {
         let location = answer.headers().get(header::LOCATION);
         let location = location.and_then(|value| value.to_str().ok().map(str::to_owned));
@@ -64,6 +68,15 @@ pub(super) async fn gate(
         }
     }
     answer
+}
+
+/// To whoever read a body that was ended here it looks as if its client had gone.
+fn cut(app: &App, answer: &Response) -> Response {
+    let mut reached = limited(app, &bytes_of_day(&app.store));
+    if let Some(offset) = answer.headers().get(UPLOAD_OFFSET) {
+        reached = reached.with(UPLOAD_OFFSET, offset.clone());
+    }
+    reached.into_response()
 }
 
 /// 429 that names the limit.

@@ -9,7 +9,6 @@ use super::draft::{self, Draft, INTEROP, UPLOAD_LIMIT};
 use super::protocol::Protocol;
 use super::{set, tus};
 use crate::drive::Driver;
-use crate::profiles::Profile;
 
 /// Where an upload stands.
 #[derive(Clone, Debug)]
@@ -82,8 +81,7 @@ impl Standing {
 }
 
 fn max_bytes(driver: &Driver, profile: &str) -> u64 {
-    let profile = driver.app.profiles.get(profile);
-    profile.map_or_else(|| Profile::default().max_bytes, |p| p.max_bytes)
+    driver.app.profiles.or_default(profile).max_bytes
 }
 
 /// Offset and end of an upload in the words of the draft; a complete one has become a video.

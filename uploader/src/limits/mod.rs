@@ -19,7 +19,7 @@ use kinora_upload_engine::Principal;
 
 pub use config::{AddressLimits, LimitsConfig, OwnerLimits};
 pub use proxies::Proxies;
-pub use quota::Quotas;
+pub use quota::{Quotas, bytes_of_day};
 pub use seat::{Counted, Seat, seat};
 
 use crate::auth::Action;

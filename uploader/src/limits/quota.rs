@@ -144,10 +144,7 @@ impl Quotas {
         }
         let sum = account.used().sum();
         match reached(&self.most, &sum, action, bytes) {
-            Some(limit) => Err(Stop::Limit(Reached {
-                limit,
-                after: until_tomorrow(store.now().as_second()),
-            })),
+            Some(limit) => Err(Stop::Limit(of_day(limit, store))),
             None => Ok(Some(account)),
         }
     }
@@ -250,6 +247,20 @@ fn reached(most: &Share, used: &Share, action: Action, more: u64) -> Option<Limi
         return Some(Limit::OwnerBytes);
     }
     (creates && most.uploads > 0 && used.uploads >= most.uploads).then_some(Limit::OwnerUploads)
+}
+
+/// A limit of the day that was reached.
+fn of_day(limit: Limit, store: &Store) -> Reached {
+    Reached {
+        limit,
+        after: until_tomorrow(store.now().as_second()),
+    }
+}
+
+/// What a body has reached that was ended on its way.
+#[must_use]
+pub fn bytes_of_day(store: &Store) -> Reached {
+    of_day(Limit::OwnerBytes, store)
 }
 
 fn until_tomorrow(now: i64) -> Duration {

@@ -33,6 +33,7 @@ pub struct Seat {
     backend: OnceLock<Principal>,
     entered: AtomicBool,
     brings: bool,
+    cut: AtomicBool,
 }
 
 /// The seat of the request that is being answered; none outside of one.
@@ -122,6 +123,11 @@ impl Seat {
         }
     }
 
+    /// Whether its body was ended, as more came than its owner may bring today.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
     /// Whether more came than its owner may bring today.
     fn is_over(&self) -> bool {
         matches!(self.charged.get(), Some((_, _, Some(account))) if account.is_over())
@@ -146,6 +152,7 @@ impl HttpBody for Counted {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if self.body.size_hint().exact().is_none() && self.seat.is_over() {
+            self.seat.cut.store(true, Ordering::Relaxed);
             let over = std::io::Error::other("the quota of the day is used up");
             return Poll::Ready(Some(Err(axum::Error::new(over))));
         }

@@ -133,6 +133,7 @@ async fn visit(
     let Ok(doc) = State::parse(&object.bytes) else {
         return;
     };
+    driver.touch(object.last_modified);
     let whole = match doc.phase {
         Phase::Finishing => true,
         Phase::Closed => doc.is_full(),

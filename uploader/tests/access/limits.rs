@@ -117,18 +117,35 @@ async fn a_body_of_untold_size_brings_no_more_than_the_day_has_left() {
     let file = video(LENGTH);
     let pieces: Vec<_> = file.chunks(10_000).map(<[u8]>::to_vec).collect();
     let pieces = futures::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
-    let sent = patch("0")
-        .body(reqwest::Body::wrap_stream(pieces))
-        .send()
-        .await;
-    assert!(!sent.is_ok_and(|answer| answer.status().is_success()));
+    let sent = patch("0").body(reqwest::Body::wrap_stream(pieces)).send();
+    let sent = sent.await.unwrap();
+    let told = sent.headers()["upload-offset"].clone();
+    reached(sent, "owner.bytesPerDay").await;
     let head = stage.ask(&replica, Some(&secret("phone")), "HEAD", &path);
     let head = head.send().await.unwrap();
     let offset = head.headers()["upload-offset"].to_str().unwrap();
     let had: usize = offset.parse().unwrap();
     assert!((1..LENGTH / 4).contains(&had), "{had}");
+    assert_eq!(told, offset, "the refusal tells how far it came");
     let next = patch(offset).body(file[had..].to_vec()).send().await;
     reached(next.unwrap(), "owner.bytesPerDay").await;
+}
+
+/// covers: S10
+#[tokio::test]
+async fn a_create_with_a_body_of_untold_size_is_told_which_limit_it_reached() {
+    const LENGTH: usize = 1 << 20;
+    let stage = Stage::new();
+    stage.access("limits: {owner: {bytesPerDay: 30000}}");
+    let replica = stage.replica(&[]).await;
+    let pieces: Vec<_> = video(LENGTH).chunks(10_000).map(<[u8]>::to_vec).collect();
+    let pieces = futures::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+    let create = stage
+        .ask(&replica, Some(&secret("phone")), "POST", "/v1/uploads")
+        .header("Upload-Length", LENGTH)
+        .header("Content-Type", STREAM)
+        .body(reqwest::Body::wrap_stream(pieces));
+    reached(create.send().await.unwrap(), "owner.bytesPerDay").await;
 }
 
 /// covers: S10, S18

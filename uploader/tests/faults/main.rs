@@ -13,8 +13,11 @@ mod each;
 #[allow(dead_code, reason = "shared with the tests of the server")]
 #[path = "../server/harness.rs"]
 mod harness;
+mod large;
+mod memory;
 mod oracle;
 mod phone;
+mod rollout;
 mod scenes;
 
 use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};

@@ -227,6 +227,11 @@ impl World {
     }
 
     pub(crate) async fn replica(&self) -> Replica {
+        self.replica_of(Profiles::default()).await
+    }
+
+    /// One that knows these profiles.
+    pub(crate) async fn replica_of(&self, profiles: Profiles) -> Replica {
         let auth = Auth::of_keys(Keys::read(self.keys.path()).unwrap());
         let jobs: Arc<dyn JobSink> = self.jobs.clone();
         let (app, garbage) = run::app(
@@ -235,7 +240,7 @@ impl World {
             self.cell.clone(),
             jobs,
             auth,
-            Profiles::default(),
+            profiles,
         );
         tokio::spawn(janitor::clean(self.store.clone(), garbage));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

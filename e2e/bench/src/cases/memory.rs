@@ -1,5 +1,6 @@
 //! Memory with many large uploads at once, and with thousands of connections that send a little and then nothing.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use super::Bench;
 use crate::content::Video;
 use crate::http::Conn;
 use crate::null::NullStore;
-use crate::samples::p99_ms;
-use crate::servers::{self, Parts, Peer, null_args};
+use crate::samples::{mib, p99_ms};
+use crate::servers::{self, PART, Parts, Peer, null_args};
 use crate::tus::Api;
 
 /// What a client sends before it stalls.
@@ -30,38 +31,46 @@ impl Bench {
         let null = NullStore::start().await?;
         let args = null_args(null.address(), &self.setting.scratch)?;
         let kinora = servers::kinora(&self.setting, &args, "kinora-active").await?;
-        let (peak, uploads) = self.active(&kinora).await?;
-        self.samples.worst("rss_mib_100", peak);
-        self.samples.worst("active_ended", uploads as f64);
+        let ours = self.active(&kinora, &null).await?;
+        self.samples.worst("rss_mib_100", ours.peak);
+        self.samples.add("active_ended", ours.ended as f64);
+        self.samples.add("active_mib_per_s", ours.mib_per_s);
         drop(kinora);
         null.clear();
         let tusd = servers::tusd(&self.setting, &args, Parts::Same).await?;
-        let (tusd_peak, _) = self.active(&tusd).await?;
-        self.samples.worst("tusd_rss_mib_100", tusd_peak);
+        let theirs = self.active(&tusd, &null).await?;
+        self.samples.worst("tusd_rss_mib_100", theirs.peak);
+        self.samples.add("tusd_active_ended", theirs.ended as f64);
+        self.samples.add("tusd_active_mib_per_s", theirs.mib_per_s);
         drop(tusd);
         null.clear();
-        self.progress.note(&format!(
-            "{active} at once: kinora {peak:.0} MiB ({uploads} ended in time), tusd {tusd_peak:.0} MiB"
-        ));
+        self.progress
+            .note(&format!("{active} at once: kinora {ours}, tusd {theirs}"));
         let kinora = servers::kinora(&self.setting, &args, "kinora-stalled").await?;
         self.stalled(&kinora).await
     }
 
-    /// The peak of memory, and how many uploads came to their end before they were broken off.
-    async fn active(&self, peer: &Peer) -> Result<(f64, usize)> {
+    /// Many large uploads at once, until they are broken off.
+    async fn active(&self, peer: &Peer, null: &NullStore) -> Result<Active> {
         peer.process.forget_peak()?;
+        let (before, begun) = (parts(null), Instant::now());
         let mut clients = JoinSet::new();
         for client in 0..self.plan.active {
             let (api, video) = (peer.api.clone(), Arc::clone(&self.stream));
             clients.spawn(async move { api.upload(client, &video, u64::MAX).await });
         }
-        let deadline = Instant::now() + self.plan.active_for;
+        let deadline = begun + self.plan.active_for;
         let mut ended = 0;
         while let Ok(Some(done)) = tokio::time::timeout_at(deadline, clients.join_next()).await {
             done?.context("one of many large uploads")?;
             ended += 1;
         }
-        Ok((peer.process.peak_mib()?, ended))
+        let stored = mib(PART * (parts(null) - before));
+        Ok(Active {
+            peak: peer.process.peak_mib()?,
+            ended,
+            mib_per_s: stored / begun.elapsed().as_secs_f64(),
+        })
     }
 
     async fn stalled(&mut self, kinora: &Peer) -> Result<()> {
@@ -89,6 +98,34 @@ impl Bench {
         ));
         Ok(())
     }
+}
+
+/// What came of many large uploads at once.
+struct Active {
+    /// Most memory, in MiB.
+    peak: f64,
+    /// Uploads that came to their end in time.
+    ended: usize,
+    /// What reached the store in parts.
+    mib_per_s: f64,
+}
+
+impl fmt::Display for Active {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            peak,
+            ended,
+            mib_per_s,
+        } = self;
+        write!(
+            out,
+            "{peak:.0} MiB, {mib_per_s:.0} MiB/s, {ended} ended in time"
+        )
+    }
+}
+
+fn parts(null: &NullStore) -> u64 {
+    null.calls().get("UploadPart").copied().unwrap_or_default()
 }
 
 /// In which request a client stalls.

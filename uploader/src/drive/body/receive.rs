@@ -1,5 +1,6 @@
 //! Waiting for the client: bytes, silence, the end of the body, or somebody who wants it closed.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,13 +53,7 @@ impl Pipe {
                 self.chunk = chunk;
                 if self.too_slow() {
                     self.close(Cause::Client);
-                } else if !self
-                    .driver
-                    .app
-                    .budget
-                    .take(&mut self.held, self.chunk.len())
-                    .await
-                {
+                } else if !self.take_memory().await {
                     self.no_memory = self.incoming.check.is_some();
                     // Give back what is held; the chunk goes on when there is room.
                     self.close(if self.no_memory {
@@ -74,6 +69,28 @@ impl Pipe {
             }
             None => self.ended = Ended::Well,
         }
+    }
+
+    /// Takes memory for the chunk that came; false after 5 s without. Parts of this body go on meanwhile: theirs may be
+    /// the memory that is waited for.
+    async fn take_memory(&mut self) -> bool {
+        let budget = self.driver.app.budget.clone();
+        let mut held = std::mem::take(&mut self.held);
+        let granted = {
+            // One wish to its end: one that is dropped is given up.
+            let mut take = pin!(budget.take(&mut held, self.chunk.len()));
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(answer) = self.calls.next(), if !self.calls.is_empty() => {
+                        self.step(Event::Answer(answer));
+                    }
+                    granted = &mut take => break granted,
+                }
+            }
+        };
+        self.held = held;
+        granted
     }
 
     /// Below 16 KiB/s over 30 s of waiting for the client; our own pauses do not count.

@@ -176,8 +176,10 @@ impl View {
     /// Of an upload whose bytes are not all there.
     pub(super) fn uploading(id: &UploadId, doc: &State) -> Self {
         let mut view = Self::new(id, VideoState::Uploading, doc.length);
-        // While a request writes, the offset is nobody's to tell.
-        view.video.offset = Some(doc.offset).filter(|_| doc.phase == Phase::Closed);
+        // While a request writes, the offset is nobody's to tell; nor is that of the end before the outbox has the upload:
+        // a client may forget its file then.
+        let tellable = doc.phase == Phase::Closed && doc.length != Some(doc.offset);
+        view.video.offset = Some(doc.offset).filter(|_| tellable);
         view
     }
 
@@ -285,6 +287,7 @@ fn own_key<'a>(uri: &'a str, bucket: &str, job_uid: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drive::blank_state;
 
     /// covers: T26
     #[test]
@@ -316,6 +319,29 @@ mod tests {
     fn the_words_are_those_of_the_json() {
         for state in VideoState::ALL {
             assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+        }
+    }
+
+    #[test]
+    fn the_offset_is_told_while_nobody_writes_and_bytes_are_missing() {
+        let id: UploadId = "a-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
+        let cases = [
+            ("half", Phase::Closed, Some(10), None, Some(5)),
+            ("of unknown length", Phase::Closed, None, None, Some(5)),
+            ("while somebody writes", Phase::Open, Some(10), None, None),
+            ("full", Phase::Closed, Some(5), None, None),
+            (
+                "full, its end unsaid",
+                Phase::Closed,
+                Some(5),
+                Some(false),
+                None,
+            ),
+        ];
+        for (name, phase, length, complete, want) in cases {
+            let mut doc = blank_state(&id, "acme", "default", length, 8 << 20);
+            (doc.offset, doc.phase, doc.complete) = (5, phase, complete);
+            assert_eq!(View::uploading(&id, &doc).video.offset, want, "{name}");
         }
     }
 
