@@ -8,7 +8,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{
     Finish, FinishEnd, Kind, Limit, Limited, Metrics, On, Refusal, Refused, Rejected, Rejection,
-    Sweep, SweepEnd, Wait, Written,
+    Sweep, SweepEnd, Wait, Writer, WriterEnd, Written,
 };
 
 /// From 1 ms to half a minute: the longest call to the store has a limit of a minute.
@@ -64,6 +64,9 @@ impl Metrics {
         }
         for &outcome in FinishEnd::ALL {
             let _ = self.finishes.get_or_create(&Finish { outcome });
+        }
+        for &outcome in WriterEnd::ALL {
+            let _ = self.writers.get_or_create(&Writer { outcome });
         }
         for &outcome in SweepEnd::ALL {
             let _ = self.sweeps.get_or_create(&Sweep { outcome });
