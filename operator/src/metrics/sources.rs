@@ -78,7 +78,7 @@ impl Collector for Sources {
 
 impl Sources {
     #[rustfmt::skip]
-    fn single(&self) -> [(&'static str, &'static str, &AtomicU64); 10] {
+    fn single(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
         let c = self.counters.as_ref();
         [
             ("kinora_claims", "Claims written", &c.claims),
@@ -87,7 +87,6 @@ impl Sources {
             ("kinora_job_reads", "Quorum reads of jobs", &c.reads),
             ("kinora_job_read_retries", "Quorum reads that got no answer and were tried again", &c.read_retries),
             ("kinora_jobs_redriven", "Jobs brought back from the dead letters while they were VideoJobs", &c.redriven),
-            ("kinora_unreadable_jobs", "VideoJobs of the watch that could not be read and were set aside", &c.unreadable_jobs),
             ("kinora_stale_outcomes", "Outcomes of attempts that were no longer current", &c.stale_outcomes),
             ("kinora_worker_streams_refused", "Worker streams refused or closed for cause", &c.refused_streams),
             ("kinora_illegal_writes", "Writes that the table of transitions forbade: a fault of the operator", &c.illegal_writes),
@@ -133,7 +132,7 @@ impl Sources {
     }
 
     #[rustfmt::skip]
-    fn gauges(&self) -> [(&'static str, &'static str, i64); 8] {
+    fn gauges(&self) -> [(&'static str, &'static str, i64); 9] {
         let c = self.counters.as_ref();
         let leads = i64::from(*self.leadership.borrow() == Leadership::Leader);
         let live = signed(self.admission.borrow().live);
@@ -170,6 +169,7 @@ impl Sources {
             ("kinora_pool_effective_limit", "Calls at a time that the limiter allows now; +Inf without a limit", |pool, _| {
                 pool.effective_limit.map_or(f64::INFINITY, f64::from)
             }),
+            ("kinora_unreadable_jobs", "VideoJobs that cannot be read and are set aside", c.unreadable_jobs.load(Ordering::Relaxed)),
             ("kinora_pool_call_seconds", "Mean duration of a call lately; 0 until one was measured", |pool, _| {
                 pool.call_seconds.unwrap_or(0.0)
             }),
