@@ -1,10 +1,11 @@
 //! What the core publishes, encoded at the scrape.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
+use kinora_engine::watermark::Gate;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -46,6 +47,26 @@ impl Collector for Ready {
         let help = "1 while this replica is ready; 0 also while it waits for the store";
         let metric = encoder.encode_descriptor("kinora_ready", help, None, MetricType::Gauge)?;
         ConstGauge::new(i64::from(self.0.borrow().is_none())).encode(metric)
+    }
+}
+
+/// Whether uploads wait in the outbox; a scrape asks the gate as an uploader does.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) live: watch::Receiver<Option<Admission>>,
+    pub(super) gate: Arc<Mutex<Gate>>,
+}
+
+impl Collector for Closed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let live = *self.live.borrow();
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_closed = live.is_some_and(|Admission { live }| !gate.admit(live));
+        drop(gate);
+        let help = "1 while /admission says no: from the watermark on, until a tenth of it is free";
+        let name = "kinora_admission_closed";
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::from(is_closed)).encode(metric)
     }
 }
 
@@ -148,6 +169,7 @@ impl Sources {
             ("kinora_archive_pending", "Final jobs whose record and clean-up are not known to be done, at the leader", read(&c.archive_pending)),
             ("kinora_archive_lag_seconds", "Time since the oldest of those ended whose record is known to be missing or whose clean-up is not done", lag),
             ("kinora_attempt_pods", "Pods that were made for one attempt and are not known to be gone", c.attempt_pods.load(Ordering::Relaxed)),
+            ("kinora_unreadable_jobs", "VideoJobs that cannot be read and are set aside", c.unreadable_jobs.load(Ordering::Relaxed)),
             ("kinora_store_clock_skew_seconds", "The store's clock minus this replica's", c.clock_skew_seconds.load(Ordering::Relaxed)),
         ]
     }
@@ -169,7 +191,6 @@ impl Sources {
             ("kinora_pool_effective_limit", "Calls at a time that the limiter allows now; +Inf without a limit", |pool, _| {
                 pool.effective_limit.map_or(f64::INFINITY, f64::from)
             }),
-            ("kinora_unreadable_jobs", "VideoJobs that cannot be read and are set aside", c.unreadable_jobs.load(Ordering::Relaxed)),
             ("kinora_pool_call_seconds", "Mean duration of a call lately; 0 until one was measured", |pool, _| {
                 pool.call_seconds.unwrap_or(0.0)
             }),
