@@ -129,7 +129,7 @@ impl Metrics {
         gauge(all, "pending", "Outbox entries, by the last sweep", &self.pending);
         gauge(all, "stale_pending", "Outbox entries older than a minute, by the last sweep", &self.stale_pending);
         gauge(all, "oldest_pending_seconds", "Age of the oldest outbox entry, by the last sweep", &self.oldest_pending_seconds);
-        gauge(all, "ready", "1 while this replica is ready", &self.ready);
+        gauge(all, "ready", "1 while this replica is ready; 0 also while it waits for the store", &self.ready);
         gauge(all, "clock_skew_seconds", "The store's clock minus this replica's", &self.clock_skew_seconds);
     }
 }
