@@ -124,3 +124,26 @@ fn rules_look_at_documented_metrics_only_and_their_brackets_match() {
         }
     }
 }
+
+fn minutes(duration: &str) -> u32 {
+    duration.strip_suffix('m').unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_alert_over_what_comes_and_goes_bears_its_gaps_and_is_not_raised_by_one_moment() {
+    let rules = rules();
+    for (name, gauge) in [
+        ("KinoraAdmissionClosed", "kinora_admission_closed"),
+        (
+            "KinoraServiceMisconfigured",
+            "kinora_pool_breaker{state=\"refused\"}",
+        ),
+    ] {
+        let (_, rule) = rules.iter().find(|(other, _)| other == name).unwrap();
+        let expression = rule["expr"].as_str().unwrap();
+        let begin = format!("max_over_time({gauge}[");
+        let (_, rest) = expression.split_once(&begin).expect(name);
+        let window = minutes(rest.split(']').next().unwrap());
+        assert!(window < minutes(rule["for"].as_str().unwrap()), "{name}");
+    }
+}
