@@ -124,3 +124,49 @@ fn rules_look_at_documented_metrics_only_and_their_brackets_match() {
         }
     }
 }
+
+fn minutes(duration: &str) -> u32 {
+    duration.strip_suffix('m').unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_alert_over_what_comes_and_goes_bears_its_gaps_and_is_not_raised_by_one_moment() {
+    let rules = rules();
+    for (name, gauge) in [
+        ("KinoraAdmissionClosed", "kinora_admission_closed"),
+        (
+            "KinoraServiceMisconfigured",
+            "kinora_pool_breaker{state=\"refused\"}",
+        ),
+    ] {
+        let (_, rule) = rules.iter().find(|(other, _)| other == name).unwrap();
+        let expression = rule["expr"].as_str().unwrap();
+        let begin = format!("max_over_time({gauge}[");
+        let (_, rest) = expression.split_once(&begin).expect(name);
+        let window = minutes(rest.split(']').next().unwrap());
+        assert!(window < minutes(rule["for"].as_str().unwrap()), "{name}");
+    }
+}
+
+/// What `increase` is asked of in an expression: selectors with their windows.
+fn increases(expression: &str) -> Vec<(&str, &str)> {
+    let calls = expression.split("increase(").skip(1);
+    calls
+        .map(|call| call.split(']').next().unwrap().rsplit_once('[').unwrap())
+        .collect()
+}
+
+#[test]
+fn an_alert_that_one_event_raises_sees_it_in_a_counter_that_begins_above_zero() {
+    let at_once = |rule: &Value| rule["for"] == "0m";
+    let mut seen = 0;
+    for (name, rule) in rules().iter().filter(|(_, rule)| at_once(rule)) {
+        let expression = rule["expr"].as_str().unwrap();
+        for (counter, window) in increases(expression) {
+            let young = format!("sum({counter} unless {counter} offset {window}) > 0");
+            assert!(expression.contains(&young), "{name}: {young}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}

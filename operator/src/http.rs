@@ -45,10 +45,12 @@ impl Surface {
         watermark: u64,
         metrics: Metrics,
     ) -> Self {
+        let gate = Arc::new(Mutex::new(Gate::new(watermark)));
+        metrics.admission(admission.clone(), gate.clone());
         Self {
             readiness,
             admission,
-            gate: Arc::new(Mutex::new(Gate::new(watermark))),
+            gate,
             metrics,
         }
     }
@@ -197,5 +199,19 @@ mod tests {
             status == StatusCode::OK && text.ends_with("# EOF\n"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn metrics_show_admission_as_the_gate_has_it() {
+        let (count, admission) = watch::channel(None);
+        let surface = Surface::new(watch::channel(None).1, admission, 20, Metrics::default());
+        let (_, text) = get(&surface, "/metrics").await;
+        assert!(text.contains("\nkinora_admission_closed 0\n"), "{text}");
+        for (live, want) in [(19, 0), (20, 1), (19, 1), (18, 0), (19, 0)] {
+            count.send_replace(Some(Admission { live }));
+            let (_, text) = get(&surface, "/metrics").await;
+            let want = format!("\nkinora_admission_closed {want}\n");
+            assert!(text.contains(&want), "at {live}:\n{text}");
+        }
     }
 }

@@ -98,8 +98,8 @@ pub struct CoreCounters {
     pub reads: AtomicU64,
     /// Quorum reads without an answer, which were tried again.
     pub read_retries: AtomicU64,
-    /// VideoJobs that came with the watch and could not be read.
-    pub unreadable_jobs: AtomicU64,
+    /// VideoJobs that cannot be read and are set aside.
+    pub unreadable_jobs: AtomicI64,
     /// Writes that the table of transitions forbade.
     pub illegal_writes: AtomicU64,
     /// Final jobs whose archive is not known to be done; 0 unless this replica leads.

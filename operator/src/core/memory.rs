@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides anything, and nothing is needed after a restart: it is read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kinora_crds::{Output, VideoJob, WorkerRef, conditions};
@@ -47,6 +47,8 @@ pub(crate) struct Memory {
     pub(crate) pools: HashMap<PoolName, PoolFacts>,
     /// Pods that were made for one attempt.
     pub(crate) pods: PodBook,
+    /// Uids of objects that could not be read when they were seen last.
+    pub(crate) unreadable: HashSet<String>,
     /// Open streams.
     pub(crate) lines: HashMap<SessionId, Line>,
     terms: Terms,
@@ -70,6 +72,7 @@ impl Memory {
             names: Names::default(),
             pools: HashMap::new(),
             pods: PodBook::new(),
+            unreadable: HashSet::new(),
             lines: HashMap::new(),
             terms,
             addresses: HashMap::new(),

@@ -6,20 +6,28 @@ use kinora_engine::{Event, Uid, Wall};
 
 use super::observe::Seen;
 use super::run::Core;
-use super::tally::count;
 use super::translate::{policy, uid_of};
 use crate::ports::{CoreCommand, Leadership, PodEvent, PoolEvent};
 
 impl Core {
     pub(super) fn on_seen(&mut self, seen: Seen) {
         match seen {
-            Seen::Job(job) => self.on_job(&job),
-            Seen::Unreadable => count(&self.counters.unreadable_jobs),
+            Seen::Job(job) => {
+                if let Some(uid) = &job.metadata.uid {
+                    self.memory.unreadable.remove(uid);
+                }
+                self.on_job(&job);
+            }
+            Seen::Unreadable(uid) => {
+                self.memory.unreadable.insert(uid);
+            }
             Seen::Deleted(uid) => {
+                self.memory.unreadable.remove(&uid);
                 self.note_deletion(uid_of(&uid));
                 self.on_gone(uid_of(&uid));
             }
             Seen::Listed(uids) => {
+                self.memory.unreadable.retain(|uid| uids.contains(uid));
                 let gone: Vec<Uid> = self
                     .memory
                     .known()

@@ -24,8 +24,13 @@ impl Core {
         counters
             .illegal_writes
             .store(self.engine.illegal_writes(), Ordering::Relaxed);
-        let pods = i64::try_from(self.memory.pods.len()).unwrap_or(i64::MAX);
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let pods = count(self.memory.pods.len());
         counters.attempt_pods.store(pods, Ordering::Relaxed);
+        let unreadable = count(self.memory.unreadable.len());
+        counters
+            .unreadable_jobs
+            .store(unreadable, Ordering::Relaxed);
         let skew = self.actor.clock_skew_seconds().unwrap_or(0);
         counters.clock_skew_seconds.store(skew, Ordering::Relaxed);
     }

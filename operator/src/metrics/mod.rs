@@ -10,11 +10,13 @@ mod upkeep;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kinora_engine::watermark::Gate;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::core::Admission;
 use crate::http::Readiness;
 
 pub use labels::{Cleaned, Entry, Judged, PassEnd, Redriven, Sampled};
@@ -35,6 +37,13 @@ impl Metrics {
     /// Adds whether this replica is ready.
     pub fn readiness(&self, readiness: watch::Receiver<Readiness>) {
         self.with(|registry| registry.register_collector(Box::new(sources::Ready(readiness))));
+    }
+
+    /// Adds whether this gate is closed.
+    pub fn admission(&self, live: watch::Receiver<Option<Admission>>, gate: Arc<Mutex<Gate>>) {
+        self.with(|registry| {
+            registry.register_collector(Box::new(sources::Closed { live, gate }));
+        });
     }
 
     /// Adds what the core publishes.

@@ -1,10 +1,11 @@
 //! What the core publishes, encoded at the scrape.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
+use kinora_engine::watermark::Gate;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -49,6 +50,26 @@ impl Collector for Ready {
     }
 }
 
+/// Whether uploads wait in the outbox; a scrape asks the gate as an uploader does.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) live: watch::Receiver<Option<Admission>>,
+    pub(super) gate: Arc<Mutex<Gate>>,
+}
+
+impl Collector for Closed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let live = *self.live.borrow();
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_closed = live.is_some_and(|Admission { live }| !gate.admit(live));
+        drop(gate);
+        let help = "1 while /admission says no: from the watermark on, until a tenth of it is free";
+        let name = "kinora_admission_closed";
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::from(is_closed)).encode(metric)
+    }
+}
+
 /// Reads one number of a pool at a time in Unix milliseconds.
 type Read = fn(&PoolBacklog, i64) -> f64;
 
@@ -78,7 +99,7 @@ impl Collector for Sources {
 
 impl Sources {
     #[rustfmt::skip]
-    fn single(&self) -> [(&'static str, &'static str, &AtomicU64); 10] {
+    fn single(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
         let c = self.counters.as_ref();
         [
             ("kinora_claims", "Claims written", &c.claims),
@@ -87,7 +108,6 @@ impl Sources {
             ("kinora_job_reads", "Quorum reads of jobs", &c.reads),
             ("kinora_job_read_retries", "Quorum reads that got no answer and were tried again", &c.read_retries),
             ("kinora_jobs_redriven", "Jobs brought back from the dead letters while they were VideoJobs", &c.redriven),
-            ("kinora_unreadable_jobs", "VideoJobs of the watch that could not be read and were set aside", &c.unreadable_jobs),
             ("kinora_stale_outcomes", "Outcomes of attempts that were no longer current", &c.stale_outcomes),
             ("kinora_worker_streams_refused", "Worker streams refused or closed for cause", &c.refused_streams),
             ("kinora_illegal_writes", "Writes that the table of transitions forbade: a fault of the operator", &c.illegal_writes),
@@ -133,7 +153,7 @@ impl Sources {
     }
 
     #[rustfmt::skip]
-    fn gauges(&self) -> [(&'static str, &'static str, i64); 8] {
+    fn gauges(&self) -> [(&'static str, &'static str, i64); 9] {
         let c = self.counters.as_ref();
         let leads = i64::from(*self.leadership.borrow() == Leadership::Leader);
         let live = signed(self.admission.borrow().live);
@@ -149,6 +169,7 @@ impl Sources {
             ("kinora_archive_pending", "Final jobs whose record and clean-up are not known to be done, at the leader", read(&c.archive_pending)),
             ("kinora_archive_lag_seconds", "Time since the oldest of those ended whose record is known to be missing or whose clean-up is not done", lag),
             ("kinora_attempt_pods", "Pods that were made for one attempt and are not known to be gone", c.attempt_pods.load(Ordering::Relaxed)),
+            ("kinora_unreadable_jobs", "VideoJobs that cannot be read and are set aside", c.unreadable_jobs.load(Ordering::Relaxed)),
             ("kinora_store_clock_skew_seconds", "The store's clock minus this replica's", c.clock_skew_seconds.load(Ordering::Relaxed)),
         ]
     }

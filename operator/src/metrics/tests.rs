@@ -35,6 +35,8 @@ impl Exposed {
         let upkeep = metrics.upkeep();
         metrics.default_pool_applied();
         metrics.readiness(watch::channel(None).1);
+        let gate = Arc::new(Mutex::new(Gate::new(1000)));
+        metrics.admission(watch::channel(Some(Admission { live: 4 })).1, gate);
         metrics.watch(Sources {
             counters: counters.clone(),
             backlog: watch::channel(Arc::new([(key, pool)].into())).1,

@@ -9,6 +9,7 @@ use kinora_upload_engine::State;
 use super::Ram;
 use crate::budget::Held;
 use crate::digest::Check;
+use crate::metrics::WriterEnd;
 
 /// What came of a body.
 pub enum Written {
@@ -64,20 +65,20 @@ pub struct Incoming {
 }
 
 impl Written {
-    /// The word of metrics.
-    pub(super) fn label(&self) -> &'static str {
+    /// For metrics.
+    pub(super) fn end(&self) -> WriterEnd {
         match self {
-            Self::Whole { .. } => "whole",
-            Self::Closed(_) => "closed",
-            Self::TooLong(_) => "too_long",
-            Self::ClientGone(_) => "client_gone",
-            Self::Asked(_) => "asked",
-            Self::Mismatch(_) => "mismatch",
-            Self::NotVideo(..) => "not_video",
-            Self::Lost(_) => "lost",
-            Self::Trouble(..) => "trouble",
-            Self::Superseded => "superseded",
-            Self::Fault(_) => "fault",
+            Self::Whole { .. } => WriterEnd::Whole,
+            Self::Closed(_) => WriterEnd::Closed,
+            Self::TooLong(_) => WriterEnd::TooLong,
+            Self::ClientGone(_) => WriterEnd::ClientGone,
+            Self::Asked(_) => WriterEnd::Asked,
+            Self::Mismatch(_) => WriterEnd::Mismatch,
+            Self::NotVideo(..) => WriterEnd::NotVideo,
+            Self::Lost(_) => WriterEnd::Lost,
+            Self::Trouble(..) => WriterEnd::Trouble,
+            Self::Superseded => WriterEnd::Superseded,
+            Self::Fault(_) => WriterEnd::Fault,
         }
     }
 }

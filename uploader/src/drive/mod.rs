@@ -21,7 +21,7 @@ pub use finish::{Finisher, Source, swept_facts};
 use jiff::Timestamp;
 use kinora_storage::{UploadId, keys};
 use kinora_upload_engine::create::{Create, Created};
-use kinora_upload_engine::document::{SmallPatches, VERSION};
+use kinora_upload_engine::document::{STORE_LOST, SmallPatches, VERSION};
 use kinora_upload_engine::end::{End, Ended};
 use kinora_upload_engine::open::{Goal, Open, Opened};
 use kinora_upload_engine::{Answer, Context, Next, Owner, Phase, Principal, State};
@@ -31,6 +31,7 @@ pub use turns::Turns;
 
 use crate::app::App;
 use crate::janitor::{Garbage, LINGER};
+use crate::metrics::WriterEnd;
 
 /// Executes calls for one upload.
 #[derive(Clone)]
@@ -115,8 +116,21 @@ impl Driver {
             };
             match machine.step(answer, ctx) {
                 Next::Call(call) => answer = self.call(call, &Ram::default()).await,
-                Next::Done(opened) => return opened,
+                Next::Done(opened) => {
+                    self.note_loss(&opened);
+                    return opened;
+                }
             }
+        }
+    }
+
+    /// Whoever takes over from a writer that died may be the one to find its parts gone.
+    fn note_loss(&self, opened: &Opened) {
+        if let Opened::Dead { doc, now: true } = opened
+            && doc.reason.as_deref() == Some(STORE_LOST)
+        {
+            tracing::error!(upload = %self.id, offset = doc.offset, "the store lost what it had confirmed");
+            self.app.metrics.wrote(WriterEnd::Lost);
         }
     }
 

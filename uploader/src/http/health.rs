@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
 use crate::app::App;
+use crate::metrics::Metrics;
 
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.ready.check(&app.store) {
@@ -17,8 +18,17 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     look(&app);
+    told(&app.metrics)
+}
+
+/// Before the store has passed its test: not ready, and everything at 0.
+pub(super) async fn metrics_at_zero() -> Response {
+    told(&Metrics::default())
+}
+
+fn told(metrics: &Metrics) -> Response {
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &app.metrics.registry()) {
+    match prometheus_client::encoding::text::encode(&mut text, &metrics.registry()) {
         Ok(()) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
@@ -44,4 +54,23 @@ fn look(app: &App) {
     metrics
         .clock_skew_seconds
         .set(app.store.store_time().unwrap_or(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use http::Request;
+    use tower::ServiceExt;
+
+    use crate::http::waiting_router;
+
+    #[tokio::test]
+    async fn a_replica_that_waits_for_the_store_shows_that_it_is_not_ready() {
+        let request = Request::get("/metrics").body(Body::empty()).unwrap();
+        let answer = waiting_router().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let text = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        assert!(text.contains("\nkinora_uploader_ready 0\n"), "{text}");
+    }
 }

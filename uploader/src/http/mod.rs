@@ -80,6 +80,7 @@ pub fn router(app: Arc<App>) -> Router {
 pub fn waiting_router() -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
+        .route("/metrics", get(health::metrics_at_zero))
         .fallback(|| async { Problem::try_again("waiting for the object store") })
 }
 

@@ -38,6 +38,14 @@ words! {
     }
 }
 words! {
+    /// How the writing into an upload ended.
+    WriterEnd {
+        Whole = "whole", Closed = "closed", TooLong = "too_long", ClientGone = "client_gone", Asked = "asked",
+        Mismatch = "mismatch", NotVideo = "not_video", Lost = "lost", Trouble = "trouble",
+        Superseded = "superseded", Fault = "fault",
+    }
+}
+words! {
     /// How a pass of the sweeper ended.
     SweepEnd { Done = "done", Stopped = "stopped" }
 }

@@ -15,7 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 pub use labels::{
-    Call, CallEnd, Class, FinishEnd, Limit, Rejection, Route, SweepEnd, Verb, Wait, Written,
+    Call, CallEnd, Class, FinishEnd, Limit, Rejection, Route, SweepEnd, Verb, Wait, WriterEnd,
+    Written,
 };
 
 use crate::http::problem::Kind as Refusal;
@@ -50,8 +51,8 @@ label_sets! {
     On { on: Wait }
     /// Labels of calls to the store.
     StoreLabels { call: Call, outcome: CallEnd }
-    /// Label of ends of writers: a word of the enum `Written` of the drive.
-    Writer { outcome: &'static str }
+    /// Label of ends of writers.
+    Writer { outcome: WriterEnd }
 }
 
 /// The uploader's metrics; clones share them.
@@ -136,7 +137,7 @@ impl Metrics {
     }
 
     /// Counts the end of a writer.
-    pub fn wrote(&self, outcome: &'static str) {
+    pub fn wrote(&self, outcome: WriterEnd) {
         self.writers.get_or_create(&Writer { outcome }).inc();
     }
 

@@ -8,7 +8,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{
     Finish, FinishEnd, Kind, Limit, Limited, Metrics, On, Refusal, Refused, Rejected, Rejection,
-    Sweep, SweepEnd, Wait, Written,
+    Sweep, SweepEnd, Wait, Writer, WriterEnd, Written,
 };
 
 /// From 1 ms to half a minute: the longest call to the store has a limit of a minute.
@@ -64,6 +64,9 @@ impl Metrics {
         }
         for &outcome in FinishEnd::ALL {
             let _ = self.finishes.get_or_create(&Finish { outcome });
+        }
+        for &outcome in WriterEnd::ALL {
+            let _ = self.writers.get_or_create(&Writer { outcome });
         }
         for &outcome in SweepEnd::ALL {
             let _ = self.sweeps.get_or_create(&Sweep { outcome });
@@ -126,7 +129,7 @@ impl Metrics {
         gauge(all, "pending", "Outbox entries, by the last sweep", &self.pending);
         gauge(all, "stale_pending", "Outbox entries older than a minute, by the last sweep", &self.stale_pending);
         gauge(all, "oldest_pending_seconds", "Age of the oldest outbox entry, by the last sweep", &self.oldest_pending_seconds);
-        gauge(all, "ready", "1 while this replica is ready", &self.ready);
+        gauge(all, "ready", "1 while this replica is ready; 0 also while it waits for the store", &self.ready);
         gauge(all, "clock_skew_seconds", "The store's clock minus this replica's", &self.clock_skew_seconds);
     }
 }

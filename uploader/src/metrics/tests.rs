@@ -11,7 +11,6 @@ const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 /// The registry's text after one of everything.
 fn text_of(metrics: &Metrics) -> String {
     metrics.answered(Route::Upload, Verb::Patch, Class::Success);
-    metrics.wrote("closed");
     metrics.observed(StoreCall::Get, Ok(()), Duration::from_millis(3));
     let mut text = String::new();
     encode(&mut text, &metrics.registry()).unwrap();
@@ -34,6 +33,7 @@ fn values() -> Vec<String> {
             Rejection::word,
         ),
         words("`outcome` of finishes", FinishEnd::ALL, FinishEnd::word),
+        words("`outcome` of writers", WriterEnd::ALL, WriterEnd::word),
         words("`outcome` of sweeps", SweepEnd::ALL, SweepEnd::word),
         words("`outcome` of store calls", CallEnd::ALL, CallEnd::word),
         words("`call`", StoreCall::ALL, StoreCall::word),
@@ -64,6 +64,7 @@ fn what_never_happened_is_zero_and_not_absent() {
         "kinora_uploader_refusals_total{reason=\"overloaded\"} 0",
         "kinora_uploader_videos_rejected_total{reason=\"TooLong\"} 0",
         "kinora_uploader_finishes_total{outcome=\"store_lost\"} 0",
+        "kinora_uploader_writers_total{outcome=\"lost\"} 0",
         "kinora_uploader_limits_reached_total{limit=\"owner.bytesPerDay\"} 0",
     ] {
         assert!(text.lines().any(|other| other == line), "{line}:\n{text}");

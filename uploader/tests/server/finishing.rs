@@ -340,3 +340,36 @@ async fn an_upload_whose_parts_were_aborted_starts_anew_or_is_gone() {
         assert_eq!(video.is_some(), want[1] == 204, "{name}");
     }
 }
+
+/// covers: F5, T23
+#[tokio::test]
+async fn lost_parts_of_a_writer_that_died_are_counted_by_who_takes_over() {
+    let world = World::new("f9").await;
+    let replica = world.replica().await;
+    let file = video(20 << 20);
+    let lost = async || {
+        let answer = world.ask(&replica, "GET", "/metrics").send().await;
+        let text = answer.unwrap().text().await.unwrap();
+        let series = "kinora_uploader_writers_total{outcome=\"lost\"} ";
+        let count = text.lines().find_map(|line| line.strip_prefix(series));
+        count
+            .unwrap_or_else(|| panic!("{series} is missing in:\n{text}"))
+            .to_owned()
+    };
+    assert_eq!(lost().await, "0");
+    let id = world.create(&replica, file.len()).await;
+    let answer = world.patch(&replica, &id, 0, &file[..9 << 20]).await;
+    assert_eq!(answer.status(), 204);
+    let key = keys::state(&id.parse().unwrap());
+    let mut doc = State::parse(&world.store.get(&key).await.unwrap().unwrap().bytes).unwrap();
+    let multipart = kinora_storage::MultipartId(doc.multipart.clone().unwrap());
+    world.store.abort(&doc.key, &multipart).await.unwrap();
+    doc.phase = Phase::Open;
+    let body = doc.to_bytes().unwrap().into();
+    let put = world.store.put(&key, body, PutOptions::default()).await;
+    put.unwrap();
+    for _ in 0..2 {
+        assert_eq!(world.head(&replica, &id).await.status(), 410);
+        assert_eq!(lost().await, "1", "once, by who found it");
+    }
+}

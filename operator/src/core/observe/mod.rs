@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum Seen {
     /// Listed, added or changed.
     Job(Box<VideoJob>),
-    /// It cannot be read; what was known of it stays.
-    Unreadable,
+    /// It cannot be read; what was known of it stays. The uid.
+    Unreadable(String),
     /// Deleted; the uid.
     Deleted(String),
     /// A listing is complete: a job whose uid is not among these is gone.
@@ -87,7 +87,7 @@ fn read(job: Guarded) -> Seen {
             let name = invalid.metadata.name.as_deref().unwrap_or_default();
             let uid = invalid.metadata.uid.as_deref().unwrap_or_default();
             tracing::error!(job = %name, uid = %uid, error = %invalid.error, "a videojob cannot be read, it is set aside");
-            Seen::Unreadable
+            Seen::Unreadable(uid.to_owned())
         }
     }
 }

@@ -8,6 +8,8 @@ use wire::to_worker::Message;
 
 use super::stage::{Stage, Worker};
 
+const BAD: &str = "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a98";
+const ALSO_BAD: &str = "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a97";
 const SOUND: &str = "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a99";
 
 /// A sound job comes after the bad one, and its lease first.
@@ -36,15 +38,31 @@ async fn a_job_whose_writes_a_policy_refuses_is_counted_and_holds_nobody_up() {
 
 /// covers: F31
 #[tokio::test]
-async fn an_object_that_is_no_videojob_is_set_aside() {
+async fn an_object_that_is_no_videojob_is_set_aside_until_it_is_mended_or_gone() {
     let stage = Stage::leading().await;
     let mut worker = stage.worker().await;
-    stage.api.put(json!({
-        "apiVersion": "kinora.dev/v1alpha1",
-        "kind": "VideoJob",
-        "metadata": {"name": "vj-a-1", "namespace": "videos", "uid": "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a98"},
-        "spec": {"source": "not an object"},
-    }));
+    let unreadable = |name: &str, uid: &str| {
+        stage.api.put(json!({
+            "apiVersion": "kinora.dev/v1alpha1",
+            "kind": "VideoJob",
+            "metadata": {"name": name, "namespace": "videos", "uid": uid},
+            "spec": {"source": "not an object"},
+        }));
+    };
+    let aside = async |want: i64| {
+        let now = |s: &Stage| s.counters.unreadable_jobs.load(Ordering::Relaxed);
+        stage
+            .until(&format!("{want} set aside"), |s| now(s) == want)
+            .await;
+    };
+    unreadable("vj-a-1", BAD);
+    unreadable("vj-a-3", ALSO_BAD);
     the_sound_one_is_leased(&stage, &mut worker).await;
-    assert_eq!(stage.counters.unreadable_jobs.load(Ordering::Relaxed), 1);
+    aside(2).await;
+    unreadable("vj-a-1", BAD);
+    stage.api.remove("vj-a-3");
+    aside(1).await;
+    let mended = json!({"observedGeneration": -1, "state": "Succeeded"});
+    stage.put_as("vj-a-1", BAD, &mended);
+    aside(0).await;
 }

@@ -105,7 +105,7 @@ pub async fn write(
         window_bytes: 0,
     });
     let written = pipe.run().await;
-    driver.app.metrics.wrote(written.label());
+    driver.app.metrics.wrote(written.end());
     written
 }
 
