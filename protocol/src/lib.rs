@@ -40,3 +40,18 @@ pub const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// Longest `result_json` in bytes.
 pub const MAX_RESULT_BYTES: usize = 64 * 1024;
+
+/// Most outputs of one job, as the schema of its status has it.
+pub const MAX_OUTPUTS: usize = 16;
+
+/// Longest name of an output in bytes.
+pub const MAX_NAME_BYTES: usize = 63;
+
+/// Longest checksum of an output in bytes.
+pub const MAX_CHECKSUM_BYTES: usize = 128;
+
+/// Longest URI of an output in bytes.
+pub const MAX_URI_BYTES: usize = 2048;
+
+/// Leases beyond its slots that a worker holds at most, to give them back.
+pub const MAX_SURPLUS: u32 = 256;

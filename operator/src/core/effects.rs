@@ -80,11 +80,12 @@ impl Core {
             job,
             attempt: before.attempt,
         };
-        let outputs = match cause {
-            Cause::Ended(Class::Succeeded) => self.memory.outputs(attempt),
+        let said = before.worker;
+        let report = said.and_then(|worker| self.memory.reports.of(worker, attempt));
+        let outputs = match (cause, report) {
+            (Cause::Ended(Class::Succeeded), Some(report)) => report.all_outputs(),
             _ => Vec::new(),
         };
-        let report = self.memory.report(attempt);
         let failure = report.map_or_else(|| untold(cause), |r| Some(r.failure.clone()));
         Extras {
             worker: after
@@ -124,7 +125,7 @@ impl Core {
                 let task = StoreTask::Outputs {
                     attempt: attempt.attempt,
                     pod_uid: self.memory.pod_uid(worker),
-                    names: self.memory.wanted_outputs(attempt, pool),
+                    names: self.memory.wanted_outputs(worker, attempt, pool),
                 };
                 (attempt.job, token, task)
             }
@@ -207,10 +208,17 @@ impl Core {
             }
             Outcome::Outputs(attempt, found, complete) => {
                 let attempt = AttemptId { job, attempt };
-                if self.memory.note_found(attempt, found, complete) {
-                    Answer::Yes
-                } else {
-                    Answer::No
+                let worker = self.engine.job(job).and_then(|facts| facts.status.worker);
+                match worker {
+                    Some(worker)
+                        if self
+                            .memory
+                            .reports
+                            .note_found(worker, attempt, found, complete) =>
+                    {
+                        Answer::Yes
+                    }
+                    Some(_) | None => Answer::No,
                 }
             }
         };
@@ -237,6 +245,7 @@ impl Core {
     fn tidy(&mut self, uid: Uid) {
         if let Some(facts) = self.engine.job(uid)
             && facts.status.phase != Phase::Running
+            && let Some(worker) = facts.status.worker
         {
             // Its worker left before it could be told.
             let attempt = AttemptId {
@@ -244,8 +253,11 @@ impl Core {
                 attempt: facts.status.attempt,
             };
             let succeeded = facts.status.phase == Phase::Succeeded;
-            self.memory.settle_report(attempt, succeeded);
+            self.memory.settle_report(worker, attempt, succeeded);
         }
+        let engine = &self.engine;
+        let waits = |worker, attempt| engine.keeps_report(worker, attempt);
+        self.memory.reports.retain(uid, waits);
         match self.engine.job(uid) {
             None => {
                 self.memory.forget(uid);
@@ -265,7 +277,9 @@ impl Core {
         let body = match message {
             ToWorker::Beat(seq) => wire::to_worker::Message::Beat(wire::Beat { seq }),
             ToWorker::Ack(id, accepted) => {
-                self.memory.settle_report(id, accepted);
+                if let Some(worker) = self.engine.worker_of(session) {
+                    self.memory.settle_report(worker, id, accepted);
+                }
                 let verdict = if accepted {
                     wire::ack::Verdict::Accepted
                 } else {

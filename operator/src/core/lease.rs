@@ -103,7 +103,8 @@ impl Core {
             .and_then(kinora_engine::Job::claimed_pool)
             .and_then(|pool| self.memory.pools.get(&pool))
             .is_some_and(|pool| pool.report_progress);
-        if asked && self.engine.may_report(session, attempt) {
+        let worker = self.engine.worker_of(session);
+        if asked && worker.is_some_and(|worker| self.engine.holds(worker, attempt)) {
             self.memory.note_step(attempt, &progress.step);
         }
         self.step(Event::Progress {
@@ -119,9 +120,11 @@ impl Core {
         };
         let fact = fact(outcome.fact.as_ref());
         let retry_after = outcome.retry_after_ms.map(Duration::from_millis);
-        if self.engine.may_report(session, attempt) {
+        let worker = self.engine.worker_of(session);
+        if let Some(worker) = worker.filter(|w| self.engine.takes_report(*w, attempt)) {
             self.traces.reported(attempt);
-            self.memory.note_report(attempt, outcome);
+            let most = self.memory.lines.get(&session).map_or(0, |line| line.most);
+            self.memory.reports.note(worker, attempt, outcome, most);
         }
         self.step(Event::Outcome {
             session,

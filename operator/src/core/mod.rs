@@ -13,6 +13,7 @@ mod lease;
 mod memory;
 mod observe;
 mod outputs;
+mod reports;
 mod run;
 pub mod seams;
 mod seen;

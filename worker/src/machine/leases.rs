@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
+use kinora_protocol::MAX_SURPLUS;
 use kinora_protocol::dispatch::ack::Verdict;
 use kinora_protocol::dispatch::{Ack, Cancel, Lease};
 
 use super::{Action, Attempt, AttemptKey, Machine, Stage, send_outcome};
 use crate::report::{ReleaseReason, Report};
-
-/// Leases beyond the slots are given back, which takes memory until acknowledged. Beyond this they are passed over: the
-/// next heartbeat lists them nowhere, and the operator takes them as lost.
-const MAX_SURPLUS: usize = 256;
 
 impl Machine {
     pub(super) fn lease(&mut self, lease: Lease, now: Duration, actions: &mut Vec<Action>) {
@@ -27,7 +24,9 @@ impl Machine {
             return;
         }
         match self.refusal(now) {
-            Some(_) if self.attempts.len() >= self.settings.slots as usize + MAX_SURPLUS => {}
+            // Giving one back takes memory until acknowledged. This one is passed over: the next heartbeat lists it nowhere, and
+            // the operator takes it as lost.
+            Some(_) if self.attempts.len() >= (self.settings.slots + MAX_SURPLUS) as usize => {}
             Some((reason, why)) => {
                 self.attempts.insert(key.clone(), Attempt::leased(now));
                 self.end(&key, &Report::released(reason, why), now, actions);

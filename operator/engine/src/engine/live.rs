@@ -114,7 +114,7 @@ pub(super) struct Question {
 }
 
 /// No worker makes us remember more of them for one job.
-pub(super) const MAX_QUESTIONS: usize = 8;
+const MAX_QUESTIONS: usize = 8;
 
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub(super) struct Live {
@@ -150,6 +150,12 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Whether a question of this worker about this attempt would be remembered.
+    pub(super) fn takes_question(&self, worker: Uid, attempt: u32) -> bool {
+        let known = |q: &Question| q.report.is_about(worker, attempt);
+        self.questions.len() < MAX_QUESTIONS && !self.questions.iter().any(known)
+    }
+
     /// Nothing worth remembering.
     pub(super) fn is_empty(&self) -> bool {
         *self == Live::default()

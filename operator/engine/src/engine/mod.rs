@@ -26,7 +26,7 @@ use rand::RngCore;
 use crate::action::{Action, ToWorker};
 use crate::event::{Event, History, Lead};
 use crate::health::Health;
-use crate::ids::{AttemptId, PoolName, SessionId, Symbol, Token, Uid};
+use crate::ids::{AttemptId, PoolName, Symbol, Token, Uid};
 use crate::index::Index;
 use crate::job::Status;
 use crate::outcome::Class;
@@ -222,10 +222,6 @@ impl Engine {
             }
         }
         self.dirty.extend(pool);
-    }
-
-    fn worker_of(&self, session: SessionId) -> Option<Uid> {
-        self.workers.of_session(session)
     }
 
     /// The pool a waiting job would be claimed from.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 
 use super::Engine;
-use super::live::{MAX_QUESTIONS, Question, What};
+use super::live::{Question, What};
 use crate::action::{Action, CloseReason, ToWorker};
 use crate::event::Lead;
 use crate::ids::{AttemptId, PoolName, SessionId, Uid};
@@ -269,12 +269,9 @@ impl Engine {
             }
             Fence::Accepted => self.acknowledge(worker, attempt, true),
             Fence::Stale | Fence::FactsAreOld => {
-                let questions = &mut self.live(attempt.job).questions;
-                let known = questions
-                    .iter()
-                    .any(|q| q.report.attempt == attempt.attempt && q.report.worker == worker);
-                if !known && questions.len() < MAX_QUESTIONS {
-                    questions.push(Question { report });
+                let live = self.live(attempt.job);
+                if live.takes_question(worker, attempt.attempt) {
+                    live.questions.push(Question { report });
                 }
                 self.refresh(attempt.job);
             }

@@ -59,13 +59,43 @@ impl Engine {
         matches!(archive, Some(Archive::Done | Archive::Confirmed))
     }
 
-    /// Whether a report on this stream about this attempt could be taken: worth keeping its texts.
+    /// The worker behind a stream.
     #[must_use]
-    pub fn may_report(&self, session: SessionId, attempt: AttemptId) -> bool {
-        let worker = self.workers.of_session(session);
-        let job = self.index.job(attempt.job);
-        worker.zip(job).is_some_and(|(worker, job)| {
-            job.runs(attempt.attempt, worker) || attempt.attempt > job.status.attempt
+    pub fn worker_of(&self, session: SessionId) -> Option<Uid> {
+        self.workers.of_session(session)
+    }
+
+    /// Whether this attempt runs on this worker, by the facts at hand.
+    #[must_use]
+    pub fn holds(&self, worker: Uid, attempt: AttemptId) -> bool {
+        self.index
+            .job(attempt.job)
+            .is_some_and(|job| job.runs(attempt.attempt, worker))
+    }
+
+    /// Whether a report of this worker about this attempt would be judged, at once or after a read: worth keeping its texts.
+    #[must_use]
+    pub fn takes_report(&self, worker: Uid, attempt: AttemptId) -> bool {
+        let is_later = self
+            .index
+            .job(attempt.job)
+            .is_some_and(|job| attempt.attempt > job.status.attempt);
+        let asks = || {
+            self.live
+                .get(&attempt.job)
+                .is_none_or(|live| live.takes_question(worker, attempt.attempt))
+        };
+        self.holds(worker, attempt) || (is_later && asks())
+    }
+
+    /// Whether such a report waits for its verdict, or for the write that follows from it.
+    #[must_use]
+    pub fn keeps_report(&self, worker: Uid, attempt: AttemptId) -> bool {
+        self.live.get(&attempt.job).is_some_and(|live| {
+            let asked = live.questions.iter().map(|question| &question.report);
+            asked
+                .chain(&live.report)
+                .any(|report| report.is_about(worker, attempt.attempt))
         })
     }
 

@@ -50,6 +50,13 @@ pub struct Report {
     pub source: Look,
 }
 
+impl Report {
+    /// Whether it is what this worker said about this attempt.
+    pub(crate) fn is_about(&self, worker: Uid, attempt: u32) -> bool {
+        self.worker == worker && self.attempt == attempt
+    }
+}
+
 /// Proof, or verdict, that an attempt ended without an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Loss {

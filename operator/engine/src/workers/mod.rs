@@ -17,6 +17,10 @@ pub use worker::{Lease, Session, Worker};
 /// A worker that beats every 3 s and has said nothing for longer may be dead.
 const QUIET: Duration = Duration::from_secs(4);
 
+/// Acknowledgements to one worker that it has not confirmed yet. One more is not remembered: a heartbeat that was made before
+/// it arrived takes a slot until the next.
+const MAX_ACKED: usize = 4096;
+
 /// What a Hello brought to light.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Greeting {
@@ -167,12 +171,16 @@ impl Workers {
                 .leases
                 .retain(|id, lease| lease.since_seq.is_none() || listed.contains(id));
         }
+        entry
+            .leases
+            .retain(|id, lease| !lease.is_hearsay() || listed.contains(id));
         for (id, lease) in &mut entry.leases {
             lease.listed = listed.contains(id);
             lease.proven |= lease.listed;
             lease.pushed = false;
             // Listed without having been sent by us: another leader did.
-            lease.since_seq = lease.since_seq.map(|_| 1).or(lease.listed.then_some(1));
+            let first = lease.since_seq.map(|seq| seq.min(1));
+            lease.since_seq = first.or(lease.listed.then_some(1));
         }
         for id in listed {
             entry.leases.entry(id).or_insert(Lease::presented());
@@ -262,7 +270,9 @@ impl Workers {
     pub fn acknowledged(&mut self, worker: Uid, attempt: AttemptId, seq: u64) {
         self.update(worker, |w| {
             w.leases.remove(&attempt);
-            if let Some(session) = &mut w.session {
+            if let Some(session) = &mut w.session
+                && session.acked.len() < MAX_ACKED
+            {
                 session.acked.insert(attempt, seq);
             }
         });
@@ -276,10 +286,13 @@ impl Workers {
         if is_news && entry.session.is_none() && entry.absent_until.is_none() {
             entry.absent_until = Some(absent_until);
         }
-        entry.leases.entry(attempt).or_insert(Lease {
+        let lease = entry.leases.entry(attempt).or_insert(Lease {
             since_seq: sent.then_some(1),
             ..Lease::default()
         });
+        if lease.is_hearsay() {
+            lease.since_seq = Some(1);
+        }
         self.place(worker);
     }
 

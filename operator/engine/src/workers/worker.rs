@@ -8,7 +8,7 @@ use crate::time::Mono;
 /// One lease, as far as one worker goes. It takes a slot until the worker is known to have forgotten it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// `ToWorker.seq` from which on a heartbeat must know it. `None`: not sent yet.
+    /// `ToWorker.seq` from which on a heartbeat must know it. `None`: not sent yet; 0: never sent by us, as far as is known.
     pub since_seq: Option<u64>,
     /// The worker said that it has it.
     pub listed: bool,
@@ -27,14 +27,19 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// One that the worker brought along.
+    /// One that the worker brought along. There only as long as it says so.
     pub(super) fn presented() -> Lease {
         Lease {
-            since_seq: Some(1),
+            since_seq: Some(0),
             listed: true,
             proven: true,
             ..Lease::default()
         }
+    }
+
+    /// Whether only its worker speaks of it.
+    pub(super) fn is_hearsay(&self) -> bool {
+        self.since_seq == Some(0)
     }
 
     /// Whether its worker's process can be taken to have had it when it ended.

@@ -14,6 +14,7 @@ mod ends;
 mod failover;
 mod fixtures;
 mod foreign;
+mod hearsay;
 mod history;
 mod late;
 mod level;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kinora_engine::AttemptId;
 use kinora_engine::ids::SessionId;
-use kinora_protocol::dispatch as wire;
+use kinora_protocol::{MAX_SURPLUS, dispatch as wire};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +19,6 @@ use crate::ports::WorkerIdentity;
 
 /// Messages that wait for a worker which does not read; with more its stream is closed.
 pub(crate) const QUEUE: usize = 1024;
-/// More leases than this no worker lists.
-const MAX_LISTED: usize = 4096;
 /// More slots than this no worker has.
 const MAX_SLOTS: u32 = 1024;
 
@@ -31,6 +29,13 @@ pub(crate) struct Line {
     pub(crate) out: mpsc::Sender<Result<wire::ToWorker, tonic::Status>>,
     /// Ends the stream.
     pub(crate) hang_up: CancellationToken,
+    /// Leases that it holds at most.
+    pub(crate) most: usize,
+}
+
+/// More leases than this a worker with so many slots never holds, ended ones included.
+fn most_leases(slots: u32) -> usize {
+    usize::try_from(slots.saturating_add(MAX_SURPLUS)).unwrap_or(usize::MAX)
 }
 
 /// What a worker's stream says.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Line, MAX_LISTED, MAX_SLOTS, QUEUE, Said, stream};
+use super::{Line, MAX_SLOTS, QUEUE, Said, most_leases, stream};
 use crate::core::handle::CoreCounters;
 use crate::core::seams::{AuthError, Authenticate};
 use crate::ports::{Leadership, WorkerIdentity};
@@ -90,6 +90,7 @@ impl DispatchService {
             line: Line {
                 out,
                 hang_up: hang_up.clone(),
+                most: most_leases(slots),
             },
             hello,
             known,
@@ -156,12 +157,13 @@ fn checked(first: Option<wire::FromWorker>) -> Result<wire::Hello, Status> {
             hello.protocol_version
         )));
     }
-    if hello.held.len() + hello.unacked.len() > MAX_LISTED || hello.instance.is_empty() {
+    hello.slots = hello.slots.clamp(1, MAX_SLOTS);
+    let listed = hello.held.len() + hello.unacked.len();
+    if listed > most_leases(hello.slots) || hello.instance.is_empty() {
         return Err(Status::invalid_argument(
             "Hello without instance, or with too many leases",
         ));
     }
-    hello.slots = hello.slots.clamp(1, MAX_SLOTS);
     Ok(hello)
 }
 

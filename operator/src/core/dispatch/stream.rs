@@ -1,17 +1,21 @@
 //! Reads one worker's stream until it ends, is hung up, or floods us.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use kinora_engine::ids::SessionId;
-use kinora_protocol::{MAX_MESSAGE_BYTES, MAX_RESULT_BYTES, dispatch as wire};
+use kinora_protocol::{
+    MAX_CHECKSUM_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_RESULT_BYTES,
+    MAX_URI_BYTES, dispatch as wire,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use wire::from_worker::Message;
 
-use super::{MAX_LISTED, Said};
+use super::{Said, most_leases};
 use crate::core::allowance::Allowance;
 use crate::core::handle::CoreCounters;
 use crate::ports::WorkerIdentity;
@@ -49,8 +53,9 @@ pub(super) async fn read(
                 break;
             }
         };
-        if !allowance.take(Instant::now()) {
-            tracing::warn!(pod = %who.pod_name, "a worker floods its stream, which is closed");
+        let too_long = message.as_ref().is_some_and(|m| lists_more(m, slots));
+        if !allowance.take(Instant::now()) || too_long {
+            tracing::warn!(pod = %who.pod_name, too_long, "a worker floods its stream, which is closed");
             counters.refused_streams.fetch_add(1, Ordering::Relaxed);
             break;
         }
@@ -72,26 +77,55 @@ fn allowance(slots: u32, now: Instant) -> Allowance {
     Allowance::new(RATE + slots * SLOT_RATE, BURST + slots * SLOT_BURST, now)
 }
 
+/// Whether a heartbeat lists more leases than its worker can hold. Cut short, it would prove some lost that are not.
+fn lists_more(message: &Message, slots: u32) -> bool {
+    matches!(message, Message::Heartbeat(beat) if beat.held.len() + beat.unacked.len() > most_leases(slots))
+}
+
 /// The message with every size within what the protocol allows; `None`: not a message for mid-stream.
 fn bounded(message: Message) -> Option<Message> {
     match message {
         Message::Hello(_) => None,
-        // Cut short, it would prove leases lost that the worker holds: all of it, or nothing.
-        Message::Heartbeat(beat) => {
-            (beat.held.len() + beat.unacked.len() <= MAX_LISTED).then_some(Message::Heartbeat(beat))
+        Message::Outcome(outcome) => Some(Message::Outcome(bounded_outcome(outcome))),
+        Message::Heartbeat(_) | Message::Progress(_) | Message::Draining(_) => Some(message),
+    }
+}
+
+fn bounded_outcome(mut outcome: wire::Outcome) -> wire::Outcome {
+    if let Some(wire::outcome::Fact::Succeeded(done)) = &mut outcome.fact {
+        if done.result_json.len() > MAX_RESULT_BYTES {
+            // Too long for a record: the outputs count, the rest is dropped.
+            done.result_json = String::new();
         }
-        Message::Outcome(mut outcome) => {
-            let kept = kinora_crds::conditions::cut(&outcome.message, MAX_MESSAGE_BYTES).len();
-            outcome.message.truncate(kept);
-            if let Some(wire::outcome::Fact::Succeeded(done)) = &mut outcome.fact
-                && done.result_json.len() > MAX_RESULT_BYTES
-            {
-                // Too long for a record: the outputs count, the rest is dropped.
-                done.result_json.clear();
-            }
-            Some(Message::Outcome(outcome))
+        done.outputs.shrink_to_fit();
+        if let Some(flaw) = flaw(&done.outputs) {
+            outcome.message = flaw.to_owned();
+            let code = kinora_engine::outcome::grpc::DATA_LOSS;
+            outcome.fact = Some(wire::outcome::Fact::Grpc(wire::GrpcStatus { code }));
         }
-        Message::Progress(_) | Message::Draining(_) => Some(message),
+    }
+    let kept = kinora_crds::conditions::cut(&outcome.message, MAX_MESSAGE_BYTES).len();
+    outcome.message.truncate(kept);
+    outcome.message.shrink_to_fit();
+    outcome
+}
+
+/// What makes outputs unfit for a status. A worker holds its service to the same bounds.
+fn flaw(outputs: &[wire::OutputResult]) -> Option<&'static str> {
+    let is_fit = |output: &wire::OutputResult| {
+        (1..=MAX_NAME_BYTES).contains(&output.name.len())
+            && output.checksum.len() <= MAX_CHECKSUM_BYTES
+            && output.uri.len() <= MAX_URI_BYTES
+    };
+    let names: BTreeSet<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+    if outputs.len() > MAX_OUTPUTS {
+        Some("the report names more outputs than a video can have")
+    } else if names.len() < outputs.len() {
+        Some("the report names an output twice")
+    } else if !outputs.iter().all(is_fit) {
+        Some("name, checksum or URI of an output is unusable")
+    } else {
+        None
     }
 }
 
@@ -130,5 +164,65 @@ mod tests {
             panic!("an outcome stays one");
         };
         assert_eq!(cut.message.len(), MAX_MESSAGE_BYTES);
+    }
+
+    /// covers: S15
+    #[test]
+    fn outputs_that_no_status_can_hold_are_a_broken_answer() {
+        let output = |n: usize| wire::OutputResult {
+            name: format!("video-{n}"),
+            checksum: "c".repeat(128),
+            uri: "u".repeat(2048),
+            ..wire::OutputResult::default()
+        };
+        let named = |name: &str| wire::OutputResult {
+            name: name.to_owned(),
+            ..output(0)
+        };
+        let checked = wire::OutputResult {
+            checksum: "c".repeat(129),
+            ..output(0)
+        };
+        let kept = wire::OutputResult {
+            uri: "u".repeat(2049),
+            ..output(0)
+        };
+        let table = [
+            ("none", vec![], None),
+            (
+                "as many as there can be",
+                (0..16).map(output).collect(),
+                None,
+            ),
+            (
+                "one more",
+                (0..17).map(output).collect(),
+                Some("more outputs"),
+            ),
+            ("one twice", vec![output(0), output(0)], Some("twice")),
+            ("no name", vec![named("")], Some("unusable")),
+            (
+                "a long name",
+                vec![named(&"n".repeat(64))],
+                Some("unusable"),
+            ),
+            ("a long checksum", vec![checked], Some("unusable")),
+            ("a long URI", vec![kept], Some("unusable")),
+        ];
+        for (name, outputs, want_broken) in table {
+            let done = wire::Succeeded {
+                outputs,
+                ..wire::Succeeded::default()
+            };
+            let cut = bounded_outcome(wire::Outcome {
+                fact: Some(wire::outcome::Fact::Succeeded(done)),
+                ..wire::Outcome::default()
+            });
+            let is_broken =
+                matches!(&cut.fact, Some(wire::outcome::Fact::Grpc(status)) if status.code == 15);
+            assert_eq!(is_broken, want_broken.is_some(), "{name}");
+            let message = want_broken.unwrap_or_default();
+            assert!(cut.message.contains(message), "{name}: {}", cut.message);
+        }
     }
 }

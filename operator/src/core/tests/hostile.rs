@@ -74,6 +74,97 @@ async fn reports_about_other_workers_attempts_are_stale_and_change_nothing() {
     assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
 }
 
+/// A success with an output that the service keeps itself, and a result.
+fn labelled(of: Option<wire::AttemptRef>) -> Up {
+    let own = wire::OutputResult {
+        name: "video".to_owned(),
+        uri: "https://service/video".to_owned(),
+        ..wire::OutputResult::default()
+    };
+    let done = wire::Succeeded {
+        outputs: vec![own],
+        result_json: "{\"label\":\"cat\"}".to_owned(),
+    };
+    Up::Outcome(wire::Outcome {
+        attempt: of,
+        fact: Some(wire::outcome::Fact::Succeeded(done)),
+        ..wire::Outcome::default()
+    })
+}
+
+/// The job ended with all that [`labelled`] said.
+async fn ends_labelled(stage: &Stage, honest: &mut Worker) {
+    let Message::Ack(ack) = honest.next().await else {
+        panic!("an acknowledgement");
+    };
+    assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
+    let status = stage.api.patches().pop().unwrap()["status"].clone();
+    assert_eq!(status["state"], "Succeeded");
+    assert_eq!(status["outputs"][0]["uri"], "https://service/video");
+    let record = "write record {\"label\":\"cat\"}".to_owned();
+    stage
+        .until("recorded", |stage| stage.asked().contains(&record))
+        .await;
+}
+
+/// covers: S16, I9
+#[tokio::test]
+async fn a_flood_of_reports_about_attempts_to_come_keeps_no_honest_report_s_texts_out() {
+    let stage = Stage::leading().await;
+    let (mut honest, lease) = busy(&stage).await;
+    let hello = wire::Hello {
+        slots: 1024,
+        ..worker_hello()
+    };
+    for stream in 0..3 {
+        let liar = stage.connect(hello.clone(), "other").await.unwrap();
+        let numbers = (0..10_000).map(|n| 7 + 10_000 * stream + n);
+        liar.pour(numbers.map(|n| success(attempt(JOB, n)))).await;
+    }
+    honest.say(labelled(lease.attempt)).await;
+    ends_labelled(&stage, &mut honest).await;
+}
+
+/// covers: S16, I9
+#[tokio::test]
+async fn a_report_about_an_attempt_whose_holder_reported_takes_nothing_from_that_report() {
+    let stage = Stage::leading().await;
+    let (mut honest, lease) = busy(&stage).await;
+    stage.stick(Some("outputs"));
+    honest.say(labelled(lease.attempt)).await;
+    stage
+        .until("asked", |s| s.asked().contains(&"outputs".to_owned()))
+        .await;
+    let mut liar = stage.connect(worker_hello(), "other").await.unwrap();
+    liar.say(success(attempt(JOB, 1))).await;
+    liar.say(heartbeat(1)).await;
+    assert_eq!(liar.next().await, Message::Beat(wire::Beat { seq: 1 }));
+    stage.stick(None);
+    ends_labelled(&stage, &mut honest).await;
+}
+
+/// covers: S16
+#[tokio::test]
+async fn a_heartbeat_with_more_leases_than_a_worker_can_hold_ends_its_stream() {
+    let stage = Stage::leading().await;
+    let (mut honest, _) = busy(&stage).await;
+    let listing = |count: u32| {
+        Up::Heartbeat(wire::Heartbeat {
+            seq: 5,
+            unacked: (0..count).filter_map(|n| attempt(JOB, 7 + n)).collect(),
+            ..wire::Heartbeat::default()
+        })
+    };
+    let mut liar = stage.connect(worker_hello(), "other").await.unwrap();
+    liar.say(listing(1 + kinora_protocol::MAX_SURPLUS)).await;
+    assert_eq!(liar.next().await, Message::Beat(wire::Beat { seq: 5 }));
+    liar.say(listing(2 + kinora_protocol::MAX_SURPLUS)).await;
+    liar.over().await;
+    assert_eq!(stage.counters.refused_streams.load(Ordering::Relaxed), 1);
+    honest.say(heartbeat(3)).await;
+    assert_eq!(honest.next().await, Message::Beat(wire::Beat { seq: 3 }));
+}
+
 /// covers: S16
 #[tokio::test]
 async fn a_worker_that_claims_to_hold_what_it_was_never_given_is_told_to_stop() {

@@ -112,11 +112,20 @@ impl AttemptPods for PodShelf {
 struct Shelf {
     asked: Arc<Mutex<Vec<String>>>,
     away: Arc<AtomicBool>,
+    /// The question that is not answered for now.
+    stuck: watch::Sender<Option<&'static str>>,
 }
 
 impl Shelf {
     fn note(&self, what: impl Into<String>) {
         self.asked.lock().unwrap().push(what.into());
+    }
+
+    /// Asked, and answered once it may be.
+    async fn answer(&self, what: &'static str) {
+        let mut stuck = self.stuck.subscribe();
+        self.note(what);
+        let _ = stuck.wait_for(|stuck| *stuck != Some(what)).await;
     }
 
     fn here(&self) -> Result<(), StoreWorkError> {
@@ -149,7 +158,6 @@ impl StoreWork for Shelf {
         _: AttemptOf,
         names: Vec<String>,
     ) -> BoxFuture<'_, Result<Vec<FoundOutput>, StoreWorkError>> {
-        self.note("outputs");
         let found = names.into_iter().map(|name| FoundOutput {
             uri: format!("s3://kinora/{name}"),
             name,
@@ -157,7 +165,11 @@ impl StoreWork for Shelf {
             checksum: None,
         });
         let found = found.collect();
-        async { Ok(found) }.boxed()
+        async {
+            self.answer("outputs").await;
+            Ok(found)
+        }
+        .boxed()
     }
 
     fn source_state(&self, _: Arc<VideoJob>) -> BoxFuture<'_, Result<SourceState, StoreWorkError>> {
@@ -180,12 +192,15 @@ impl StoreWork for Shelf {
         &self,
         _: Arc<VideoJob>,
     ) -> BoxFuture<'_, Result<Option<RecordFacts>, StoreWorkError>> {
-        self.note("read record");
         let record = RecordFacts {
             redrives: 0,
             state: "succeeded".into(),
         };
-        async { Ok(Some(record)) }.boxed()
+        async {
+            self.answer("read record").await;
+            Ok(Some(record))
+        }
+        .boxed()
     }
 
     fn finish_cleanup(&self, _: Arc<VideoJob>) -> BoxFuture<'_, Result<(), StoreWorkError>> {
@@ -365,6 +380,11 @@ impl Stage {
         self.shelf.away.store(true, Ordering::Relaxed);
     }
 
+    /// The store leaves this question open, or answers all again.
+    pub(super) fn stick(&self, what: Option<&'static str>) {
+        self.shelf.stuck.send_replace(what);
+    }
+
     pub(super) fn asked(&self) -> Vec<String> {
         self.shelf.asked.lock().unwrap().clone()
     }
@@ -508,6 +528,21 @@ impl Worker {
     /// Reads until the operator has ended the stream, one way or the other.
     pub(super) async fn over(&mut self) {
         while let Ok(Some(_)) = self.read().await {}
+    }
+
+    /// Says all this, whatever comes back, and leaves.
+    pub(super) async fn pour(self, messages: impl Iterator<Item = wire::from_worker::Message>) {
+        let Worker { out, inbound } = self;
+        let mut inbound = inbound.unwrap();
+        let listen = async { while let Ok(Some(_)) = inbound.message().await {} };
+        let speak = async move {
+            for message in messages.map(Some) {
+                out.send(wire::FromWorker { message }).await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, async { tokio::join!(listen, speak) })
+            .await
+            .unwrap();
     }
 
     pub(super) async fn say(&self, message: wire::from_worker::Message) {

@@ -1,0 +1,213 @@
+//! The texts of outcomes, each kept until its worker is told the verdict.
+//!
+//! What one worker says about an attempt never mixes with what another says about it, and no worker fills this for the others.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kinora_crds::{Output, conditions};
+use kinora_engine::{AttemptId, Uid};
+use kinora_protocol::dispatch as wire;
+
+use super::outputs::torn;
+use super::seams::FoundOutput;
+use super::translate::FailureText;
+
+/// Reports whose texts are kept at once; beyond, a report counts without its texts.
+const MAX_REPORTS: usize = 20_000;
+
+/// The texts of an outcome.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    /// The code's name, or what was wrong with the answer.
+    pub(crate) failure: FailureText,
+    /// As the service named them.
+    pub(crate) outputs: Vec<wire::OutputResult>,
+    /// As the store has them.
+    pub(crate) found: Vec<FoundOutput>,
+    /// JSON for the record.
+    pub(crate) result_json: Option<String>,
+}
+
+/// All reports, by attempt and worker.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    all: BTreeMap<(AttemptId, Uid), Report>,
+    by_worker: HashMap<Uid, usize>,
+}
+
+impl Reports {
+    /// Keeps the texts of an outcome. `most`: of this worker.
+    pub(crate) fn note(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        outcome: wire::Outcome,
+        most: usize,
+    ) {
+        let own = self.by_worker.get(&worker).copied().unwrap_or_default();
+        let is_full = own >= most || self.all.len() >= MAX_REPORTS;
+        if is_full || self.of(worker, attempt).is_some() {
+            return;
+        }
+        let mut report = Report {
+            failure: FailureText {
+                reason: code_name(outcome.fact.as_ref()),
+                message: outcome.message,
+            },
+            ..Report::default()
+        };
+        if let Some(wire::outcome::Fact::Succeeded(done)) = outcome.fact {
+            report.outputs = done.outputs;
+            report.result_json = Some(done.result_json).filter(|json| !json.is_empty());
+        }
+        *self.entry(worker, attempt) = report;
+    }
+
+    /// The texts of an outcome.
+    pub(crate) fn of(&self, worker: Uid, attempt: AttemptId) -> Option<&Report> {
+        self.all.get(&(attempt, worker))
+    }
+
+    /// What the store has of an attempt's outputs. True: they are all there, and what the service says it made.
+    pub(crate) fn note_found(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        found: Vec<FoundOutput>,
+        complete: bool,
+    ) -> bool {
+        let report = self.entry(worker, attempt);
+        report.found = found;
+        let failure = report.flaw(complete);
+        let is_whole = failure.is_none();
+        if let Some(failure) = failure {
+            report.failure = failure;
+        }
+        is_whole
+    }
+
+    /// Gives it away.
+    pub(crate) fn take(&mut self, worker: Uid, attempt: AttemptId) -> Option<Report> {
+        let report = self.all.remove(&(attempt, worker))?;
+        if let Some(own) = self.by_worker.get_mut(&worker) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                self.by_worker.remove(&worker);
+            }
+        }
+        Some(report)
+    }
+
+    /// Drops those about a job that are not wanted any more.
+    pub(crate) fn retain(&mut self, job: Uid, wanted: impl Fn(Uid, AttemptId) -> bool) {
+        let numbered = |attempt| AttemptId { job, attempt };
+        let all = (numbered(0), Uid(0))..=(numbered(u32::MAX), Uid(u128::MAX));
+        let about = self.all.range(all).map(|(key, _)| *key);
+        let dropped: Vec<_> = about.filter(|(id, worker)| !wanted(*worker, *id)).collect();
+        for (attempt, worker) in dropped {
+            self.take(worker, attempt);
+        }
+    }
+
+    fn entry(&mut self, worker: Uid, attempt: AttemptId) -> &mut Report {
+        self.all.entry((attempt, worker)).or_insert_with(|| {
+            *self.by_worker.entry(worker).or_default() += 1;
+            Report::default()
+        })
+    }
+}
+
+impl Report {
+    /// Whether the service keeps this output itself.
+    pub(crate) fn is_own(&self, name: &str) -> bool {
+        self.own().any(|output| output.name == name)
+    }
+
+    fn own(&self) -> impl Iterator<Item = &wire::OutputResult> {
+        self.outputs.iter().filter(|output| !output.uri.is_empty())
+    }
+
+    /// What keeps this success from being one.
+    fn flaw(&self, complete: bool) -> Option<FailureText> {
+        let (reason, message) = match torn(&self.outputs, &self.found) {
+            _ if !complete => (
+                "OutputsMissing",
+                "the service said done, but not all outputs are in the store".to_owned(),
+            ),
+            Some(torn) => (
+                "OutputsDiffer",
+                format!(
+                    "output {} in the store, {} bytes, is not what the service said it made",
+                    torn.name, torn.size_bytes
+                ),
+            ),
+            None => return None,
+        };
+        let reason = reason.to_owned();
+        Some(FailureText { reason, message })
+    }
+
+    /// The outputs: those the store has, and those the service keeps itself.
+    pub(crate) fn all_outputs(&self) -> Vec<Output> {
+        let said = |name: &str| self.outputs.iter().find(|o| o.name == name);
+        let stored = self.found.iter().map(|found| Output {
+            name: found.name.clone(),
+            uri: found.uri.clone(),
+            size_bytes: Some(found.size_bytes),
+            checksum: said(&found.name)
+                .map(|o| o.checksum.clone())
+                .filter(|c| !c.is_empty())
+                .or_else(|| found.checksum.clone())
+                .map(|c| conditions::cut(&c, 128).to_owned()),
+        });
+        let own = self.own().map(|output| Output {
+            name: conditions::cut(&output.name, 63).to_owned(),
+            uri: conditions::cut(&output.uri, 2048).to_owned(),
+            size_bytes: i64::try_from(output.size_bytes).ok(),
+            checksum: Some(conditions::cut(&output.checksum, 128).to_owned())
+                .filter(|c| !c.is_empty()),
+        });
+        let own = own.filter(|output| !output.name.is_empty());
+        // What the schema allows.
+        stored.chain(own).take(16).collect()
+    }
+}
+
+/// The code of an outcome, for people.
+fn code_name(fact: Option<&wire::outcome::Fact>) -> String {
+    match fact {
+        Some(wire::outcome::Fact::Succeeded(_)) => "OutputsMissing".to_owned(),
+        Some(wire::outcome::Fact::Grpc(status)) => grpc_name(status.code).to_owned(),
+        Some(wire::outcome::Fact::Http(status)) => format!("HTTP {}", status.status),
+        Some(wire::outcome::Fact::Released(released)) => {
+            conditions::cut(&released.reason, 128).to_owned()
+        }
+        None => "NoFact".to_owned(),
+    }
+}
+
+fn grpc_name(code: i32) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    usize::try_from(code)
+        .ok()
+        .and_then(|index| NAMES.get(index))
+        .unwrap_or(&"UNKNOWN")
+}
