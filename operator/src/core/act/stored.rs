@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kinora_crds::VideoJob;
 use kinora_engine::{Token, Uid};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::jobs::read_once;
@@ -60,10 +61,9 @@ impl Actor {
     ) {
         let actor = self.clone();
         self.spawn(job, token, async move {
-            // Signing is local: a lease does not wait for a store that is slow to answer others.
-            let _permit = match &task {
-                StoreTask::Lease { .. } => None,
-                _ => Some(actor.store_calls.acquire().await),
+            let _permit = match task.queue(&actor) {
+                Some(queue) => Some(queue.acquire().await),
+                None => None,
             };
             let question = task.question();
             let found = match known {
@@ -165,6 +165,20 @@ impl StoreTask {
             }
             StoreTask::ReadRecord => Question::Record,
             StoreTask::Outputs { .. } | StoreTask::Source => Question::Other,
+        }
+    }
+
+    /// What it waits in.
+    fn queue<'a>(&self, actor: &'a Actor) -> Option<&'a Semaphore> {
+        match self {
+            // Signing is local: a lease does not wait for a store that is slow to answer others.
+            StoreTask::Lease { .. } => None,
+            StoreTask::Outputs { .. } | StoreTask::Source | StoreTask::Reactivate(_) => {
+                Some(&actor.pressing)
+            }
+            StoreTask::ReadRecord | StoreTask::WriteRecord(_) | StoreTask::Clean => {
+                Some(&actor.archiving)
+            }
         }
     }
 }

@@ -19,12 +19,20 @@ use api::Fault;
 use stage::{Stage, worker_hello};
 
 fn succeeded(attempt: Option<wire::AttemptRef>) -> wire::from_worker::Message {
+    let done = wire::Succeeded {
+        outputs: Vec::new(),
+        result_json: "{\"label\":\"cat\"}".to_owned(),
+    };
+    succeeded_with(attempt, done)
+}
+
+fn succeeded_with(
+    attempt: Option<wire::AttemptRef>,
+    done: wire::Succeeded,
+) -> wire::from_worker::Message {
     wire::from_worker::Message::Outcome(wire::Outcome {
         attempt,
-        fact: Some(wire::outcome::Fact::Succeeded(wire::Succeeded {
-            outputs: Vec::new(),
-            result_json: "{\"label\":\"cat\"}".to_owned(),
-        })),
+        fact: Some(wire::outcome::Fact::Succeeded(done)),
         ..wire::Outcome::default()
     })
 }
@@ -125,6 +133,33 @@ async fn a_torn_output_is_a_failed_attempt_and_a_whole_one_is_accepted() {
             assert_eq!(status["lastFailure"]["reason"], "OutputsDiffer");
         }
     }
+}
+
+/// A new leader asks for the records of all ended jobs at once, of a store that does not answer.
+#[tokio::test]
+async fn an_attempt_that_ends_does_not_wait_for_the_records_of_jobs_that_ended_long_ago() {
+    let stage = Stage::leading().await;
+    let mut worker = stage.worker().await;
+    stage.create("vj-a-1");
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    stage.stick(Some("read record"));
+    let end = json!({"type": "Succeeded", "status": "True", "reason": "Completed", "message": "",
+                     "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let ended = json!({"observedGeneration": 1, "state": "Succeeded", "attempt": 1,
+                       "finishTime": jiff::Timestamp::now().to_string(), "conditions": [end]});
+    for n in 0..50 {
+        let uid = format!("5b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9b{n:02}");
+        stage.put_as(&format!("vj-b-{n}"), &uid, &ended);
+    }
+    let waiting = |s: &Stage| s.asked().iter().filter(|a| *a == "read record").count();
+    stage.until("asked", |s| waiting(s) >= 16).await;
+    worker.say(succeeded(lease.attempt)).await;
+    let Message::Ack(ack) = worker.next().await else {
+        panic!("an acknowledgement");
+    };
+    assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
 }
 
 /// covers: F24
