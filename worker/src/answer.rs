@@ -4,18 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use kinora_protocol::MAX_RESULT_BYTES;
 use kinora_protocol::dispatch::{OutputResult, Succeeded};
 use kinora_protocol::processing::process_update::Update;
 use kinora_protocol::processing::{ProcessUpdate, Progress, Result as ServiceResult};
+use kinora_protocol::{
+    MAX_CHECKSUM_BYTES, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_RESULT_BYTES, MAX_URI_BYTES,
+};
 use tonic::Code;
 
 use crate::report::Report;
-
-const MAX_OUTPUTS: usize = 64;
-const MAX_NAME_BYTES: usize = 63;
-const MAX_CHECKSUM_BYTES: usize = 256;
-const MAX_URI_BYTES: usize = 1024;
 
 /// The updates of one call so far.
 #[derive(Debug, Default)]
@@ -170,7 +167,9 @@ mod tests {
     #[case::json_too_deep(vec![result(vec![], &"[".repeat(60_000))], Some("not JSON"))]
     #[case::an_output_twice(vec![result(vec![output("video"), output("video")], "")], Some("twice"))]
     #[case::an_output_without_a_name(vec![result(vec![output("")], "")], Some("no usable name"))]
-    #[case::too_many_outputs(vec![result((0..65).map(|n| output(&n.to_string())).collect(), "")], Some("more than"))]
+    #[case::as_many_outputs_as_there_can_be(vec![result((0..16).map(|n| output(&n.to_string())).collect(), "")], None)]
+    #[case::a_checksum_that_no_status_can_hold(vec![result(vec![ServiceOutput { checksum: "c".repeat(129), ..output("video") }], "")], Some("too long"))]
+    #[case::too_many_outputs(vec![result((0..17).map(|n| output(&n.to_string())).collect(), "")], Some("more than"))]
     fn answers(#[case] updates: Vec<ProcessUpdate>, #[case] want_broken: Option<&str>) {
         let report = run(updates);
         match want_broken {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kinora_crds::{Output, conditions};
 use kinora_engine::{AttemptId, Uid};
-use kinora_protocol::dispatch as wire;
+use kinora_protocol::{MAX_CHECKSUM_BYTES, MAX_OUTPUTS, dispatch as wire};
 
 use super::outputs::torn;
 use super::seams::FoundOutput;
@@ -129,19 +129,23 @@ impl Report {
 
     /// What keeps this success from being one.
     fn flaw(&self, complete: bool) -> Option<FailureText> {
-        let (reason, message) = match torn(&self.outputs, &self.found) {
-            _ if !complete => (
-                "OutputsMissing",
-                "the service said done, but not all outputs are in the store".to_owned(),
-            ),
-            Some(torn) => (
-                "OutputsDiffer",
-                format!(
-                    "output {} in the store, {} bytes, is not what the service said it made",
-                    torn.name, torn.size_bytes
-                ),
-            ),
-            None => return None,
+        let outputs = self.found.len() + self.own().count();
+        let (reason, message) = if !complete {
+            let message = "the service said done, but not all outputs are in the store";
+            ("OutputsMissing", message.to_owned())
+        } else if let Some(torn) = torn(&self.outputs, &self.found) {
+            let message = format!(
+                "output {} in the store, {} bytes, is not what the service said it made",
+                torn.name, torn.size_bytes
+            );
+            ("OutputsDiffer", message)
+        } else if outputs > MAX_OUTPUTS {
+            let message = format!(
+                "{outputs} outputs, those in the store and the service's own, are more than {MAX_OUTPUTS}"
+            );
+            ("TooManyOutputs", message)
+        } else {
+            return None;
         };
         let reason = reason.to_owned();
         Some(FailureText { reason, message })
@@ -158,18 +162,15 @@ impl Report {
                 .map(|o| o.checksum.clone())
                 .filter(|c| !c.is_empty())
                 .or_else(|| found.checksum.clone())
-                .map(|c| conditions::cut(&c, 128).to_owned()),
+                .map(|c| conditions::cut(&c, MAX_CHECKSUM_BYTES).to_owned()),
         });
         let own = self.own().map(|output| Output {
-            name: conditions::cut(&output.name, 63).to_owned(),
-            uri: conditions::cut(&output.uri, 2048).to_owned(),
+            name: output.name.clone(),
+            uri: output.uri.clone(),
             size_bytes: i64::try_from(output.size_bytes).ok(),
-            checksum: Some(conditions::cut(&output.checksum, 128).to_owned())
-                .filter(|c| !c.is_empty()),
+            checksum: Some(output.checksum.clone()).filter(|c| !c.is_empty()),
         });
-        let own = own.filter(|output| !output.name.is_empty());
-        // What the schema allows.
-        stored.chain(own).take(16).collect()
+        stored.chain(own).collect()
     }
 }
 

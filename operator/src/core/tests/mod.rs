@@ -135,6 +135,37 @@ async fn a_torn_output_is_a_failed_attempt_and_a_whole_one_is_accepted() {
     }
 }
 
+/// covers: F48
+#[tokio::test]
+async fn more_outputs_than_a_status_can_hold_are_a_failed_attempt() {
+    for (own, want_state) in [(16, "Backoff"), (15, "Succeeded")] {
+        let stage = Stage::leading_with(|pool| pool.backoff_base_ms = 3_600_000).await;
+        let mut worker = stage.worker().await;
+        stage.create("vj-a-1");
+        let Message::Lease(lease) = worker.next().await else {
+            panic!("a lease");
+        };
+        let kept = |n| wire::OutputResult {
+            name: format!("own-{n}"),
+            uri: format!("https://service/{n}"),
+            ..wire::OutputResult::default()
+        };
+        let done = wire::Succeeded {
+            outputs: (0..own).map(kept).collect(),
+            ..wire::Succeeded::default()
+        };
+        worker.say(succeeded_with(lease.attempt, done)).await;
+        assert!(matches!(worker.next().await, Message::Ack(_)));
+        let status = stage.api.patches()[1]["status"].clone();
+        assert_eq!(status["state"], want_state, "{status}");
+        if want_state == "Backoff" {
+            assert_eq!(status["lastFailure"]["reason"], "TooManyOutputs");
+        } else {
+            assert_eq!(status["outputs"].as_array().unwrap().len(), 16);
+        }
+    }
+}
+
 /// A new leader asks for the records of all ended jobs at once, of a store that does not answer.
 #[tokio::test]
 async fn an_attempt_that_ends_does_not_wait_for_the_records_of_jobs_that_ended_long_ago() {
