@@ -28,6 +28,13 @@ impl Core {
             | Cause::SourceGone => {}
             Cause::Redriven => count(&counters.redriven),
         }
+        if ends_a_job(cause) {
+            self.count_end(phase);
+        }
+    }
+
+    fn count_end(&self, phase: Phase) {
+        let counters = &self.counters;
         match phase {
             Phase::Succeeded => count(&counters.succeeded),
             Phase::DeadLettered => count(&counters.dead_lettered),
@@ -49,6 +56,21 @@ impl Core {
             Class::Lost => count(&counters.lost),
             Class::Released => count(&counters.released),
         }
+    }
+}
+
+/// Whether a final phase is this write's doing. A change of an ended job is no second end.
+fn ends_a_job(cause: Cause) -> bool {
+    match cause {
+        Cause::Ended(_) | Cause::Cancelled | Cause::Expired | Cause::SourceGone => true,
+        Cause::Observed
+        | Cause::Claimed
+        | Cause::Reclaimed(_)
+        | Cause::Blocked
+        | Cause::Suspension
+        | Cause::Placed
+        | Cause::Progress(_)
+        | Cause::Redriven => false,
     }
 }
 

@@ -193,6 +193,30 @@ async fn an_attempt_that_ends_does_not_wait_for_the_records_of_jobs_that_ended_l
     assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
 }
 
+#[tokio::test]
+async fn a_change_of_a_job_that_ended_is_no_second_end() {
+    let stage = Stage::leading().await;
+    stage.store_away();
+    let mut worker = stage.worker().await;
+    stage.create("vj-a-1");
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    worker.say(succeeded(lease.attempt)).await;
+    assert!(matches!(worker.next().await, Message::Ack(_)));
+    let mut job = stage.api.object("vj-a-1").unwrap();
+    job["spec"]["priority"] = json!(1);
+    job["metadata"]["generation"] = json!(2);
+    stage.api.put(job);
+    let observed = |s: &Stage| s.api.object("vj-a-1").unwrap()["status"]["observedGeneration"] == 2;
+    stage.until("observed", observed).await;
+    // Whatever that write led to is done before the next job's lease is out.
+    stage.put_as("vj-a-2", stage::OTHER_POD, &json!({"state": "Queued"}));
+    assert!(matches!(worker.next().await, Message::Lease(_)));
+    let ended = &stage.counters.succeeded;
+    assert_eq!(ended.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
 /// covers: F24
 #[tokio::test]
 async fn a_result_that_comes_while_etcd_is_full_is_stored_when_it_is_not_and_costs_nothing() {
