@@ -313,13 +313,14 @@ impl Parts {
             .max_concurrent_streams(Some(64))
             .add_service(handle.dispatch)
             .serve_with_incoming(incoming);
+        let mut core = handle.task;
         tokio::select! {
             // The lease first: a standby takes over while this process still finishes what it began.
             () = self.stop.cancelled() => {
                 lease_stop.cancel();
                 let _ = tokio::time::timeout(LINGER, campaign).await;
                 core_stop.cancel();
-                let _ = tokio::time::timeout(LINGER, handle.task).await;
+                let _ = tokio::time::timeout(LINGER, core).await;
                 Ok(())
             }
             end = &mut campaign => match end {
@@ -327,6 +328,8 @@ impl Parts {
                 Ok(End::Deposed) => Err(StartError::Runtime("another replica leads now: starting afresh as its standby".to_owned())),
                 Err(error) => Err(StartError::Runtime(format!("leader election: {error}"))),
             },
+            // Who renews the lease and decides nothing keeps every standby out.
+            ended = &mut core => Err(StartError::Runtime(format!("the core ended by itself: {ended:?}"))),
             () = handle.went_back.cancelled() => Err(StartError::Runtime(
                 "the control plane went back in time: starting afresh with what it has now".to_owned(),
             )),
