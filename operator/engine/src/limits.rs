@@ -76,7 +76,8 @@ fn capacity(policy: &PoolPolicy) -> f64 {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Ghost {
     until: Wall,
-    attempt: Option<AttemptId>,
+    /// Whose call it is; `None`: read from a status, which does not say.
+    call: Option<(AttemptId, Uid)>,
     cleared: bool,
 }
 
@@ -111,35 +112,35 @@ impl Ghosts {
             if have < wanted {
                 known.push(Ghost {
                     until: *until,
-                    attempt: None,
+                    call: None,
                     cleared: false,
                 });
             }
         }
     }
 
-    /// An attempt of ours ended without proof; its call may run until then.
-    pub fn add(&mut self, attempt: AttemptId, until: Wall) {
+    /// An attempt of ours ended without proof; its worker may be calling until then.
+    pub fn add(&mut self, attempt: AttemptId, worker: Uid, until: Wall) {
         let known = self.by_job.entry(attempt.job).or_default();
         if let Some(ghost) = known
             .iter_mut()
-            .find(|g| g.until == until && g.attempt.is_none())
+            .find(|g| g.until == until && g.call.is_none())
         {
-            ghost.attempt = Some(attempt);
+            ghost.call = Some((attempt, worker));
             return;
         }
         known.push(Ghost {
             until,
-            attempt: Some(attempt),
+            call: Some((attempt, worker)),
             cleared: false,
         });
     }
 
-    /// Its worker confirmed that the call is over. False: it left no ghost.
-    pub fn clear(&mut self, attempt: AttemptId) -> bool {
+    /// This worker confirmed that the call is over. False: none of its calls left a ghost.
+    pub fn clear(&mut self, attempt: AttemptId, worker: Uid) -> bool {
         let mut found = false;
         for ghost in self.by_job.get_mut(&attempt.job).into_iter().flatten() {
-            if ghost.attempt == Some(attempt) && !ghost.cleared {
+            if ghost.call == Some((attempt, worker)) && !ghost.cleared {
                 ghost.cleared = true;
                 found = true;
             }

@@ -144,7 +144,9 @@ impl Engine {
     }
 
     fn note_ghost(&mut self, job: &Job, before: &Status, attempt: AttemptId) {
-        let (Some(pool), Some(started)) = (job.claimed_pool(), before.started) else {
+        let (Some(pool), Some(started), Some(worker)) =
+            (job.claimed_pool(), before.started, before.worker)
+        else {
             return;
         };
         let Some(pool) = self.pools.get_mut(&pool) else {
@@ -156,7 +158,7 @@ impl Engine {
         );
         let until = (started + limit).ceil_second();
         if job.status.ghosts.contains(&until) && !before.ghosts.contains(&until) {
-            pool.ghosts.add(attempt, until);
+            pool.ghosts.add(attempt, worker, until);
         }
     }
 
@@ -271,7 +273,7 @@ impl Engine {
             if let Some(pool) = self.pools.get_mut(&pool)
                 && until > now.wall
             {
-                pool.ghosts.add(attempt, until);
+                pool.ghosts.add(attempt, worker, until);
             }
         }
         self.disown(attempt, now);

@@ -217,7 +217,7 @@ impl Engine {
     fn call_is_over(&mut self, worker: Uid, attempt: AttemptId) {
         let pool = self.workers.get(worker).and_then(|w| w.pool);
         for (name, known) in &mut self.pools {
-            if known.ghosts.clear(attempt) {
+            if known.ghosts.clear(attempt, worker) {
                 self.dirty.insert(*name);
             }
         }

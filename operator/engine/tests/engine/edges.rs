@@ -248,11 +248,12 @@ fn a_ghost_counts_until_its_time_or_its_worker_s_word_and_once() {
     assert_eq!(ghosts.count(), 2, "one that is over now is none");
     ghosts.sync(Uid(1), &[until, until], START);
     assert_eq!(ghosts.count(), 2, "known already");
-    ghosts.add(attempt(1, 1), until);
+    ghosts.add(attempt(1, 1), Uid(7), until);
     assert_eq!(ghosts.count(), 2, "it is one of them");
-    assert!(!ghosts.clear(attempt(1, 2)));
-    assert!(ghosts.clear(attempt(1, 1)));
-    assert!(!ghosts.clear(attempt(1, 1)), "once");
+    assert!(!ghosts.clear(attempt(1, 2), Uid(7)));
+    assert!(!ghosts.clear(attempt(1, 1), Uid(8)), "not its call");
+    assert!(ghosts.clear(attempt(1, 1), Uid(7)));
+    assert!(!ghosts.clear(attempt(1, 1), Uid(7)), "once");
     assert_eq!(ghosts.count(), 1);
     ghosts.expire(START + (secs(10) - MS));
     assert_eq!(ghosts.count(), 1);

@@ -241,7 +241,7 @@ fn a_pool_is_another_one_to_the_model_when_it_decides_otherwise_about_a_job() {
         ("tokens", |pool| pool.bucket.drain(at(2)), false),
         (
             "a call may still run",
-            |pool| pool.ghosts.add(attempt(1, 1), START),
+            |pool| pool.ghosts.add(attempt(1, 1), Uid(7), START),
             false,
         ),
         ("a failure", |pool| ends(pool, Class::Failed, 1), false),
