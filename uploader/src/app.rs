@@ -13,6 +13,7 @@ use crate::budget::Budget;
 use crate::drive::Turns;
 use crate::erase::ErasePolicy;
 use crate::hints::Hints;
+use crate::http::interim::InterimResponses;
 use crate::http::videos::wait::Waits;
 use crate::janitor::Janitor;
 use crate::jobs::JobSink;
@@ -42,6 +43,8 @@ pub struct App {
     pub erase: ErasePolicy,
     /// Base of absolute Locations.
     pub public_url: Option<String>,
+    /// When informational answers are sent.
+    pub interim_responses: InterimResponses,
     /// Who writes here.
     pub writers: Writers,
     /// States that were closed here last.

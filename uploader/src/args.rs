@@ -7,6 +7,7 @@ use kinora_storage::StoreArgs;
 use kinora_telemetry::TraceArgs;
 
 use crate::erase::ErasePolicy;
+use crate::http::interim::InterimResponses;
 
 /// Who is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -87,6 +88,16 @@ pub struct Args {
     /// Public base URL of this server for absolute Locations [default: path only].
     #[arg(long, env = "KINORA_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
+
+    /// When a create over the IETF draft is told its URL ahead of the answer (104); auto: where no proxy can be seen
+    /// in between, as one that does not know 104 takes it for the answer.
+    #[arg(
+        long,
+        env = "KINORA_INTERIM_RESPONSES",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub interim_responses: InterimResponses,
 
     /// What is done with wishes to erase a video: carried out, kept for later, or refused.
     #[arg(long, env = "KINORA_ERASE", value_enum, default_value = "defer")]

@@ -218,6 +218,7 @@ pub fn app(
         profiles,
         erase: args.erase,
         public_url: args.public_url.clone(),
+        interim_responses: args.interim_responses,
         writers: Writers::default(),
         hints: Hints::default(),
         budget: Budget::new(args.body_memory_bytes, largest_part).counted(&metrics),

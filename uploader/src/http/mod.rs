@@ -11,6 +11,7 @@ mod draft;
 mod fields;
 mod gate;
 mod health;
+pub mod interim;
 pub mod keyed;
 mod linger;
 mod methods;

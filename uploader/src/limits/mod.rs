@@ -93,6 +93,12 @@ impl Limits {
         }
     }
 
+    /// Networks of our own proxies.
+    #[must_use]
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
     /// The quotas, to be shared with the other replicas.
     #[must_use]
     pub fn quotas(&self) -> &Quotas {

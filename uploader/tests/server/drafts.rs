@@ -436,6 +436,38 @@ async fn nobody_who_did_not_ask_gets_an_informational_answer() {
     }
 }
 
+/// covers: F3
+#[tokio::test]
+async fn no_informational_answer_goes_to_a_proxy_or_over_http_1_0() {
+    let world = World::new("d7").await;
+    let replica = world.replica().await;
+    let file = video(10_000);
+    for (name, version, line, told) in [
+        ("straight", "1.1", "", true),
+        ("nginx", "1.1", "X-Forwarded-For: 192.0.2.1\r\n", false),
+        ("HTTP/1.0", "1.0", "", false),
+    ] {
+        let mut socket = TcpStream::connect(replica.address).await.unwrap();
+        let head = format!(
+            "POST /v1/uploads HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\
+             Upload-Draft-Interop-Version: 6\r\nUpload-Complete: ?1\r\n{line}\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            file.len()
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&file).await.unwrap();
+        let mut said = String::new();
+        socket.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said.starts_with("HTTP/1.1 104 "), told, "{name}: {said}");
+        assert!(said.contains(" 201 Created\r\n"), "{name}: {said}");
+        assert_eq!(
+            said.matches("HTTP/1.").count(),
+            1 + usize::from(told),
+            "{name}: {said}"
+        );
+    }
+}
+
 /// The answer to a request and the informational one of the next never mix on one connection.
 #[tokio::test]
 async fn requests_follow_each_other_on_one_connection() {

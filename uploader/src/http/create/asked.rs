@@ -67,7 +67,9 @@ impl Asked {
             )
         })?;
         let named = protocol.draft().is_some_and(|draft| draft.named);
-        let interim = parts.extensions.get::<Interim>().filter(|_| named);
+        let arrives = || app.interim_responses.reach(parts, app.limits.proxies());
+        let interim = parts.extensions.get::<Interim>();
+        let interim = interim.filter(|_| named && arrives());
         let asked = Self {
             principal,
             protocol,
