@@ -60,6 +60,7 @@ words! {
 words! {
     /// A limit on clients, by its name in the configuration.
     Limit {
+        Connections = "connections",
         AddressConnections = "address.connections", AddressRate = "address.requestsPerSecond",
         OwnerRate = "owner.requestsPerSecond", OwnerAtOnce = "owner.requestsAtOnce",
         OwnerOpen = "owner.openUploads", OwnerUploads = "owner.uploadsPerDay", OwnerBytes = "owner.bytesPerDay",

@@ -1,6 +1,7 @@
 //! The listener: HTTP/1.1 and HTTP/2 (with prior knowledge) on one port, with limits on headers,
 //! connections and streams, and connections that end in order.
 
+mod full;
 mod idle;
 mod parting;
 mod patient;
@@ -28,7 +29,7 @@ pub(crate) use idle::Running;
 pub(crate) use parting::Parting;
 use patient::Patient;
 pub use places::Caps;
-use places::Places;
+use places::{Full, Places};
 use prompt::Prompt;
 
 /// A client has this long for the headers of a request, from their first byte on, and to begin the first.
@@ -58,20 +59,10 @@ pub struct Peer(pub SocketAddr);
 
 /// Serves until `end`, then lets running requests finish, and tells clients of idle connections to take another.
 pub async fn serve(listener: Arc<TcpListener>, router: Router, end: CancellationToken) {
-    serve_within(listener, router, Caps::default(), end).await;
+    serve_counted(listener, router, Caps::default(), &Metrics::default(), end).await;
 }
 
-/// The same with other limits on connections.
-pub async fn serve_within(
-    listener: Arc<TcpListener>,
-    router: Router,
-    caps: Caps,
-    end: CancellationToken,
-) {
-    serve_counted(listener, router, caps, &Metrics::default(), end).await;
-}
-
-/// The same, its connections counted.
+/// The same with other limits on connections, which are counted.
 pub async fn serve_counted(
     listener: Arc<TcpListener>,
     router: Router,
@@ -82,10 +73,11 @@ pub async fn serve_counted(
     let connections = TaskTracker::new();
     let places = Places::new(caps);
     let parting = Parting::at(end.clone());
+    let full = full::router(&router, metrics);
     loop {
-        let place = tokio::select! {
+        let spare = tokio::select! {
             () = end.cancelled() => break,
-            place = places.any() => place,
+            spare = places.spare() => spare,
         };
         let stream = tokio::select! {
             () = end.cancelled() => break,
@@ -93,17 +85,25 @@ pub async fn serve_counted(
         };
         match stream {
             Ok((stream, peer)) => {
-                // One address has too many: this connection is closed at once.
-                let Some(place) = places.of(place, peer.ip()) else {
-                    metrics.limited(Limit::AddressConnections);
-                    continue;
-                };
-                let (router, parting) = (router.clone(), parting.clone());
                 let counted = metrics.connected();
-                connections.spawn(async move {
-                    converse(stream, peer, router, parting).await;
-                    drop((place, counted));
-                });
+                match places.of(peer.ip()) {
+                    Ok(place) => {
+                        let (router, parting) = (router.clone(), parting.clone());
+                        connections.spawn(async move {
+                            converse(stream, peer, router, parting).await;
+                            drop((place, counted));
+                        });
+                    }
+                    Err(Full::House) => {
+                        let router = full.clone();
+                        connections.spawn(async move {
+                            full::turn_away(stream, peer, router).await;
+                            drop((spare, counted));
+                        });
+                    }
+                    // This connection is closed at once.
+                    Err(Full::Address) => metrics.limited(Limit::AddressConnections),
+                }
             }
             Err(error) => {
                 // Out of descriptors, most likely: closing connections free some.

@@ -1,5 +1,5 @@
-//! Places for connections: so many in all, so many for one address. A full house stops accepting, so
-//! that clients wait in the kernel's queue; an address that has all of its own is turned away.
+//! Places for connections: so many in all, so many for one address. A full house has a few spare ones, from which all but
+//! probes are turned away; so is an address that has all of its own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Proxies;
+
+/// Connections beyond the limit that are looked at at a time.
+const SPARE: usize = 64;
 
 /// Limits on connections.
 #[derive(Clone, Debug)]
@@ -34,6 +37,7 @@ impl Default for Caps {
 pub(super) struct Places {
     caps: Caps,
     all: Arc<Semaphore>,
+    spare: Arc<Semaphore>,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
@@ -44,29 +48,39 @@ pub(super) struct Place {
     of: Option<(IpAddr, Places)>,
 }
 
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    House,
+    Address,
+}
+
 impl Places {
     pub(super) fn new(caps: Caps) -> Self {
         Self {
             all: Arc::new(Semaphore::new(caps.all)),
+            spare: Arc::new(Semaphore::new(SPARE)),
             caps,
             taken: Arc::default(),
         }
     }
 
-    /// Waits for a place for anybody.
-    pub(super) async fn any(&self) -> OwnedSemaphorePermit {
-        match Arc::clone(&self.all).acquire_owned().await {
+    /// Waits for a spare place; the next connection needs one if the house is full.
+    pub(super) async fn spare(&self) -> OwnedSemaphorePermit {
+        match Arc::clone(&self.spare).acquire_owned().await {
             Ok(place) => place,
             // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Makes it the place of an address; none when that has too many.
-    pub(super) fn of(&self, any: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
+    /// A place for a connection of this address.
+    pub(super) fn of(&self, address: IpAddr) -> Result<Place, Full> {
+        let any = Arc::clone(&self.all).try_acquire_owned();
+        let any = any.map_err(|_| Full::House)?;
         let most = self.caps.of_one_address;
         if most == 0 || self.caps.proxies.contains(address) {
-            return Some(Place {
+            return Ok(Place {
                 _any: any,
                 of: None,
             });
@@ -74,10 +88,10 @@ impl Places {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = taken.entry(address).or_default();
         if *mine >= most {
-            return None;
+            return Err(Full::Address);
         }
         *mine += 1;
-        Some(Place {
+        Ok(Place {
             _any: any,
             of: Some((address, self.clone())),
         })
@@ -104,8 +118,8 @@ mod tests {
     use super::*;
 
     /// covers: F6, S7
-    #[tokio::test]
-    async fn one_address_cannot_take_every_place() {
+    #[test]
+    fn one_address_cannot_take_every_place() {
         let caps = Caps {
             all: 5,
             of_one_address: 2,
@@ -115,15 +129,16 @@ mod tests {
         let at = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut all = Vec::new();
         for (address, want) in [
-            ("192.0.2.1", true),
-            ("192.0.2.1", true),
-            ("192.0.2.1", false),
-            ("192.0.2.2", true),
-            ("10.1.1.1", true),
-            ("10.1.1.1", true),
+            ("192.0.2.1", None),
+            ("192.0.2.1", None),
+            ("192.0.2.1", Some(Full::Address)),
+            ("192.0.2.2", None),
+            ("10.1.1.1", None),
+            ("10.1.1.1", None),
+            ("192.0.2.3", Some(Full::House)),
         ] {
-            let place = places.of(places.any().await, at(address));
-            assert_eq!(place.is_some(), want, "{address}");
+            let place = places.of(at(address));
+            assert_eq!(place.as_ref().err().copied(), want, "{address}");
             all.extend(place);
         }
         assert_eq!(places.all.available_permits(), 0);

@@ -1,6 +1,7 @@
 //! Limits: which is reached, when to come back, and who is not touched by it.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
@@ -290,4 +291,60 @@ async fn heads_that_are_too_large_are_refused_and_addresses_have_so_many_connect
     let mut third = TcpStream::connect(replica.address).await.unwrap();
     let closed = third.read(&mut [0; 1]).await;
     assert!(matches!(closed, Ok(0) | Err(_)), "it is turned away");
+}
+
+/// A request on a connection of its own; its answer up to where the server closes.
+async fn once(address: SocketAddr, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let answered =
+        tokio::time::timeout(Duration::from_secs(60), socket.read_to_string(&mut answer));
+    answered.await.expect("no answer").unwrap();
+    answer.to_lowercase()
+}
+
+/// covers: F6, S7
+#[tokio::test]
+async fn a_full_replica_answers_probes_and_turns_others_away() {
+    let stage = Stage::new();
+    stage.access("limits: {connections: 20}");
+    let replica = stage.replica(&[]).await;
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let mut socket = TcpStream::connect(replica.address).await.unwrap();
+        socket
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut begun = [0; 15];
+        socket.read_exact(&mut begun).await.unwrap();
+        assert_eq!(&begun, b"HTTP/1.1 200 OK");
+        kept.push(socket);
+    }
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(replica.address).await.unwrap());
+    }
+    for (path, want) in [
+        ("/livez", " 200 "),
+        ("/readyz", " 200 "),
+        ("/metrics", " 200 "),
+        ("/v1/videos", " 503 "),
+        ("/nothing", " 503 "),
+    ] {
+        let answer = once(replica.address, path).await;
+        assert!(answer.contains(want), "{path}: {answer}");
+        assert!(answer.contains("connection: close\r\n"), "{path}: {answer}");
+    }
+    let counted = once(replica.address, "/metrics").await;
+    let counted = counted.contains("limits_reached_total{limit=\"connections\"} 2\n");
+    assert!(counted, "those who were turned away");
+    drop(kept);
+    let request = || stage.ask(&replica, None, "GET", "/v1/videos");
+    let begun = Instant::now();
+    while request().send().await.unwrap().status() != 401 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it stays full");
+    }
 }

@@ -15,7 +15,7 @@ use kinora_uploader::args::Args;
 use kinora_uploader::http::router;
 use kinora_uploader::jobs::{JobSink, SinkError};
 use kinora_uploader::profiles::Profiles;
-use kinora_uploader::serve::serve_within;
+use kinora_uploader::serve::serve_counted;
 use kinora_uploader::{janitor, run};
 use reqwest::{Method, RequestBuilder, Response};
 use sha2::{Digest, Sha256};
@@ -150,12 +150,10 @@ impl Stage {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let serving = router(Arc::clone(&app));
-        tokio::spawn(serve_within(
-            Arc::new(listener),
-            serving,
-            caps,
-            stop.clone(),
-        ));
+        let (metrics, end) = (app.metrics.clone(), stop.clone());
+        tokio::spawn(async move {
+            serve_counted(Arc::new(listener), serving, caps, &metrics, end).await;
+        });
         Replica {
             app,
             base: format!("http://{address}"),
