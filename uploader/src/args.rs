@@ -72,12 +72,14 @@ pub struct Args {
     #[arg(long, env = "KINORA_PROFILES_FILE", value_name = "FILE")]
     pub profiles_file: Option<PathBuf>,
 
-    /// How many replicas of the uploader run; more than one needs a store with atomic conditional writes.
+    /// How many replicas of the uploader run. A rollout may run one more, so that even one alone needs a store with
+    /// atomic conditional writes.
     #[arg(long, env = "KINORA_REPLICAS", default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub replicas: u32,
 
-    /// This is the only replica, so a store without atomic conditional writes will do.
+    /// This is the only replica, also while another version is rolled out, so a store without atomic conditional writes
+    /// will do.
     #[arg(long, env = "KINORA_SINGLE_REPLICA")]
     pub single_replica: bool,
 

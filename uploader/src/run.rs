@@ -84,6 +84,12 @@ pub fn main(args: Args, traces: Exporting) -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), RunError> {
+    if args.single_replica && args.replicas > 1 {
+        let replicas = args.replicas;
+        return Err(usage(format!(
+            "--single-replica is for the only one, and --replicas says {replicas}; leave one of them out"
+        )));
+    }
     let access = Access::read(&args).map_err(usage)?;
     let profiles = match &args.profiles_file {
         Some(path) => Profiles::read(path, args.insecure).map_err(usage)?,
@@ -156,13 +162,12 @@ async fn while_alive<T>(listener: &Arc<TcpListener>, work: impl Future<Output = 
 
 /// Connects to the store and proves it fit, waiting while it is only away. None when ended first.
 async fn store(args: &Args, end: &CancellationToken) -> Result<Option<Store>, RunError> {
-    let single = args.single_replica || args.replicas == 1;
     loop {
         let problem = match Store::connect(&args.store).await {
             Ok(store) => match store
                 .self_test()
                 .await
-                .and_then(|report| report.require(single).map(|()| report))
+                .and_then(|report| report.require(args.single_replica).map(|()| report))
             {
                 Ok(report) => {
                     tracing::info!(

@@ -70,7 +70,7 @@ fn hide(bytes: &mut [u8]) {
 
 /// covers: F13
 #[tokio::test]
-async fn several_replicas_on_a_store_without_atomic_conditions_are_refused_at_start() {
+async fn replicas_on_a_store_without_atomic_conditions_are_refused_at_start() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let weed = Weed::start_open().await.unwrap();
     let target = weed
@@ -98,10 +98,12 @@ async fn a_store_that_looks_and_then_writes_may_have_one_replica_and_no_more() {
         fake.credentials_dir(),
     );
     is_refused(&args).await;
+    let said = refusal(&args, &["--replicas=2", "--single-replica"]).await;
+    assert!(said.contains("--replicas says 2"), "{said}");
 
     let kubernetes = FakeKubernetes::start().await;
     let config = Config::new(Some(&kubernetes));
-    let flags = ["--replicas=2", "--single-replica"];
+    let flags = ["--single-replica"];
     let uploader = Uploader::start(&config, &args, &flags).await;
     let http = reqwest::Client::new();
     let url = format!("http://{}/v1/uploads", uploader.address);
@@ -118,22 +120,29 @@ async fn a_profile_whose_parts_are_larger_than_the_memory_of_bodies_is_refused_a
     std::fs::write(&path, "film: {maxBytes: 200000000000}").unwrap();
     let nowhere = StoreArgs::new("http://127.0.0.1:9", "b", dir.path());
     let flag = format!("--profiles-file={}", path.display());
-    is_refused_with(&nowhere, &flag, "profile film: maxBytes").await;
+    let said = refusal(&nowhere, &[&flag]).await;
+    assert!(said.contains("profile film: maxBytes"), "{said}");
 }
 
-/// The binary with two replicas on this store says why not, and what to do.
+/// The binary on this store says why not, and what to do; also as one replica, which a rollout runs beside the next.
 async fn is_refused(store: &StoreArgs) {
-    is_refused_with(store, "--replicas=2", "--single-replica").await;
+    for replicas in ["--replicas=2", "--replicas=1"] {
+        let said = refusal(store, &[replicas]).await;
+        for name in ["--single-replica", "uploader.singleReplica"] {
+            assert!(said.contains(name), "{replicas}: {said}");
+        }
+    }
 }
 
-async fn is_refused_with(store: &StoreArgs, flag: &str, why: &str) {
+/// What the binary says before it ends with exit code 2.
+async fn refusal(store: &StoreArgs, flags: &[&str]) -> String {
     let config = Config::new(None);
     let mut command = config.uploader(store, free());
-    let uploader = command.arg(flag).spawn().unwrap();
+    let uploader = command.args(flags).spawn().unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(90), uploader.wait_with_output());
     let output = ended.await.expect("it went on running").unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains(why), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{flags:?}: {said}");
+    said
 }

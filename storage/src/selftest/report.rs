@@ -51,8 +51,9 @@ pub enum SelfTestError {
     TooSlow,
     /// Several replicas would overwrite each other's state.
     #[error(
-        "the store lacks: {}. With it only one replica is safe: run one, with --single-replica, or use a store with \
-         atomic conditional writes (AWS S3, SeaweedFS 4.48)", list(.missing)
+        "the store lacks: {}. With it only one replica is safe, and none beside it during a rollout: run one, with \
+         --single-replica (in the chart uploader.singleReplica), or use a store with atomic conditional writes (AWS S3, \
+         SeaweedFS 4.48)", list(.missing)
     )]
     NotAtomic {
         /// What is missing.
