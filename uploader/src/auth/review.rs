@@ -1,11 +1,15 @@
 //! Tokens of Kubernetes ServiceAccounts, proved by the API server (TokenReview). Answers are kept for
 //! a short time by the token's hash; how many are asked at once is bounded, and nothing is asked
-//! about tokens that are not made for us.
+//! about tokens that are not made for us. Anybody can write a token that seems to be: what such ones take is kept
+//! apart from what those have whose token was good.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, WeakShared};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kinora_upload_engine::Owner;
 use kube::api::PostParams;
@@ -25,7 +29,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const GOOD_FOR: Duration = Duration::from_secs(60);
 const BAD_FOR: Duration = Duration::from_secs(10);
 const KEPT: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// Reviews at a time of tokens that were good, and as many of others.
 const AT_ONCE: usize = 16;
+const AWAY: Denied = Denied::Unavailable("the API server cannot be asked about the token");
 /// Issuer of owners that are ServiceAccounts.
 const ISSUER: &str = "kubernetes";
 const PREFIX: &str = "system:serviceaccount:";
@@ -36,10 +42,21 @@ pub(super) struct Reviews {
     api: Api<TokenReview>,
     config: Arc<ReviewConfig>,
     kept: Arc<Mutex<Kept>>,
-    places: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
 }
 
-type Kept = LruCache<[u8; 32], (Result<Caller, Denied>, Instant)>;
+type Hash = [u8; 32];
+type Asked = BoxFuture<'static, Result<Caller, Denied>>;
+
+/// What is known of tokens.
+struct Kept {
+    /// Those that were good when they were asked about last, and until when they are.
+    good: LruCache<Hash, (Caller, Instant)>,
+    refused: LruCache<Hash, Instant>,
+    /// Reviews that run: whoever sends the same token waits for the same answer.
+    asked: HashMap<Hash, WeakShared<Asked>>,
+}
 
 impl std::fmt::Debug for Reviews {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,8 +82,9 @@ impl Reviews {
         Self {
             api: Api::all(client),
             config: Arc::new(config),
-            kept: Arc::new(Mutex::new(LruCache::new(KEPT))),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            kept: Arc::new(Mutex::new(Kept::new())),
+            known: Arc::new(Semaphore::new(AT_ONCE)),
+            strangers: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -83,28 +101,31 @@ impl Reviews {
         if !meant {
             return Err(Denied::Unauthenticated);
         }
-        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(kept) = self.kept(&hash) {
-            return kept;
-        }
-        let status = self.ask(token).await?;
-        let caller = judge(&self.config, &status);
-        let long = if caller.is_ok() { GOOD_FOR } else { BAD_FOR };
-        let until = Instant::now() + long;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.put(hash, (caller.clone(), until));
-        caller
+        let hash: Hash = Sha256::digest(token.as_bytes()).into();
+        let asked = {
+            let mut kept = self.kept();
+            if let Some(verdict) = kept.verdict(&hash) {
+                return verdict;
+            }
+            match kept.asked(&hash) {
+                Some(asked) => asked,
+                None => self.ask(&mut kept, hash, token)?,
+            }
+        };
+        asked.await
     }
 
-    fn kept(&self, hash: &[u8; 32]) -> Option<Result<Caller, Denied>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (caller, until) = kept.get(hash)?;
-        (Instant::now() < *until).then(|| caller.clone())
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, token: &str) -> Result<TokenReviewStatus, Denied> {
-        let away = Denied::Unavailable("the API server cannot be asked about the token");
-        let _place = self.places.try_acquire().map_err(|_| away)?;
+    /// Begins a review, which goes on while anybody waits for it.
+    fn ask(&self, kept: &mut Kept, hash: Hash, token: &str) -> Result<Shared<Asked>, Denied> {
+        let places = match kept.good.contains(&hash) {
+            true => &self.known,
+            false => &self.strangers,
+        };
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| AWAY)?;
         let review = Wiped(TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),
@@ -112,16 +133,81 @@ impl Reviews {
             },
             ..TokenReview::default()
         });
+        let reviews = self.clone();
+        let asked = async move {
+            let status = reviews.review(&review).await?;
+            let verdict = judge(&reviews.config, &status);
+            reviews.kept().keep(hash, &verdict);
+            drop(place);
+            verdict
+        };
+        let asked = asked.boxed().shared();
+        kept.begin(hash, &asked);
+        Ok(asked)
+    }
+
+    async fn review(&self, review: &Wiped) -> Result<TokenReviewStatus, Denied> {
         let params = PostParams::default();
         let asked = self.api.create(&params, &review.0);
         match tokio::time::timeout(TIMEOUT, asked).await {
             Ok(Ok(review)) => Ok(Wiped(review).0.status.take().unwrap_or_default()),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "review a token");
-                Err(away)
+                Err(AWAY)
             }
-            Err(_) => Err(away),
+            Err(_) => Err(AWAY),
         }
+    }
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self {
+            good: LruCache::new(KEPT),
+            refused: LruCache::new(KEPT),
+            asked: HashMap::new(),
+        }
+    }
+
+    /// The last answer, while it is believed.
+    fn verdict(&mut self, hash: &Hash) -> Option<Result<Caller, Denied>> {
+        let now = Instant::now();
+        let refused = self.refused.get(hash).is_some_and(|until| now < *until);
+        let good = self.good.get(hash).filter(|(_, until)| now < *until);
+        match refused {
+            true => Some(Err(Denied::Unauthenticated)),
+            false => good.map(|(caller, _)| Ok(caller.clone())),
+        }
+    }
+
+    fn keep(&mut self, hash: Hash, verdict: &Result<Caller, Denied>) {
+        match verdict {
+            Ok(caller) => {
+                let until = Instant::now() + GOOD_FOR;
+                self.good.put(hash, (caller.clone(), until));
+            }
+            Err(_) => {
+                self.good.pop(&hash);
+                self.refused.put(hash, Instant::now() + BAD_FOR);
+            }
+        }
+    }
+
+    /// The review of this token that runs.
+    fn asked(&self, hash: &Hash) -> Option<Shared<Asked>> {
+        let asked = self.asked.get(hash)?.upgrade()?;
+        asked.peek().is_none().then_some(asked)
+    }
+
+    /// Remembers a review, and forgets those that are over: they had places, so they are few.
+    fn begin(&mut self, hash: Hash, asked: &Shared<Asked>) {
+        let runs = |asked: &WeakShared<Asked>| {
+            let asked = asked.upgrade();
+            asked.is_some_and(|asked| asked.peek().is_none())
+        };
+        self.asked.retain(|_, asked| runs(asked));
+        self.asked
+            .extend(asked.downgrade().map(|asked| (hash, asked)));
     }
 }
 
