@@ -1,5 +1,7 @@
 //! `GET /v1/videos`: pages, filters, and nobody else's videos. covers: T26, S8
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kinora_storage::{Cell, PutOptions, UploadId, keys};
 use serde_json::Value;
 
@@ -84,8 +86,49 @@ async fn an_owners_videos_are_listed_newest_first_by_pages() {
     assert_eq!(problem_of(bad).await, (400, "bad-request".into()));
 }
 
+/// What a cursor names, as any client can read it.
+fn named(cursor: &str) -> String {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).unwrap()).unwrap()
+}
+
+/// The videos of one key that belong to another tenant, as it was moved there.
 #[tokio::test]
-async fn a_page_with_a_filter_reads_at_most_200_videos_and_may_be_empty() {
+async fn a_cursor_tells_no_id_of_another_tenant_and_what_comes_after_theirs_is_found() {
+    let world = World::new("l3").await;
+    world.admit("mover", "rival", &["kinora:upload"]);
+    let theirs = world.replica().await;
+    world.admit("mover", "acme", &["kinora:upload"]);
+    let replica = world.replica().await;
+    let mut ids = Vec::new();
+    for place in [&theirs, &replica, &theirs, &theirs, &replica, &theirs] {
+        ids.push(world.upload(place, "mover.secret").await);
+    }
+    let mut mine = [ids[4].clone(), ids[1].clone()];
+    mine.sort_by_key(|id| std::cmp::Reverse(id.parse::<UploadId>().unwrap().unix_ms()));
+    for (query, want) in [("?limit=1&", 1), ("?state=queued&limit=1&", 1), ("?", 2)] {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let query = format!("{query}{cursor}");
+            let (some, next) = page(
+                &world,
+                &replica,
+                "mover.secret",
+                query.trim_end_matches('&'),
+            )
+            .await;
+            assert_eq!(some.len(), want, "{query}");
+            all.extend(some);
+            let Some(next) = next else { break };
+            let named = named(&next);
+            assert!(named.ends_with(&mine[0]), "{query}: {named}");
+            cursor = format!("cursor={next}");
+        }
+        assert_eq!(all, mine, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_reads_at_most_200_videos_and_may_be_empty() {
     let world = World::new("l2").await;
     world.admit("filter", "acme", &["kinora:upload"]);
     let replica = world.replica().await;
@@ -94,17 +137,24 @@ async fn a_page_with_a_filter_reads_at_most_200_videos_and_may_be_empty() {
     let owner = keys::owner_hash("apikey", "filter");
     let now: UploadId = wanted.parse().unwrap();
     let cell: Cell = "l2".parse().unwrap();
+    let mut others = Vec::new();
     for n in 1..=230 {
-        let key = keys::user_index(&owner, &UploadId::from_parts(&cell, now.unix_ms() + n, 1));
+        let id = UploadId::from_parts(&cell, now.unix_ms() + n, 1);
+        let key = keys::user_index(&owner, &id);
+        others.push(id.to_string());
         let put = world
             .store
             .put(&key, bytes::Bytes::new(), PutOptions::default());
         put.await.unwrap();
     }
-    let (none, cursor) = page(&world, &replica, "filter.secret", "?state=queued").await;
-    assert!(none.is_empty(), "{none:?}");
-    let query = format!("?state=queued&cursor={}", cursor.unwrap());
-    let (some, end) = page(&world, &replica, "filter.secret", &query).await;
-    assert!(some.contains(&wanted), "{some:?}");
-    assert_eq!(end, None);
+    for filter in ["?state=queued", "?limit=100"] {
+        let (none, cursor) = page(&world, &replica, "filter.secret", filter).await;
+        assert!(none.is_empty(), "{none:?}");
+        let cursor = cursor.unwrap();
+        let named = named(&cursor);
+        assert!(!others.iter().any(|id| named.ends_with(id)), "{named}");
+        let query = format!("{filter}&cursor={cursor}");
+        let (some, end) = page(&world, &replica, "filter.secret", &query).await;
+        assert_eq!((some, end), (vec![wanted.clone()], None));
+    }
 }

@@ -1,5 +1,5 @@
-//! `GET /v1/videos`: an owner's videos, newest first, from the owner's index. A page with a filter reads a bounded
-//! number of videos, so it may be short or empty and still have a cursor.
+//! `GET /v1/videos`: an owner's videos, newest first, from the owner's index. A page reads a bounded number of videos, of
+//! which not all are asked for, or the caller's: so it may be short or empty and still have a cursor.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::find::settled;
-use super::view::{Video, VideoState};
+use super::view::{Video, VideoState, View};
 use crate::app::App;
 use crate::auth::Action;
 use crate::drive::Driver;
@@ -25,7 +25,7 @@ use crate::http::query::Query;
 
 const LIMIT: usize = 50;
 const MOST: usize = 100;
-/// Most videos that a page with a filter reads.
+/// Most videos that a page reads.
 const READS: usize = 200;
 /// Videos read at a time.
 const SIDE_BY_SIDE: usize = 8;
@@ -114,7 +114,7 @@ fn limit(text: &str) -> Result<usize, Problem> {
     number.ok_or_else(|| Problem::bad_request("limit", format!("limit must be 1 to {MOST}.")))
 }
 
-/// A cursor names the last video of a page and nothing else: whose videos follow is the caller's to say, every time,
+/// A cursor names the last video that the caller could see, or a moment, and nothing else: whose videos follow is the caller's to say, every time,
 /// so that a cursor opens nobody's list.
 fn cursor(last: &UploadId) -> String {
     URL_SAFE_NO_PAD.encode(format!("1:{last}"))
@@ -134,41 +134,47 @@ fn read_cursor(text: &str) -> Result<UploadId, Problem> {
 async fn page(app: &Arc<App>, asked: &Asked) -> Result<Page, Problem> {
     let hash = asked.owner.hash();
     let after = asked.after.as_ref().map(|id| keys::user_index(&hash, id));
-    let reads = asked.state.map_or(asked.limit, |_| READS);
     let listed = app
         .store
-        .list(&keys::user_prefix(&hash), after.as_deref(), reads)
+        .list(&keys::user_prefix(&hash), after.as_deref(), READS)
         .await?;
     let ids: Vec<UploadId> = listed
         .entries
         .iter()
         .filter_map(|entry| keys::upload_of(&entry.key))
         .collect();
-    let mut left = ids.len();
+    let end = ids.last().map(|id| moment(app, id));
     let mut looks = futures::stream::iter(ids)
         .map(|id| async move {
             let found = settled(&Driver::new(app, &id)).await;
             (id, found)
         })
         .buffered(SIDE_BY_SIDE);
-    let (mut videos, mut last) = (Vec::new(), None);
+    let (mut videos, mut seen, mut more) = (Vec::new(), None, listed.next.is_some());
     while let Some((id, found)) = looks.next().await {
-        (left, last) = (left - 1, Some(id));
         // A video whose record is past its retention, or of another tenant, is passed over.
-        let view = found?.and_then(|found| found.into_view(&asked.who).ok());
-        let fits = |state| asked.state.is_none_or(|want| want == state);
-        if let Some(view) = view.filter(|view| fits(view.video.state)) {
-            videos.push(view.brief());
-            if videos.len() == asked.limit {
-                break;
-            }
+        let Some(found) = found?.filter(|found| found.is_for(&asked.who)) else {
+            continue;
+        };
+        // A full page looks for one more: a cursor to others' videos alone would tell that there are some.
+        if videos.len() == asked.limit {
+            more = true;
+            break;
         }
+        seen = Some(id);
+        let fits = |state| asked.state.is_none_or(|want| want == state);
+        let view = found.into_view(&asked.who).ok();
+        videos.extend(view.filter(|view| fits(view.video.state)).map(View::brief));
     }
-    let more = left > 0 || listed.next.is_some();
     Ok(Page {
         videos,
-        cursor: last.filter(|_| more).map(|id| cursor(&id)),
+        cursor: seen.or(end).filter(|_| more).map(|id| cursor(&id)),
     })
+}
+
+/// When a video was begun, as an id that no video has: the place of one that the caller may not know.
+fn moment(app: &App, id: &UploadId) -> UploadId {
+    UploadId::from_parts(&app.cell, id.unix_ms(), 0)
 }
 
 #[cfg(test)]
