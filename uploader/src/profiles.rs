@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub const DEFAULT: &str = "default";
 /// TTLs of upload jobs are never below this, or a late finisher could run a video twice.
 const TTL_FLOOR_SECONDS: i64 = 900;
+/// The most that a VideoJob may have: one with more is refused, and its video would stay stored.
+const TTL_CEILING_SECONDS: i64 = 315_360_000;
 
 /// What files a profile takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -158,6 +160,9 @@ impl Profiles {
             if !insecure && profile.ttl_seconds_after_finished < TTL_FLOOR_SECONDS {
                 return refused("ttlSecondsAfterFinished below 900 needs --insecure");
             }
+            if profile.ttl_seconds_after_finished > TTL_CEILING_SECONDS {
+                return refused("ttlSecondsAfterFinished must be 315360000 (ten years) or less");
+            }
             if !insecure && profile.accept == Accept::Any {
                 return refused("accept: any needs --insecure");
             }
@@ -236,6 +241,18 @@ mod tests {
                 "a short TTL",
                 "raw: {ttlSecondsAfterFinished: 5}",
                 false,
+                false,
+            ),
+            (
+                "ten years",
+                "raw: {ttlSecondsAfterFinished: 315360000}",
+                false,
+                true,
+            ),
+            (
+                "a TTL that no VideoJob may have",
+                "raw: {ttlSecondsAfterFinished: 315360001}",
+                true,
                 false,
             ),
             ("no bytes", "raw: {maxBytes: 0}", true, false),
