@@ -10,7 +10,7 @@ mod proxies;
 mod quota;
 mod seat;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -112,7 +112,7 @@ impl Limits {
     pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Reached> {
         let client = self.proxies.client(peer, headers);
         self.address_rate
-            .take(key_of_address(client))
+            .take(Client::of(client).key())
             .map_err(|after| Reached {
                 limit: Limit::AddressRate,
                 after,
@@ -185,11 +185,31 @@ impl Limits {
     }
 }
 
-/// One network of IPv6 belongs to one client.
-fn key_of_address(address: IpAddr) -> Key {
-    match address {
-        IpAddr::V4(v4) => key_of(&[&v4.to_string()]),
-        IpAddr::V6(v6) => key_of(&[&(v6.to_bits() >> 64).to_string(), "/64"]),
+/// What one client has of addresses: one of IPv4, a /64 network of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// An address.
+    V4(Ipv4Addr),
+    /// The first half of an address.
+    V6(u64),
+}
+
+impl Client {
+    /// The client that has this address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self::V4(v4),
+            // The upper half fits.
+            IpAddr::V6(v6) => Self::V6((v6.to_bits() >> 64) as u64),
+        }
+    }
+
+    fn key(self) -> Key {
+        match self {
+            Self::V4(address) => key_of(&[&address.to_string()]),
+            Self::V6(network) => key_of(&[&network.to_string(), "/64"]),
+        }
     }
 }
 
@@ -199,7 +219,7 @@ mod tests {
 
     #[test]
     fn addresses_are_told_apart_by_what_one_client_has() {
-        let key = |text: &str| key_of_address(text.parse().unwrap());
+        let key = |text: &str| Client::of(text.parse().unwrap()).key();
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
         assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff::2"));
         assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));

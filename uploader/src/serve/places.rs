@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::Proxies;
+use crate::limits::{Client, Proxies};
 
 /// Connections beyond the limit that are looked at at a time.
 const SPARE: usize = 64;
@@ -38,14 +38,14 @@ pub(super) struct Places {
     caps: Caps,
     all: Arc<Semaphore>,
     spare: Arc<Semaphore>,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    taken: Arc<Mutex<HashMap<Client, usize>>>,
 }
 
 /// A connection's place; leaving scope frees it.
 #[derive(Debug)]
 pub(super) struct Place {
     _any: OwnedSemaphorePermit,
-    of: Option<(IpAddr, Places)>,
+    of: Option<(Client, Places)>,
 }
 
 /// Why there is no place.
@@ -85,29 +85,30 @@ impl Places {
                 of: None,
             });
         }
+        let client = Client::of(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = taken.entry(address).or_default();
+        let mine = taken.entry(client).or_default();
         if *mine >= most {
             return Err(Full::Address);
         }
         *mine += 1;
         Ok(Place {
             _any: any,
-            of: Some((address, self.clone())),
+            of: Some((client, self.clone())),
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some((address, places)) = &self.of else {
+        let Some((client, places)) = &self.of else {
             return;
         };
         let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mine) = taken.get_mut(address) {
+        if let Some(mine) = taken.get_mut(client) {
             *mine -= 1;
             if *mine == 0 {
-                taken.remove(address);
+                taken.remove(client);
             }
         }
     }
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn one_address_cannot_take_every_place() {
         let caps = Caps {
-            all: 5,
+            all: 10,
             of_one_address: 2,
             proxies: Proxies::parse(&["10.0.0.0/8".into()]).unwrap(),
         };
@@ -133,8 +134,15 @@ mod tests {
             ("192.0.2.1", None),
             ("192.0.2.1", Some(Full::Address)),
             ("192.0.2.2", None),
+            ("::ffff:192.0.2.2", None),
+            ("192.0.2.2", Some(Full::Address)),
             ("10.1.1.1", None),
             ("10.1.1.1", None),
+            ("10.1.1.1", None),
+            ("2001:db8:0:1::1", None),
+            ("2001:db8:0:1:ffff::2", None),
+            ("2001:db8:0:1::3", Some(Full::Address)),
+            ("2001:db8:0:2::1", None),
             ("192.0.2.3", Some(Full::House)),
         ] {
             let place = places.of(at(address));
@@ -143,7 +151,7 @@ mod tests {
         }
         assert_eq!(places.all.available_permits(), 0);
         all.clear();
-        assert_eq!(places.all.available_permits(), 5);
+        assert_eq!(places.all.available_permits(), 10);
         assert!(places.taken.lock().unwrap().is_empty(), "nothing is kept");
     }
 }
