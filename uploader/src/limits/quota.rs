@@ -99,9 +99,15 @@ impl Used {
 
     /// Of all replicas.
     fn sum(&self) -> Share {
-        Share {
-            bytes: self.own.bytes.saturating_add(self.others.bytes),
-            uploads: self.own.uploads.saturating_add(self.others.uploads),
+        self.own.plus(self.others)
+    }
+}
+
+impl Share {
+    fn plus(self, more: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(more.bytes),
+            uploads: self.uploads.saturating_add(more.uploads),
         }
     }
 }
@@ -161,22 +167,29 @@ impl Quotas {
         Arc::clone(all.get_or_insert_ref(owner, fresh))
     }
 
-    /// Sums what the others wrote today.
+    /// Sums what the others wrote today, and takes up at the first time what was written here before the account was
+    /// forgotten.
     async fn read(&self, account: &Account, store: &Store) -> Result<(), StoreError> {
         let day = account.used().day;
         let own = keys::quota(&account.owner, day, &self.replica);
         let prefix = own.trim_end_matches(&*self.replica);
-        let mut sum = Share::default();
+        let (mut sum, mut before) = (Share::default(), Share::default());
+        let first = account.used().read.is_none();
         let mut after = None;
         loop {
             let page = store.list(prefix, after.as_deref(), 1000).await?;
-            for entry in page.entries.iter().filter(|entry| entry.key != own) {
+            let counts = |key: &str| first || key != own;
+            for entry in page.entries.iter().filter(|entry| counts(&entry.key)) {
                 let Some(object) = store.get_bounded(&entry.key, MAX_SHARE_BYTES).await? else {
                     continue;
                 };
                 if let Ok(share) = serde_json::from_slice::<Share>(&object.bytes) {
-                    sum.bytes = sum.bytes.saturating_add(share.bytes);
-                    sum.uploads = sum.uploads.saturating_add(share.uploads);
+                    let whose = if entry.key == own {
+                        &mut before
+                    } else {
+                        &mut sum
+                    };
+                    *whose = whose.plus(share);
                 }
             }
             match page.next {
@@ -186,6 +199,10 @@ impl Quotas {
         }
         let mut used = account.used();
         if used.day == day {
+            if used.read.is_none() {
+                used.own = used.own.plus(before);
+                used.written = before;
+            }
             used.others = sum;
             used.read = Some(Instant::now());
         }
@@ -199,31 +216,36 @@ impl Quotas {
             all.iter().map(|(_, account)| Arc::clone(account)).collect()
         };
         for account in all {
-            let (day, own, written) = {
-                let used = account.used();
-                (used.day, used.own, used.written)
-            };
-            if own == written {
-                continue;
-            }
-            let shared = async {
-                let key = keys::quota(&account.owner, day, &self.replica);
-                let body = serde_json::to_vec(&own).unwrap_or_default().into();
-                store
-                    .put(&key, body, PutOptions::json(Condition::None))
-                    .await?;
-                self.read(&account, store).await
-            };
-            match shared.await {
-                Ok(()) => {
-                    let mut used = account.used();
-                    if used.day == day {
-                        used.written = own;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "share the use of a quota"),
+            if let Err(error) = self.share_one(&account, store).await {
+                tracing::warn!(%error, "share the use of a quota");
             }
         }
+    }
+
+    async fn share_one(&self, account: &Account, store: &Store) -> Result<(), StoreError> {
+        let news = |used: &Used| used.own != used.written;
+        if !news(&account.used()) {
+            return Ok(());
+        }
+        // A new day has come under a running request.
+        if account.used().read.is_none() {
+            self.read(account, store).await?;
+        }
+        let (day, own) = {
+            let used = account.used();
+            (used.day, used.own)
+        };
+        let key = keys::quota(&account.owner, day, &self.replica);
+        let body = serde_json::to_vec(&own).unwrap_or_default().into();
+        store
+            .put(&key, body, PutOptions::json(Condition::None))
+            .await?;
+        self.read(account, store).await?;
+        let mut used = account.used();
+        if used.day == day {
+            used.written = own;
+        }
+        Ok(())
     }
 
     /// Shares every minute until the end, and once at it.
@@ -270,6 +292,9 @@ fn until_tomorrow(now: i64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
+    use kinora_storage::StoreArgs;
+
     use super::*;
 
     #[test]
@@ -339,5 +364,31 @@ mod tests {
         }
         assert_eq!(until_tomorrow(0), Duration::from_secs(86_400));
         assert_eq!(until_tomorrow(86_399), Duration::from_secs(1));
+    }
+
+    /// covers: S10
+    #[tokio::test]
+    async fn what_was_shared_counts_on_when_its_account_was_forgotten() {
+        let s3 = FakeS3::start(Behaviour::aws()).unwrap();
+        let args = StoreArgs::new(s3.endpoint(), BUCKET, s3.credentials_dir());
+        let store = Store::new(&args).unwrap();
+        let limits = OwnerLimits {
+            bytes_per_day: 1000,
+            ..OwnerLimits::default()
+        };
+        let quotas = Quotas::new(&limits, 1);
+        let admit = async |owner, bytes| {
+            let account = quotas.admit(owner, Action::Write, bytes, &store).await;
+            account.map(Option::unwrap)
+        };
+        admit("one", 600).await.unwrap().bytes(600);
+        quotas.share(&store).await;
+        admit("two", 1).await.unwrap();
+        assert!(admit("one", 600).await.is_err(), "600 were used");
+        admit("one", 300).await.unwrap().bytes(300);
+        quotas.share(&store).await;
+        admit("two", 1).await.unwrap();
+        assert!(admit("one", 101).await.is_err(), "900 were used");
+        assert!(admit("one", 100).await.is_ok());
     }
 }
