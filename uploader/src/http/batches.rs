@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -148,10 +148,6 @@ async fn one(app: &Arc<App>, parts: &Parts, item: BatchItem, key: Option<Key>) -
     let location = answer.headers().get(header::LOCATION);
     let upload = location.and_then(|location| location.to_str().ok());
     let id = upload.and_then(|upload| upload.rsplit('/').next());
-    let is_new = status == StatusCode::CREATED && !keyed::is_replayed(&answer);
-    if let Some(seat) = crate::limits::seat().filter(|_| is_new) {
-        app.limits.created(&seat, upload);
-    }
     BatchResult {
         status: status.as_u16(),
         id: id.map(str::to_owned),

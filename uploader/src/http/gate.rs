@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use http_body::Body as _;
 
-use super::keyed::is_replayed;
 use super::problem::{Kind, Problem};
 use super::token;
 use super::tus::UPLOAD_OFFSET;
@@ -54,9 +53,6 @@ pub(super) async fn gate(
     if answer.status() == StatusCode::CREATED {
         let location = answer.headers().get(header::LOCATION);
         let location = location.and_then(|value| value.to_str().ok().map(str::to_owned));
-        if !is_replayed(&answer) {
-            app.limits.created(&seat, location.as_deref());
-        }
         let token = match (wish, seat.backend(), location) {
             (Some(Ok(seconds)), Some(who), Some(path)) => {
                 token::at_create(&app, who, &path, seconds)

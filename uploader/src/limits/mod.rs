@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use http::HeaderMap;
-use kinora_storage::{Store, keys};
+use kinora_storage::{Store, UploadId, keys};
 use kinora_upload_engine::Principal;
 
 pub use config::{AddressLimits, LimitsConfig, OwnerLimits};
@@ -173,13 +173,12 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts what a create made.
-    pub fn created(&self, seat: &Seat, location: Option<&str>) {
+    /// Counts what a create made: an upload that goes on under this id, or a whole file.
+    pub fn created(&self, seat: &Seat, upload: Option<&UploadId>) {
         if let Some(key) = seat.creates() {
             seat.count_upload();
-            let id = location.and_then(|path| path.rsplit_once("/v1/uploads/")?.1.parse().ok());
-            if let Some(id) = id.filter(|_| self.config.owner.open_uploads > 0) {
-                self.open.add(key, id);
+            if let Some(id) = upload.filter(|_| self.config.owner.open_uploads > 0) {
+                self.open.add(key, id.clone());
             }
         }
     }

@@ -70,6 +70,30 @@ async fn open_uploads_are_bounded_and_what_has_ended_counts_no_more() {
     assert_eq!(stage.create(&replica, "phone", 9).await.status(), 201);
 }
 
+/// Its client has the URL before the answer, and goes on with a PATCH.
+/// covers: S10
+#[tokio::test]
+async fn a_create_that_is_cut_after_its_url_was_told_is_counted() {
+    for limit in ["openUploads", "uploadsPerDay"] {
+        let stage = Stage::new();
+        stage.access(&format!("limits: {{owner: {{{limit}: 1}}}}"));
+        let replica = stage.replica(&[]).await;
+        let mut socket = TcpStream::connect(replica.address).await.unwrap();
+        let head = format!(
+            "POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+             Upload-Draft-Interop-Version: 6\r\nUpload-Complete: ?1\r\nContent-Length: 5000\r\n\r\n",
+            secret("phone")
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut told = [0; 13];
+        socket.read_exact(&mut told).await.unwrap();
+        assert_eq!(&told, b"HTTP/1.1 104 ", "{limit}");
+        drop(socket);
+        let next = stage.create(&replica, "phone", 9).await;
+        reached(next, &format!("owner.{limit}")).await;
+    }
+}
+
 /// Nobody is kept from the upload that he has by that upload.
 /// covers: S10
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What a create asks for, checked before anything is stored.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::BodyDataStream;
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::budget::Held;
 use crate::digest::Check;
 use crate::drive::body::Incoming;
 use crate::drive::{Driver, blank_state};
+use crate::limits::{Seat, seat};
 use crate::profiles::{Accept, DEFAULT};
 use crate::wire::Interim;
 
@@ -41,6 +43,8 @@ pub(super) struct Asked {
     digests: BTreeMap<String, String>,
     /// Where an informational answer may be sent.
     pub(super) interim: Option<Interim>,
+    /// Whose upload it is to be, until that is counted.
+    seat: Option<Arc<Seat>>,
 }
 
 impl Asked {
@@ -82,6 +86,7 @@ impl Asked {
             check: digests::of_body(headers)?,
             digests: digests::of_whole(headers)?,
             interim: interim.cloned(),
+            seat: seat(),
         };
         asked.check_length(headers)?;
         Ok(asked)
@@ -115,6 +120,14 @@ impl Asked {
             carries_all: self.carries_all(),
             untold: self.size.is_none(),
             check: self.check.take(),
+        }
+    }
+
+    /// Counts the upload, once: its client has it now, or can come to have it.
+    pub(super) fn count(&mut self, driver: &Driver) {
+        let upload = (self.protocol != Protocol::Plain).then_some(&driver.id);
+        if let Some(seat) = self.seat.take() {
+            driver.app.limits.created(&seat, upload);
         }
     }
 

@@ -57,18 +57,18 @@ async fn begin(driver: Driver, asked: Asked, stream: BodyDataStream) -> Result<R
 }
 
 /// A create without bytes; one of length 0 is at its end already.
-async fn empty(driver: &Driver, asked: Asked) -> Result<Response, Problem> {
+async fn empty(driver: &Driver, mut asked: Asked) -> Result<Response, Problem> {
     if asked.check.as_ref().is_some_and(|check| !check.holds()) {
         return Err(damaged());
     }
     let state = asked.state(driver);
     if asked.length == Some(0) && state.is_full() {
         let stored = finish_fresh(driver, &state, Default::default(), Ram::default()).await?;
-        return Ok(created(driver, &asked, Some(stored), Some(0)));
+        return Ok(created(driver, &mut asked, Some(stored), Some(0)));
     }
     let (driver, ..) = store_new(driver, state).await?;
     let offset = asked.protocol.draft().map(|_| 0);
-    Ok(created(&driver, &asked, None, offset))
+    Ok(created(&driver, &mut asked, None, offset))
 }
 
 /// Stores a new state object. After an unclear answer another id is taken: the first state may
@@ -158,7 +158,7 @@ async fn with_body(
     };
     Box::pin(async move {
         let (driver, doc, etag) = store_new(driver, opened(state, &incoming)).await?;
-        resumable(&driver, &asked, (doc, etag), incoming, false).await
+        resumable(&driver, &mut asked, (doc, etag), incoming, false).await
     })
     .await
 }
@@ -205,7 +205,7 @@ async fn direct(
         held,
     };
     let stored = finish_direct(driver, &state, ram).await?;
-    Ok(created(driver, &asked, Some(stored), Some(offset)))
+    Ok(created(driver, &mut asked, Some(stored), Some(offset)))
 }
 
 /// A create whose URL the client learns before its body is read, and goes on by itself after a cut.
@@ -220,8 +220,12 @@ async fn announced(
     let (driver, doc, etag) = Box::pin(store_new(driver, state)).await?;
     let draft = asked.protocol.draft();
     let message = draft.and_then(|draft| standing::announcement(&driver, draft, asked.max));
-    let told = message.is_some_and(|message| interim.send(message));
-    resumable(&driver, &asked, (doc, etag), incoming, told).await
+    let told = message.is_some_and(|message| {
+        // Before its client can begin the next.
+        asked.count(&driver);
+        interim.send(message)
+    });
+    resumable(&driver, &mut asked, (doc, etag), incoming, told).await
 }
 
 /// The state of a new upload that its first body is about to be written to.
@@ -235,11 +239,17 @@ fn opened(mut state: State, incoming: &Incoming) -> State {
 /// Through a state object, which is made open by its first write. `told`: the client knows the URL.
 async fn resumable(
     driver: &Driver,
-    asked: &Asked,
+    asked: &mut Asked,
     (doc, etag): (Box<State>, String),
     incoming: Incoming,
     told: bool,
 ) -> Result<Response, Problem> {
+    // Whoever was told no URL has none to go on with; that of a resumable create is told to those who repeat its key.
+    let is_known = driver.promised.is_some() && asked.protocol != Protocol::Plain;
+    let stays = told || is_known;
+    if stays {
+        asked.count(driver);
+    }
     match body::write(driver, doc, etag, incoming).await {
         Written::Whole {
             doc, known, ram, ..
@@ -256,10 +266,8 @@ async fn resumable(
             Err(Problem::not_video(why))
         }
         other => {
-            // Whoever was told no URL has none to go on with; that of a resumable create is told to those who repeat its key.
             let answer = not_whole(&driver.app, other);
-            let is_known = driver.promised.is_some() && asked.protocol != Protocol::Plain;
-            if !told && !is_known {
+            if !stays {
                 Box::pin(driver.kill()).await;
             }
             answer.and(Err(Problem::try_again("a body ended early")))
@@ -269,7 +277,7 @@ async fn resumable(
 
 fn created(
     driver: &Driver,
-    asked: &Asked,
+    asked: &mut Asked,
     stored: Option<Stored>,
     offset: Option<u64>,
 ) -> Response {
@@ -310,6 +318,9 @@ fn created(
     }
     if stored.is_none() {
         standing::expiry(&mut answer, driver, asked.protocol);
+    }
+    if answer.status() == StatusCode::CREATED {
+        asked.count(driver);
     }
     answer
 }

@@ -141,15 +141,6 @@ enum Settled {
     Answer(Box<Response>),
 }
 
-/// Marks the answer of a create that was made before.
-#[derive(Clone, Copy, Debug)]
-struct Replayed;
-
-/// Whether an answer tells of an upload that another request made.
-pub(super) fn is_replayed(answer: &Response) -> bool {
-    answer.extensions().get::<Replayed>().is_some()
-}
-
 async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Settled, Problem> {
     let mut condition = Condition::IfAbsent;
     for _ in 0..ROUNDS {
@@ -180,8 +171,7 @@ async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Se
             }) => {
                 let video = view.video;
                 if video.state != VideoState::Uploading || speaks != Speaks::Plain {
-                    let mut answer = replay(entry.app, &id, &video, speaks)?;
-                    answer.extensions_mut().insert(Replayed);
+                    let answer = replay(entry.app, &id, &video, speaks)?;
                     return Ok(Settled::Answer(Box::new(answer)));
                 }
                 // A plain body that broke off, or is about to: this request takes its place, unless it came late and
