@@ -11,6 +11,12 @@ use crate::time::Wall;
 /// Dead letters of a cell that stay as VideoJobs; beyond, the oldest live in their records only.
 pub const MAX_DEAD_LETTERS: usize = 20_000;
 
+/// Succeeded and cancelled uploads of a cell that stay as VideoJobs: a million a day with a TTL of a day would fill etcd. Beyond,
+/// the oldest go before their time, and their records answer for them.
+pub const MAX_FINISHED: usize = 50_000;
+/// None of them goes sooner than so many milliseconds after its end: the least TTL of an upload.
+pub const LEAST_STAY_MS: i64 = 900_000;
+
 /// How far the archive of a final job is known to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Archive {

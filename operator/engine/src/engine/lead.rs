@@ -6,16 +6,17 @@ use rand::RngCore;
 
 use super::Engine;
 use crate::action::{Action, CloseReason};
-use crate::archive::MAX_DEAD_LETTERS;
+use crate::archive::{LEAST_STAY_MS, MAX_DEAD_LETTERS, MAX_FINISHED};
 use crate::event::{History, Lead};
 use crate::ids::{PoolName, Uid};
+use crate::index::Kind;
 use crate::outcome::Class;
 use crate::policy::PoolPolicy;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 
 /// After a fault of our own a running attempt gets at least this much longer.
 const EXCUSED: Duration = Duration::from_secs(12);
-/// Dead letters that go before their time in one tick.
+/// Ended jobs of each kind that go before their time in one tick.
 const THINNED_AT_ONCE: usize = 16;
 
 impl Engine {
@@ -125,7 +126,7 @@ impl Engine {
             }
         }
         if self.lead == Lead::Leader {
-            self.thin_dead_letters(now, rng);
+            self.thin_out(now, rng);
         }
         while let Some(uid) = self.index.take_due(now.mono, now.wall) {
             self.review(uid, now, rng);
@@ -135,14 +136,17 @@ impl Engine {
         self.dirty.extend(self.index.ready_pools());
     }
 
-    /// Too many dead letters for one cell: the oldest go before their time, as far as their records are there.
-    fn thin_dead_letters(&mut self, now: Now, rng: &mut dyn RngCore) {
-        for uid in self
-            .index
-            .crowded_dead_letters(MAX_DEAD_LETTERS, THINNED_AT_ONCE)
-        {
-            self.live(uid).crowded = true;
-            self.review(uid, now, rng);
+    /// Too many ended jobs for one cell: the oldest go before their time, as far as their records are there.
+    fn thin_out(&mut self, now: Now, rng: &mut dyn RngCore) {
+        let before = Wall(now.wall.0 - LEAST_STAY_MS);
+        for (kind, max, until) in [
+            (Kind::DeadLetter, MAX_DEAD_LETTERS, Wall(i64::MAX)),
+            (Kind::Finished, MAX_FINISHED, before),
+        ] {
+            for uid in self.index.crowded(kind, max, until, THINNED_AT_ONCE) {
+                self.live(uid).crowded = true;
+                self.review(uid, now, rng);
+            }
         }
     }
 

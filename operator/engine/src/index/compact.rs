@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::crowd::Kind;
 use crate::ids::{Rv, Symbol, Uid};
 use crate::job::{Job, Phase, Reason, Spec, Status};
 use crate::time::Wall;
@@ -268,11 +269,15 @@ impl Compact {
         self.option(flag::FINISHED, self.finished)
     }
 
-    /// When it became a dead letter of an upload, if it is one.
-    pub(super) fn dead_since(&self) -> Option<Wall> {
-        let counts = self.phase == Phase::DeadLettered && !self.has(flag::DECLARED);
-        self.option(flag::FINISHED, self.finished)
-            .filter(|_| counts)
+    /// How and when the job of an upload ended.
+    pub(super) fn ended(&self) -> Option<(Kind, Wall)> {
+        let kind = match self.phase {
+            Phase::Succeeded | Phase::Cancelled => Kind::Finished,
+            Phase::DeadLettered => Kind::DeadLetter,
+            Phase::Queued | Phase::Running | Phase::Backoff | Phase::Suspended => return None,
+        };
+        let at = self.option(flag::FINISHED, self.finished)?;
+        (!self.has(flag::DECLARED)).then_some((kind, at))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Facts only move forward: what was read at an older resourceVersion never replaces newer facts.
 
 mod compact;
+mod crowd;
 mod unfiled;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,8 @@ use crate::schedule::queue::Queue;
 use crate::time::{Mono, Wall};
 
 use compact::Compact;
+use crowd::Crowd;
+pub use crowd::Kind;
 pub use unfiled::ArchiveBacklog;
 use unfiled::{Place, Unfiled};
 
@@ -59,8 +62,7 @@ pub struct Index {
     tenants: BTreeMap<(PoolName, Symbol), u32>,
     alarms: BTreeSet<(Wall, Uid)>,
     bells: BTreeSet<(Mono, Uid)>,
-    /// Dead letters of uploads, oldest first.
-    dead: BTreeSet<(Wall, Uid)>,
+    crowd: Crowd,
     unfiled: Unfiled,
     live: u64,
 }
@@ -121,11 +123,7 @@ impl Index {
         let entry = self.jobs.entry(uid).or_default();
         let place = Place::of(uid, entry);
         let facts = Compact::pack(job);
-        let (old, new) = (entry.facts.dead_since(), facts.dead_since());
-        if old != new {
-            old.map(|at| self.dead.remove(&(at, uid)));
-            self.dead.extend(new.map(|at| (at, uid)));
-        }
+        self.crowd.moved(uid, entry.facts.ended(), facts.ended());
         let is_live = !facts.phase().is_final();
         self.live = (self.live + u64::from(is_live)).saturating_sub(u64::from(was_live));
         if entry.facts.redrives() != facts.redrives() {
@@ -143,25 +141,12 @@ impl Index {
         self.set_alarm(uid, None);
         self.set_bell(uid, None);
         let entry = self.jobs.remove(&uid)?;
-        if let Some(at) = entry.facts.dead_since() {
-            self.dead.remove(&(at, uid));
-        }
+        self.crowd.moved(uid, entry.facts.ended(), None);
         self.unfiled.moved(Place::of(uid, &entry), Place::Nowhere);
         if !entry.facts.phase().is_final() {
             self.live = self.live.saturating_sub(1);
         }
         Some(entry.facts.unpack(uid))
-    }
-
-    /// The oldest of the dead letters beyond `max`, at most `count`.
-    #[must_use]
-    pub fn crowded_dead_letters(&self, max: usize, count: usize) -> Vec<Uid> {
-        let surplus = self.dead.len().saturating_sub(max).min(count);
-        self.dead
-            .iter()
-            .take(surplus)
-            .map(|(_, uid)| *uid)
-            .collect()
     }
 
     /// Whether its record was looked for.

@@ -127,3 +127,32 @@ fn a_job_changed_between_decision_and_delete_is_looked_at_again() {
     assert_eq!(world.deleted, [Uid(1)]);
     assert_eq!(world.asked.iter().filter(|a| **a == "read").count(), 1);
 }
+
+/// A million a day with a TTL of a day would fill etcd.
+#[test]
+fn beyond_fifty_thousand_finished_uploads_the_oldest_go_once_their_records_are_there() {
+    let many = u128::try_from(archive::MAX_FINISHED).unwrap() + 3;
+    let mut world = World::new();
+    world.store.record = Answer::Record(0);
+    for uid in 1..=many {
+        let mut old = job(uid);
+        old.spec.ttl = Some(secs(86_400));
+        old.status.phase = Phase::Succeeded;
+        old.status.observed = 1;
+        old.status.finished =
+            Some(START + std::time::Duration::from_millis(u64::try_from(uid).unwrap()));
+        world.put(old);
+    }
+    let mut declared = job(many + 1);
+    declared.spec.declared = true;
+    declared.status.phase = Phase::Succeeded;
+    declared.status.observed = 1;
+    declared.status.finished = Some(Wall(START.0 - 1));
+    declared.spec.ttl = None;
+    world.put(declared);
+    world.pass(secs(60), &[]);
+    assert!(world.deleted.is_empty(), "none sooner than after 15 min");
+    world.now.wall = START + secs(1000);
+    world.pass(secs(5), &[]);
+    assert_eq!(world.deleted, [Uid(1), Uid(2), Uid(3)]);
+}
