@@ -316,6 +316,47 @@ async fn a_record_of_a_newer_program_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_document_that_is_none_of_ours_by_its_size_is_left_alone() {
+    let world = World::new().await;
+    let job = world.job("DeadLettered", "Poison", 3, 0);
+    let filler = "x".repeat(1 << 20);
+    let key = keys::record_for_upload(&world.id);
+    world.put(&key, &json!({"v": 1, "filler": filler})).await;
+    for answer in [
+        world.archive.final_record_for(job.clone()).await.map(drop),
+        world.archive.write_final_record(job.clone(), None).await,
+        world.archive.reactivate(job.clone(), 1).await,
+    ] {
+        assert!(
+            matches!(answer, Err(StoreWorkError::Unusable(_))),
+            "{answer:?}"
+        );
+    }
+}
+
+/// Whoever had it erased was told that nothing brings it back.
+#[tokio::test]
+async fn an_erased_video_is_not_brought_back() {
+    let world = World::new().await;
+    let job = world.job("DeadLettered", "Poison", 3, 0);
+    world
+        .archive
+        .write_final_record(job.clone(), None)
+        .await
+        .unwrap();
+    let key = keys::record_for_upload(&world.id);
+    let mut tombstone = world.record().await;
+    tombstone["redrives"] = json!(i64::from(u32::MAX));
+    world.put(&key, &tombstone).await;
+    let revived = world.archive.reactivate(job.clone(), 1).await;
+    assert!(
+        matches!(revived, Err(StoreWorkError::Unusable(_))),
+        "{revived:?}"
+    );
+    assert!(!world.has(&keys::active(&world.id)).await);
+}
+
+#[tokio::test]
 async fn after_the_record_the_decision_and_the_losers_outputs_go() {
     let world = World::new().await;
     world.decide(0).await;

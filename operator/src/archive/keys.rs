@@ -107,6 +107,11 @@ impl KeyPolicy {
         let namespace = job.namespace().unwrap_or_default();
         if self.may(job, &namespace, key) {
             Ok(key)
+        } else if upload_of(job).is_some_and(|upload| key == keys::video(&upload)) {
+            Err(StoreWorkError::Unavailable(format!(
+                "the job of an upload is in {namespace}, and jobs.namespace is {}: put that back until it has ended",
+                self.jobs_namespace
+            )))
         } else {
             Err(StoreWorkError::ForeignKey {
                 key: key.to_owned(),
@@ -275,5 +280,31 @@ mod tests {
             keys::record_for_declared(uid, "2026-03-04".parse().unwrap())
         );
         assert_eq!(declared.active(), None);
+    }
+
+    /// `jobs.namespace` was changed: they wait until it is put back, and are no dead letters.
+    #[test]
+    fn the_jobs_of_uploads_in_another_namespace_wait() {
+        let upload = format!("vj-{ID}");
+        let source = keys::video(&ID.parse().unwrap());
+        let policy = KeyPolicy {
+            jobs_namespace: "new".to_owned(),
+            ..KeyPolicy::default()
+        };
+        let left = job("old", &upload, Some("upload"), &source);
+        assert!(matches!(
+            policy.source(&left),
+            Err(StoreWorkError::Unavailable(_))
+        ));
+        let forged = job(
+            "old",
+            &upload,
+            Some("upload"),
+            "videos/2026-01-01/00/another",
+        );
+        assert!(matches!(
+            policy.source(&forged),
+            Err(StoreWorkError::ForeignKey { .. })
+        ));
     }
 }

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
 use kinora_crds::{VideoJob, state};
 use kinora_storage::documents::{Active, Document, DocumentError, Record, decode, encode};
-use kinora_storage::{CasOutcome, Condition, PutOptions, Store, StoreError};
+use kinora_storage::{CasOutcome, Condition, PutOptions, Store, StoreError, StoreErrorKind};
 
 use self::keys::{Filed, KeyPolicy, filed};
 use self::record::{Known, Precedence, build, precedence};
@@ -127,8 +127,9 @@ impl Archive {
     }
 
     async fn document<T: Document>(&self, key: &str) -> Result<Option<(T, String)>> {
-        let object = self.store.get_document(key).await.map_err(unavailable)?;
+        let object = self.store.get_document(key).await;
         object
+            .map_err(|error| trouble(key, error))?
             .map(|object| {
                 Ok((
                     decode(&object.bytes).map_err(|e| unusable(key, &e))?,
@@ -202,7 +203,7 @@ impl Archive {
         self.store
             .cas(&key, body.into(), PutOptions::json(condition))
             .await
-            .map_err(unavailable)
+            .map_err(|error| trouble(&key, error))
     }
 
     /// The dead letter's marker: there before its record is, gone after the record of a later, better end.
@@ -288,6 +289,12 @@ impl Archive {
                         filed.id
                     )));
                 };
+                if record.ends(redrives.into()) {
+                    return Err(StoreWorkError::Unusable(format!(
+                        "bring {} back: its video was erased, or a later life has ended",
+                        filed.id
+                    )));
+                }
                 let entry = revive::decision(upload, &record, manifest, redrives);
                 (entry, Condition::IfAbsent)
             }
@@ -366,6 +373,14 @@ impl StoreWork for Archive {
 #[allow(clippy::needless_pass_by_value)]
 fn unavailable(error: StoreError) -> StoreWorkError {
     StoreWorkError::Unavailable(error.to_string())
+}
+
+/// As [`unavailable`], but what is too large for a document is none of ours.
+fn trouble(key: &str, error: StoreError) -> StoreWorkError {
+    if error.kind == StoreErrorKind::TooLarge {
+        return StoreWorkError::Unusable(format!("{key}: {error}"));
+    }
+    unavailable(error)
 }
 
 fn unusable(key: &str, error: &DocumentError) -> StoreWorkError {

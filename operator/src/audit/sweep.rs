@@ -11,7 +11,7 @@ use kinora_engine::audit::{CREATES_PER_SECOND, Entry, Facts, Step, next};
 use kinora_engine::pace::Pace;
 use kinora_engine::watermark::Gate;
 use kinora_storage::documents::{Active, Decision, Document, Record, decode};
-use kinora_storage::{Store, UploadId, keys};
+use kinora_storage::{Store, StoreErrorKind, UploadId, keys};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
@@ -260,16 +260,17 @@ impl Sweep {
 
     /// `Ok(None)`: not to be used; it was said in the log. `Ok(Some(None))`: not there.
     async fn document<T: Document>(&self, key: &str) -> Result<Option<Option<T>>, AuditError> {
-        let Some(object) = self.store.get_document(key).await? else {
-            return Ok(Some(None));
+        let problem = match self.store.get_document(key).await {
+            Ok(None) => return Ok(Some(None)),
+            Ok(Some(object)) => match decode(&object.bytes) {
+                Ok(document) => return Ok(Some(Some(document))),
+                Err(error) => error.to_string(),
+            },
+            Err(error) if error.kind == StoreErrorKind::TooLarge => error.to_string(),
+            Err(error) => return Err(error.into()),
         };
-        match decode(&object.bytes) {
-            Ok(document) => Ok(Some(Some(document))),
-            Err(error) => {
-                tracing::error!(key, %error, "the audit leaves a document alone");
-                Ok(None)
-            }
-        }
+        tracing::error!(key, problem, "the audit leaves a document alone");
+        Ok(None)
     }
 
     /// False: it is gone, or not to be used.

@@ -232,6 +232,10 @@ impl Core {
 
     fn learn_and_keep(&mut self, uid: Uid, object: VideoJob) -> Option<kinora_engine::Job> {
         let facts = self.memory.learn(&object)?;
+        if facts.status.phase == Phase::Succeeded {
+            // Before the engine asks for the record; its worker may have left before it could be told.
+            self.settle(uid, &facts.status);
+        }
         let needed = facts.status.phase == Phase::Running || facts.status.phase.is_final();
         if needed {
             self.memory.keep_object(uid, object);
@@ -245,15 +249,8 @@ impl Core {
     fn tidy(&mut self, uid: Uid) {
         if let Some(facts) = self.engine.job(uid)
             && facts.status.phase != Phase::Running
-            && let Some(worker) = facts.status.worker
         {
-            // Its worker left before it could be told.
-            let attempt = AttemptId {
-                job: uid,
-                attempt: facts.status.attempt,
-            };
-            let succeeded = facts.status.phase == Phase::Succeeded;
-            self.memory.settle_report(worker, attempt, succeeded);
+            self.settle(uid, &facts.status);
         }
         let engine = &self.engine;
         let waits = |worker, attempt| engine.keeps_report(worker, attempt);
@@ -268,6 +265,16 @@ impl Core {
                 self.memory.drop_result(uid);
             }
             Some(_) => {}
+        }
+    }
+
+    /// The outcome of a job's last attempt is decided.
+    fn settle(&mut self, job: Uid, status: &Status) {
+        if let Some(worker) = status.worker {
+            let attempt = status.attempt;
+            let succeeded = status.phase == Phase::Succeeded;
+            self.memory
+                .settle_report(worker, AttemptId { job, attempt }, succeeded);
         }
     }
 

@@ -118,12 +118,15 @@ impl Core {
         let Some(attempt) = outcome.attempt.as_ref().map(attempt_id) else {
             return;
         };
+        // A stream that was given up: the worker says it again on its next one.
+        let Some(most) = self.memory.lines.get(&session).map(|line| line.most) else {
+            return;
+        };
         let fact = fact(outcome.fact.as_ref());
         let retry_after = outcome.retry_after_ms.map(Duration::from_millis);
         let worker = self.engine.worker_of(session);
         if let Some(worker) = worker.filter(|w| self.engine.takes_report(*w, attempt)) {
             self.traces.reported(attempt);
-            let most = self.memory.lines.get(&session).map_or(0, |line| line.most);
             self.memory.reports.note(worker, attempt, outcome, most);
         }
         self.step(Event::Outcome {

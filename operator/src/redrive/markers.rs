@@ -16,6 +16,20 @@ use crate::archive::revive;
 use crate::audit::{AuditError, call};
 use crate::ports::Redrive;
 
+/// An `active/` entry that was written, and what was there before.
+struct Decided {
+    key: String,
+    etag: String,
+    before: Option<Active>,
+}
+
+/// Whether a refusal says that there is no room now, which passes.
+fn is_full(message: &str) -> bool {
+    ["exceeded quota", "database space exceeded"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
 impl Run {
     /// A dead letter that may have no VideoJob any more.
     pub(super) async fn take_marker(
@@ -118,32 +132,41 @@ impl Run {
         record: &Record,
         redrives: u32,
     ) -> Result<Redrive> {
-        if let Ok(id) = record.id.parse::<UploadId>()
-            && !self.reactivate(id, &job, record, redrives).await?
-        {
-            return Ok(Redrive::Skipped);
+        let decided = match record.id.parse::<UploadId>() {
+            Ok(id) => match self.reactivate(id, &job, record, redrives).await? {
+                Some(decided) => Some(decided),
+                None => return Ok(Redrive::Skipped),
+            },
+            Err(_) => None,
+        };
+        let made = self.create(jobs, &job).await?;
+        if let (Redrive::Refused, Some(decided)) = (made, decided) {
+            // Or the audit would make it some day, though its author reads that it failed.
+            self.take_back(decided).await?;
         }
+        Ok(made)
+    }
+
+    async fn create(&self, jobs: &Api<VideoJob>, job: &VideoJob) -> Result<Redrive> {
         let params = PostParams {
             field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
             ..PostParams::default()
         };
         let name = job.name_any();
-        match call(
-            || format!("create videojob {name}"),
-            jobs.create(&params, &job),
-        )
-        .await
-        {
+        let action = || format!("create videojob {name}");
+        match call(action, jobs.create(&params, job)).await {
             Ok(Some(_)) => Ok(Redrive::Done),
             Ok(None) => Ok(Redrive::Refused),
-            Err(AuditError::Api { source, .. }) => match *source {
+            Err(AuditError::Api { action, source }) => match *source {
                 kube::Error::Api(status) if status.code == 409 => Ok(Redrive::Skipped),
-                kube::Error::Api(status) if (400..429).contains(&status.code) => {
+                kube::Error::Api(status)
+                    if (400..429).contains(&status.code) && !is_full(&status.message) =>
+                {
                     tracing::warn!(job = name, %status, "a dead letter cannot be brought back");
                     Ok(Redrive::Refused)
                 }
                 error => Err(AuditError::Api {
-                    action: format!("create videojob {name}"),
+                    action,
                     source: Box::new(error),
                 }),
             },
@@ -151,31 +174,49 @@ impl Run {
         }
     }
 
-    /// False: a later life has begun.
+    /// `None`: a later life has begun.
     async fn reactivate(
         &self,
         id: UploadId,
         job: &VideoJob,
         record: &Record,
         redrives: u32,
-    ) -> Result<bool> {
+    ) -> Result<Option<Decided>> {
         let key = keys::active(&id);
-        let condition = match self.document::<Active>(&key).await? {
-            None => Condition::IfAbsent,
-            Some((active, _)) if active.redrives > i64::from(redrives) => return Ok(false),
-            Some((_, etag)) => Condition::IfMatch(etag),
+        let (before, condition) = match self.document::<Active>(&key).await? {
+            None => (None, Condition::IfAbsent),
+            Some((active, _)) if active.redrives > i64::from(redrives) => return Ok(None),
+            Some((active, etag)) => (Some(active), Condition::IfMatch(etag)),
         };
         let active = revive::decision(id, record, revive::manifest(job), redrives);
-        let body =
-            encode(&active).map_err(|error| AuditError::Unusable(format!("{key}: {error}")))?;
-        let put = self
-            .config
-            .store
-            .cas(&key, body.into(), PutOptions::json(condition));
-        match put.await? {
-            CasOutcome::Won { .. } => Ok(true),
-            CasOutcome::Lost(_) | CasOutcome::Gone => Ok(false),
+        match self.decide(&key, &active, condition).await? {
+            CasOutcome::Won { etag } => Ok(Some(Decided { key, etag, before })),
+            CasOutcome::Lost(_) | CasOutcome::Gone => Ok(None),
         }
+    }
+
+    /// The entry is again as it was; one that somebody changed meanwhile stays.
+    async fn take_back(&self, decided: Decided) -> Result<()> {
+        let Decided { key, etag, before } = decided;
+        match before {
+            Some(before) => {
+                self.decide(&key, &before, Condition::IfMatch(etag)).await?;
+            }
+            None => {
+                let known = self.document::<Active>(&key).await?;
+                if known.is_some_and(|(_, found)| found == etag) {
+                    self.config.store.delete(&key).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn decide(&self, key: &str, active: &Active, condition: Condition) -> Result<CasOutcome> {
+        let body =
+            encode(active).map_err(|error| AuditError::Unusable(format!("{key}: {error}")))?;
+        let options = PutOptions::json(condition);
+        Ok(self.config.store.cas(key, body.into(), options).await?)
     }
 
     /// A document with its ETag. `Unusable`: it is there, and nothing that can be read.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kinora_crds::conditions::{self, FINISHED};
+use kinora_crds::conditions::{self, FINISHED, SUSPENDED};
 use kinora_crds::{VideoJobRedrive, VideoJobRedriveStatus, names};
 use kinora_storage::Store;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -30,6 +30,16 @@ use crate::ports::{Leadership, RedriveRequest};
 
 /// How often the set of requests is looked at without a change.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// So many requests are worked on at a time, and so many of one namespace: the others wait for their turn.
+const AT_ONCE: usize = 32;
+const AT_ONCE_OF_A_NAMESPACE: usize = 4;
+
+/// A request that is worked on.
+struct Work {
+    namespace: String,
+    task: JoinHandle<()>,
+}
 
 /// What redrives need.
 #[derive(Clone)]
@@ -70,15 +80,15 @@ pub async fn run(config: RedriveConfig) {
         }
     });
     let mut leadership = config.leadership.clone();
-    let mut working: HashMap<String, JoinHandle<()>> = HashMap::new();
+    let mut working: HashMap<String, Work> = HashMap::new();
     loop {
         if *leadership.borrow_and_update() == Leadership::Leader {
-            working.retain(|_, task| !task.is_finished());
+            working.retain(|_, work| !work.task.is_finished());
             for redrive in known.state() {
                 tend(&config, &known, &redrive, &mut working).await;
             }
         } else {
-            working.drain().for_each(|(_, task)| task.abort());
+            working.drain().for_each(|(_, work)| work.task.abort());
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -97,7 +107,7 @@ async fn tend(
     config: &RedriveConfig,
     known: &Known,
     redrive: &Arc<VideoJobRedrive>,
-    working: &mut HashMap<String, JoinHandle<()>>,
+    working: &mut HashMap<String, Work>,
 ) {
     let Some(uid) = redrive.uid() else {
         return;
@@ -125,7 +135,10 @@ async fn tend(
         }
         return;
     }
-    if working.contains_key(&uid) {
+    let namespace = redrive.namespace().unwrap_or_default();
+    let of_namespace = working.values().filter(|work| work.namespace == namespace);
+    let is_full = working.len() >= AT_ONCE || of_namespace.count() >= AT_ONCE_OF_A_NAMESPACE;
+    if working.contains_key(&uid) || is_full || is_paused(redrive) {
         return;
     }
     let run = run::Run::new(config.clone(), known.clone(), redrive, uid.clone());
@@ -140,12 +153,24 @@ async fn tend(
             );
         }
     });
-    working.insert(uid, task);
+    working.insert(uid, Work { namespace, task });
 }
 
 fn is_finished(redrive: &VideoJobRedrive) -> bool {
     let status = redrive.status.as_ref();
     status.is_some_and(|status| conditions::is_true(&status.conditions, FINISHED))
+}
+
+/// Its author holds it, and its status says so.
+fn is_paused(redrive: &VideoJobRedrive) -> bool {
+    let status = redrive.status.as_ref();
+    let spec = &redrive.spec;
+    spec.suspend.unwrap_or(false)
+        && !spec.cancel_requested.unwrap_or(false)
+        && status.is_some_and(|status| {
+            status.observed_generation == redrive.metadata.generation
+                && conditions::is_true(&status.conditions, SUSPENDED)
+        })
 }
 
 fn is_expired(redrive: &VideoJobRedrive, now: Timestamp) -> bool {

@@ -15,9 +15,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use tokio::sync::oneshot;
 
-use super::source::{Found, JOBS_PAGE, Source};
+use super::source::{Found, JOBS_PAGE, Source, list};
 use super::{Known, RedriveConfig, status, write_status};
-use crate::audit::{AuditError, call};
+use crate::audit::AuditError;
 use crate::metrics::Redriven;
 use crate::ports::{Redrive, RedriveRequest};
 
@@ -25,7 +25,7 @@ use crate::ports::{Redrive, RedriveRequest};
 const PER_SECOND: i32 = 10;
 /// Counts are written at most this often.
 const REPORT: Duration = Duration::from_secs(5);
-/// A paused request is looked at this often.
+/// What its author wants is looked at this often while a job waits.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) type Result<T> = std::result::Result<T, AuditError>;
@@ -163,7 +163,7 @@ impl Run {
         let mut params = ListParams::default().limit(JOBS_PAGE);
         let mut count = 0u32;
         loop {
-            let page = call(|| "list videojobs".into(), jobs.list(&params)).await?;
+            let page = list(&jobs, &params).await?;
             let Some(page) = page else {
                 return Ok(count);
             };
@@ -191,8 +191,8 @@ impl Run {
             let step = next(wishes(&redrive), self.counts, source.is_exhausted());
             self.report(&redrive, step).await?;
             match step {
-                Next::Done | Next::Cancelled => return Ok(()),
-                Next::Pause => tokio::time::sleep(PAUSE).await,
+                // Whoever is held takes nobody's place; it goes on as one that broke off.
+                Next::Done | Next::Cancelled | Next::Pause => return Ok(()),
                 Next::GoOn => {
                     let dry_run = redrive.spec.dry_run.unwrap_or(false);
                     match source.next().await? {

@@ -1,15 +1,18 @@
 //! Where dead letters come from: first the VideoJobs in their end state, page by page, then the `dead/` markers in the store.
 
-use kinora_crds::{VideoJob, state};
+use kinora_crds::{VideoJob, names, state};
 use kinora_storage::Store;
 use kube::api::ListParams;
-use kube::core::Selector;
+use kube::core::{ObjectList, Selector};
 use kube::{Api, Client};
+use tokio::sync::Semaphore;
 
 use crate::audit::{AuditError, call};
 
-/// VideoJobs are listed so many at a time.
-pub(super) const JOBS_PAGE: u32 = 200;
+/// VideoJobs are listed so many at a time: each may be as large as its author likes.
+pub(super) const JOBS_PAGE: u32 = 50;
+/// So many pages are read at a time, of all requests.
+static LISTS: Semaphore = Semaphore::const_new(2);
 const MARKERS_PAGE: usize = 500;
 /// Prefix of the markers.
 pub(super) const DEAD: &str = "dead/";
@@ -21,6 +24,25 @@ pub(super) enum Found {
     Job(Box<VideoJob>),
     /// There is a marker; its key.
     Marker(String),
+}
+
+/// One page.
+pub(super) async fn list(
+    jobs: &Api<VideoJob>,
+    params: &ListParams,
+) -> Result<Option<ObjectList<VideoJob>>, AuditError> {
+    let _turn = LISTS.acquire().await;
+    call(|| "list videojobs".into(), jobs.list(params)).await
+}
+
+/// What a request looks at; the rest would be kept for as long as its page lasts.
+fn slim(mut job: VideoJob) -> VideoJob {
+    job.metadata.managed_fields = None;
+    job.metadata.labels = None;
+    if let Some(annotations) = &mut job.metadata.annotations {
+        annotations.retain(|name, _| name == names::ANNOTATION_REDRIVEN_BY);
+    }
+    job
 }
 
 enum Phase {
@@ -82,7 +104,7 @@ impl Source {
                     Some(token) => self.params.clone().continue_token(token),
                     None => self.params.clone(),
                 };
-                let page = call(|| "list dead letters".into(), self.jobs.list(&params)).await?;
+                let page = list(&self.jobs, &params).await?;
                 let (jobs, token) = page.map_or((Vec::new(), None), |page| {
                     (page.items, page.metadata.continue_)
                 });
@@ -92,7 +114,7 @@ impl Source {
                     None => Phase::Markers { after: None },
                 };
                 jobs.into_iter()
-                    .map(|job| Found::Job(Box::new(job)))
+                    .map(|job| Found::Job(Box::new(slim(job))))
                     .collect()
             }
             Phase::Markers { after } => {

@@ -31,6 +31,7 @@ struct Stored {
     created: Vec<Value>,
     deletes: Vec<Value>,
     fault: Option<Fault>,
+    no_creates: Option<(u16, &'static str)>,
 }
 
 /// What becomes of the next request that changes anything.
@@ -107,6 +108,11 @@ impl Api {
     /// What clients created, in order.
     pub(crate) fn created(&self) -> Vec<Value> {
         self.stored.lock().unwrap().created.clone()
+    }
+
+    /// Every create is refused with this, until there is none.
+    pub(crate) fn no_creates(&self, refusal: Option<(u16, &'static str)>) {
+        self.stored.lock().unwrap().no_creates = refusal;
     }
 
     /// DeleteOptions that arrived.
@@ -262,6 +268,10 @@ fn create(api: &Api, collection: &str, body: &[u8]) -> Response {
         object["metadata"]["name"].as_str().unwrap()
     );
     let mut stored = api.stored.lock().unwrap();
+    if let Some((code, message)) = stored.no_creates {
+        let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message});
+        return (StatusCode::from_u16(code).unwrap(), Json(body)).into_response();
+    }
     if stored.objects.contains_key(&path) {
         return status(409, "AlreadyExists");
     }

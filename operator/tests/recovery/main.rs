@@ -11,6 +11,7 @@ mod cleaner;
 mod deletions;
 mod flood;
 mod redrive;
+mod redrive_refused;
 mod redrive_resumed;
 mod refusals;
 

@@ -29,19 +29,24 @@ pub(crate) fn dead_job(id: &UploadId, reason: &str, finished: &str) -> Value {
 }
 
 pub(crate) fn request(api: &Api, name: &str, spec: &Value) {
+    request_in(api, "videos", name, spec);
+}
+
+pub(crate) fn request_in(api: &Api, namespace: &str, name: &str, spec: &Value) {
     let mut object = json!({
         "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJobRedrive",
-        "metadata": {"name": name, "namespace": "videos", "uid": format!("r-{name}"), "generation": 1,
+        "metadata": {"name": name, "namespace": namespace, "uid": format!("r-{name}"), "generation": 1,
                      "creationTimestamp": "2026-06-01T00:00:00Z"},
         "spec": {"selector": {}, "perSecond": 1000},
     });
     for (field, value) in spec.as_object().unwrap() {
         object["spec"][field] = value.clone();
     }
-    api.put(&format!("{REDRIVES}/{name}"), object);
+    let at = REDRIVES.replace("/videos/", &format!("/{namespace}/"));
+    api.put(&format!("{at}/{name}"), object);
 }
 
-fn status(api: &Api, name: &str) -> Value {
+pub(crate) fn status(api: &Api, name: &str) -> Value {
     api.object(&format!("{REDRIVES}/{name}")).unwrap()["status"].clone()
 }
 
@@ -82,7 +87,7 @@ fn core(api: &Api) -> (mpsc::Sender<RedriveRequest>, Arc<Mutex<Vec<String>>>) {
 }
 
 pub(crate) struct Scene {
-    site: Site,
+    pub(crate) site: Site,
     pub(crate) api: Api,
     pub(crate) done: Arc<Mutex<Vec<String>>>,
     pub(crate) config: RedriveConfig,

@@ -22,9 +22,10 @@ use crate::time::Now;
 const SHORT_HOLD: Duration = Duration::from_millis(500);
 /// A document in the store that cannot be dealt with is looked at again after this.
 const UNUSABLE_HOLD: Duration = Duration::from_secs(60);
-/// Writes that are refused: first and longest wait.
-const REFUSED_BASE: Duration = Duration::from_secs(10);
-const REFUSED_CAP: Duration = Duration::from_secs(300);
+/// Writes that are refused, which may last: first and longest wait.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// Writes that fail: it may be over at any moment, and somebody waits for the answer.
+const FAILED: (Duration, Duration) = (SHORT_HOLD, Duration::from_secs(5));
 
 impl Engine {
     pub(super) fn on_answer(
@@ -117,7 +118,7 @@ impl Engine {
                 self.on_not_stored(&pending, attempt, now);
                 if job.rv == pending.rv {
                     // Nobody was faster: it is the write that fails.
-                    self.back_off(uid, SHORT_HOLD, now, rng);
+                    self.back_off(uid, FAILED, now, rng);
                 }
                 self.absorb(*job, now);
                 self.answer_questions(uid);
@@ -133,7 +134,7 @@ impl Engine {
             Answer::Refused => {
                 self.on_not_stored(&pending, attempt, now);
                 self.end_redrive(uid, Redrive::Refused);
-                self.back_off(uid, REFUSED_BASE, now, rng);
+                self.back_off(uid, REFUSED, now, rng);
             }
             Answer::Unknown | Answer::Yes | Answer::No | Answer::Away | Answer::Record(_) => {
                 // Nobody knows. What is stored decides; permit and token stay taken until then.
@@ -147,11 +148,17 @@ impl Engine {
     }
 
     /// The API server refuses it or fails with it, perhaps for long: tried less and less.
-    fn back_off(&mut self, uid: Uid, base: Duration, now: Now, rng: &mut dyn RngCore) {
+    fn back_off(
+        &mut self,
+        uid: Uid,
+        (base, cap): (Duration, Duration),
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
         let live = self.live(uid);
         live.refused = live.refused.saturating_add(1);
         let nth = live.refused;
-        let wait = backoff::delay(nth, base, REFUSED_CAP, Some(base), rng);
+        let wait = backoff::delay(nth, base, cap, Some(base), rng);
         self.hold(uid, now.mono + wait);
     }
 
@@ -353,7 +360,7 @@ impl Engine {
             return self.on_deleted(uid, now);
         }
         self.index.set_archive(uid, Archive::Done);
-        self.back_off(uid, REFUSED_BASE, now, rng);
+        self.back_off(uid, REFUSED, now, rng);
         if let Some(job) = self.index.job(uid) {
             self.ask(&job, What::Refresh);
         }

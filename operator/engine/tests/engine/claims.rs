@@ -1,6 +1,6 @@
 //! Who is claimed, for whom, when; and what a write without a clear answer means.
 
-use kinora_engine::action::Cause;
+use kinora_engine::action::{Action, Cause};
 use kinora_engine::event::Answer;
 use kinora_engine::*;
 
@@ -373,4 +373,21 @@ fn a_claim_that_another_leader_may_have_made_leaves_a_ghost_when_its_worker_is_g
     assert!(world.leases().is_empty());
     assert_eq!(world.phase(1), Phase::Queued);
     assert_eq!(world.status(1).ghosts.len(), 1, "their lease may be out");
+}
+
+/// The store of the control plane may be back at any moment, and the worker waits for its acknowledgement.
+#[test]
+fn a_finish_that_failed_for_long_is_written_soon_after_the_trouble_is_over() {
+    let (mut world, session) = World::running();
+    world.hold_writes = true;
+    world.report(session, attempt(1, 1), outcome::Fact::Succeeded);
+    for _ in 0..12 {
+        let Action::Write { job, token, .. } = world.held.remove(0) else {
+            panic!("the finish");
+        };
+        let answer = Answer::Unknown;
+        world.feed(Event::Answer { job, token, answer });
+        world.pass(secs(10), &[session]);
+        assert_eq!(world.held.len(), 1, "tried again by now");
+    }
 }

@@ -143,6 +143,26 @@ async fn a_report_about_an_attempt_whose_holder_reported_takes_nothing_from_that
     ends_labelled(&stage, &mut honest).await;
 }
 
+/// Its worker cannot be told, and what its service returned is in the record all the same.
+#[tokio::test]
+async fn a_success_whose_stream_ended_before_it_was_stored_keeps_its_result() {
+    let stage = Stage::leading().await;
+    let (honest, lease) = busy(&stage).await;
+    stage.stick(Some("outputs"));
+    honest.say(labelled(lease.attempt)).await;
+    stage
+        .until("asked", |s| s.asked().contains(&"outputs".to_owned()))
+        .await;
+    drop(honest);
+    let streams = |s: &Stage| s.counters.streams.load(Ordering::Relaxed);
+    stage.until("its stream ended", |s| streams(s) == 0).await;
+    stage.stick(None);
+    let record = "write record {\"label\":\"cat\"}".to_owned();
+    stage
+        .until("recorded", |s| s.asked().contains(&record))
+        .await;
+}
+
 /// covers: S16
 #[tokio::test]
 async fn a_heartbeat_with_more_leases_than_a_worker_can_hold_ends_its_stream() {

@@ -1,0 +1,88 @@
+//! Dead letters that cannot be brought back, not yet or never, and requests that wait for their turn.
+
+use kinora_operator::ports::RedriveRequest;
+use kinora_operator::redrive::run;
+use kinora_storage::keys;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::redrive::{LONG_AGO, dead_job, request, request_in, scene, status};
+use crate::{mint, path, until};
+
+/// Or the audit would make it some day, though its author reads that it failed.
+#[tokio::test]
+async fn nothing_of_a_dead_letter_that_the_server_refuses_stays_behind() {
+    let scene = scene().await;
+    let filed = keys::active(&scene.ids["filed"]);
+    scene
+        .api
+        .no_creates(Some((422, "spec.source: Invalid value")));
+    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let ended = scene.finished("all").await;
+    assert_eq!(
+        (&ended["redriven"], &ended["failed"]),
+        (&json!(2), &json!(1)),
+        "{ended}"
+    );
+    assert!(!scene.site.has(&filed).await);
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_full_is_waited_for() {
+    let scene = scene().await;
+    let refusal = "videojobs.kinora.dev \"vj-a-1\" is forbidden: exceeded quota: videos";
+    scene.api.no_creates(Some((403, refusal)));
+    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let jobs_are_done = || scene.done.lock().unwrap().len() == 2;
+    until("the others are brought back", jobs_are_done).await;
+    let counted = || status(&scene.api, "all")["redriven"] == 2;
+    until("it breaks off", counted).await;
+    scene.api.no_creates(None);
+    let ended = scene.finished("all").await;
+    assert_eq!(
+        (&ended["redriven"], &ended["failed"]),
+        (&json!(3), &Value::Null),
+        "{ended}"
+    );
+    task.abort();
+}
+
+#[tokio::test]
+async fn the_requests_of_one_namespace_leave_room_for_another() {
+    let mut scene = scene().await;
+    let (requests, mut asked) = mpsc::channel::<RedriveRequest>(100);
+    scene.config.requests = requests;
+    for n in 0..20 {
+        request(
+            &scene.api,
+            &format!("r{n}"),
+            &json!({"reasons": ["Rejected"]}),
+        );
+    }
+    let task = tokio::spawn(run(scene.config.clone()));
+    let mut waiting = Vec::new();
+    while waiting.len() < 4 {
+        waiting.push(asked.recv().await.unwrap());
+    }
+    let theirs = mint();
+    let mut job = dead_job(&theirs, "Rejected", LONG_AGO);
+    job["metadata"]["namespace"] = json!("other");
+    let at = path(&theirs).replace("/videos/", "/other/");
+    scene.api.put(&at, job);
+    request_in(
+        &scene.api,
+        "other",
+        "theirs",
+        &json!({"reasons": ["Rejected"]}),
+    );
+    let next = asked.recv().await.unwrap();
+    assert_eq!(
+        next.job_uid,
+        format!("uid-{theirs}"),
+        "not a fifth of the first"
+    );
+    task.abort();
+}
