@@ -54,6 +54,8 @@ reasons! {
     INVALID_SPEC = "InvalidSpec";
     /// Pool: the workers' image cannot be pulled.
     IMAGE_PULL_FAILED = "ImagePullFailed";
+    /// Pool: the API server refuses the workers' Deployment.
+    WORKERS_REFUSED = "WorkersRefused";
     /// Pool: `maxReplicas` or the service's limits hold the number of workers down.
     AT_MAXIMUM = "AtMaximum";
 }

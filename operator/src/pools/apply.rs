@@ -1,4 +1,5 @@
-//! Does what a plan says, in its order; each request has a timeout, and the first failure ends the pass.
+//! Does what a plan says, in its order; each request has a timeout, and the first failure ends the pass. A Deployment that is
+//! refused is no failure: the rest is planned without it.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::plan::{MARK, Memory, Plan};
+use super::refusal::Refusal;
 use super::{Shared, template};
 use crate::pods::index::DELETION_COST;
 use crate::ports::{CoreCommand, PoolKey};
@@ -44,13 +46,22 @@ pub(super) enum ApplyError {
     Json(#[from] serde_json::Error),
 }
 
+/// How far a plan came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All of it is done.
+    Done,
+    /// The Deployment was refused, as memory now says, and nothing after it was done.
+    Refused,
+}
+
 /// Does it.
 pub(super) async fn apply(
     shared: &Shared,
     pool: &PoolKey,
     plan: Plan,
     memory: &mut Memory,
-) -> Result<(), ApplyError> {
+) -> Result<Outcome, ApplyError> {
     if plan.publish_ca {
         publish_ca(shared, pool).await?;
     }
@@ -60,7 +71,10 @@ pub(super) async fn apply(
     })
     .await;
     if let Some(deployment) = plan.deployment {
-        apply_deployment(shared, pool, &deployment, memory).await?;
+        match apply_deployment(shared, pool, &deployment, memory).await? {
+            Outcome::Done => {}
+            Outcome::Refused => return Ok(Outcome::Refused),
+        }
     }
     command(shared, &plan.moves.cordon, |pod_uid| CoreCommand::Cordon {
         pod_uid,
@@ -82,7 +96,7 @@ pub(super) async fn apply(
     if let Some(status) = plan.status {
         write_status(shared, pool, &status, memory).await?;
     }
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 async fn bounded<T>(
@@ -126,17 +140,32 @@ async fn apply_deployment(
     pool: &PoolKey,
     deployment: &Deployment,
     memory: &mut Memory,
-) -> Result<(), ApplyError> {
+) -> Result<Outcome, ApplyError> {
     let api: Api<Deployment> = Api::namespaced(shared.client.clone(), &pool.namespace);
     let name = names::worker_deployment_name(&pool.name);
     let params = PatchParams::apply(names::MANAGER_OPERATOR).force();
-    let stored = bounded(
+    let hash = template::hash_of(deployment).unwrap_or_default().to_owned();
+    let answer = bounded(
         "apply the Deployment",
         pool,
         api.patch(&name, &params, &Patch::Apply(deployment)),
     )
-    .await?;
-    let hash = template::hash_of(deployment).unwrap_or_default().to_owned();
+    .await;
+    let stored = match answer {
+        Ok(stored) => stored,
+        Err(error) => {
+            let refusal = Refusal::of(&error, &hash, Instant::now()).ok_or(error)?;
+            tracing::warn!(
+                namespace = pool.namespace,
+                pool = pool.name,
+                words = refusal.words(),
+                "the workers' Deployment is refused"
+            );
+            memory.refused = Some(refusal);
+            return Ok(Outcome::Refused);
+        }
+    };
+    memory.refused = None;
     memory.applied = Some((hash, stored.metadata.generation.unwrap_or(0)));
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     memory.scaled = replicas.map(|replicas| (replicas, Instant::now()));
@@ -146,7 +175,7 @@ async fn apply_deployment(
         replicas,
         "applied the workers' Deployment"
     );
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 async fn scale(

@@ -8,6 +8,7 @@ pub mod facts;
 mod mounts;
 mod observe;
 pub mod plan;
+pub mod refusal;
 pub mod scaler;
 pub mod status;
 pub mod template;
@@ -29,7 +30,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
-use self::apply::ApplyError;
+use self::apply::{ApplyError, Outcome};
+use self::observe::Observed;
 use self::plan::{Clock, Memory, Settings};
 use crate::pods::Pods;
 use crate::ports::{Backlog, CoreCommand, Leadership, PoolEvent, PoolKey};
@@ -175,10 +177,30 @@ async fn reconcile(pool: Arc<VideoWorkerPool>, shared: Arc<Shared>) -> Result<Ac
         mono: Instant::now(),
         wall: Time(second(Timestamp::now())),
     };
-    let plan = plan::plan(&observed, &shared.config.settings, &mut memory, &now)?;
+    let scaler = memory.scaler.clone();
+    let (mut outcome, mut again) = act(&shared, &observed, &mut memory, &now).await?;
+    if outcome == Outcome::Refused {
+        // The number did not fall, so those who were to go with it are not gone.
+        memory.scaler = scaler;
+        (outcome, again) = act(&shared, &observed, &mut memory, &now).await?;
+    }
+    match outcome {
+        Outcome::Done => Ok(Action::requeue(again)),
+        Outcome::Refused => Ok(Action::requeue(refusal::TRY_AGAIN)),
+    }
+}
+
+/// Plans from what is remembered, and does it; gives when to look again.
+async fn act(
+    shared: &Shared,
+    observed: &Observed,
+    memory: &mut Memory,
+    now: &Clock,
+) -> Result<(Outcome, Duration), ApplyError> {
+    let plan = plan::plan(observed, &shared.config.settings, memory, now)?;
     let again = plan.again;
-    apply::apply(&shared, &observed.key, plan, &mut memory).await?;
-    Ok(Action::requeue(again))
+    let outcome = apply::apply(shared, &observed.key, plan, memory).await?;
+    Ok((outcome, again))
 }
 
 /// Retries with jitter; the API server's own trouble is not made worse in step.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::desired::{self, Demand, Desired};
 use super::facts::{Problem, makes_pods, problem};
 use super::observe::Observed;
+use super::refusal::Refusal;
 use super::scaler::{Moves, Scaler, View, Worker};
 use super::status::{self, Due, Report};
 use super::template::{self, WorkerDefaults};
@@ -31,6 +32,8 @@ pub struct Memory {
     pub scaler: Scaler,
     /// Hash and generation of the Deployment as this process wrote it last.
     pub applied: Option<(String, i64)>,
+    /// Set while the API server refuses the Deployment.
+    pub refused: Option<Refusal>,
     /// Replicas this process wrote last, and when.
     pub scaled: Option<(i32, Instant)>,
     /// Last change of the number, for the status.
@@ -100,10 +103,11 @@ pub fn plan(
         true => 0,
         false => i32::try_from(wanted.replicas).unwrap_or(i32::MAX),
     };
+    let mut refused = None;
     if served && makes_pods && observed.deployment.is_none() {
         plan.publish_ca = !observed.ca_published;
     } else if served {
-        serve(
+        refused = serve(
             &mut plan,
             observed,
             settings,
@@ -112,6 +116,7 @@ pub fn plan(
             now.mono,
         )?;
     }
+    let problem = refused.or(problem);
     let scaled_to = plan.moves.target;
     if served && current.is_some_and(|current| current != scaled_to) {
         memory.last_scale = Some(now.wall.clone());
@@ -228,7 +233,7 @@ fn limit(observed: &Observed) -> u32 {
     now.unwrap_or_else(|| unsigned(observed.pool.spec.max_in_flight()))
 }
 
-/// CA, Deployment and scale of a pool that is served.
+/// CA, Deployment and scale of a pool that is served; tells whether the Deployment stays as it is because it was refused.
 fn serve(
     plan: &mut Plan,
     observed: &Observed,
@@ -236,7 +241,7 @@ fn serve(
     memory: &mut Memory,
     (current, desired): (Option<i32>, i32),
     now: Instant,
-) -> Result<(), serde_json::Error> {
+) -> Result<Option<Problem>, serde_json::Error> {
     plan.publish_ca = !observed.ca_published;
     plan.moves = match current {
         None => Moves {
@@ -248,12 +253,19 @@ fn serve(
     plan.again = plan.moves.again.unwrap_or(RESYNC);
     let target = plan.moves.target;
     let rendered = template::render(&observed.pool, &settings.workers, target)?;
-    if !in_step(observed, &rendered, memory) {
-        plan.deployment = Some(Box::new(rendered));
-    } else if current != Some(target) {
-        plan.scale = Some(target);
+    if in_step(observed, &rendered, memory) {
+        memory.refused = None;
+    } else {
+        let refused = memory.refused.as_ref();
+        let Some(wait) = refused.and_then(|r| r.wait(template::hash_of(&rendered), now)) else {
+            plan.deployment = Some(Box::new(rendered));
+            return Ok(None);
+        };
+        plan.again = plan.again.min(wait);
     }
-    Ok(())
+    // Also of a Deployment that is not what it should be: its workers do the jobs meanwhile.
+    plan.scale = current.filter(|has| *has != target).map(|_| target);
+    Ok(memory.refused.as_ref().map(Refusal::problem))
 }
 
 /// Whether the stored Deployment is what was rendered. A generation that this process did not write means that somebody
@@ -333,6 +345,7 @@ fn write_status(
         limit: limit(observed),
         suspended: pool.spec.is_suspended(),
         problem,
+        deployed: deployment.is_some(),
         waiting: observed.pods.iter().find_map(|pod| pod.waiting.as_deref()),
         image: image(observed, settings),
         selector: selector.collect::<Vec<_>>().join(","),

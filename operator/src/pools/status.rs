@@ -39,6 +39,8 @@ pub struct Report<'a> {
     pub suspended: bool,
     /// Why the pool is not, or not fully, served.
     pub problem: Option<&'a Problem>,
+    /// There is a Deployment, be it an older one.
+    pub deployed: bool,
     /// Why workers cannot start, e.g. `ImagePullBackOff`.
     pub waiting: Option<&'a str>,
     /// The workers' image.
@@ -174,10 +176,12 @@ fn is_refused(breaker: BreakerState, old: &VideoWorkerPoolStatus) -> bool {
 }
 
 fn readiness(report: &Report<'_>, refused: bool) -> (bool, &'static str, String) {
-    if let Some(problem) = report
-        .problem
-        .filter(|problem| problem.reason != reason::NOT_THE_DEFAULT)
-    {
+    let stops = |problem: &&Problem| match problem.reason {
+        reason::NOT_THE_DEFAULT => false,
+        reason::WORKERS_REFUSED => !report.deployed,
+        _ => true,
+    };
+    if let Some(problem) = report.problem.filter(stops) {
         return (false, problem.reason, problem.message.clone());
     }
     if report.suspended {

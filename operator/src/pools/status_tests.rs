@@ -20,6 +20,7 @@ fn report(backlog: &PoolBacklog) -> Report<'_> {
         limit: 100,
         suspended: false,
         problem: None,
+        deployed: false,
         waiting: None,
         image: "worker:1",
         selector: "a=b".to_owned(),
@@ -44,6 +45,10 @@ fn conditions_tell_each_situation() {
     };
     let second = Problem {
         reason: reason::NOT_THE_DEFAULT,
+        message: "no".to_owned(),
+    };
+    let refused = Problem {
+        reason: reason::WORKERS_REFUSED,
         message: "no".to_owned(),
     };
     let base = report(&backlog);
@@ -137,6 +142,26 @@ fn conditions_tell_each_situation() {
                 ..base.clone()
             },
             "Ready=False/InvalidSpec Stalled=True/InvalidSpec",
+        ),
+        (
+            "no workers, and none can be made",
+            Report {
+                problem: Some(&refused),
+                ..base.clone()
+            },
+            "Ready=False/WorkersRefused Stalled=True/WorkersRefused",
+        ),
+        (
+            "a change of the workers is refused while older ones work",
+            Report {
+                replicas: 1,
+                ready: 1,
+                desired: 1,
+                problem: Some(&refused),
+                deployed: true,
+                ..base.clone()
+            },
+            "Ready=True/WorkersReady Stalled=True/WorkersRefused",
         ),
         (
             "a second default pool",
