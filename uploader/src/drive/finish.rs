@@ -101,6 +101,10 @@ impl Finisher {
                 }
                 Next::Call(call) => {
                     self.duration_ms = machine.duration_ms();
+                    if is_past_the_bytes(&call) {
+                        // Others wait for this memory, and Kubernetes may hang.
+                        self.ram = Ram::default();
+                    }
                     let call = Box::pin(self.call(call, machine.facts()));
                     // Whoever goes on later finds what a crash here would leave.
                     answer = tokio::select! {
@@ -171,6 +175,20 @@ impl Finisher {
             }
         }
     }
+}
+
+/// Whether no step from this call on needs the bytes: what they are is decided.
+fn is_past_the_bytes(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::PutActive { .. }
+            | Call::CreateJob
+            | Call::PutRecord { .. }
+            | Call::DeleteVideo
+            | Call::DeleteActive
+            | Call::PutIndex
+            | Call::CleanUp { .. }
+    )
 }
 
 /// The facts of an outbox entry, for the sweeper.

@@ -21,7 +21,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const KEY: &str = "phone.secret";
@@ -39,6 +39,8 @@ pub(crate) struct FakeJobs {
     /// Creates are refused: a quota, or no space.
     pub(crate) full: AtomicBool,
     pub(crate) creates: AtomicUsize,
+    /// Creates beyond so many hang.
+    pub(crate) most: watch::Sender<Option<usize>>,
     /// A job that somebody else creates just before the next create does.
     pub(crate) sooner: Mutex<Option<VideoJob>>,
 }
@@ -73,7 +75,10 @@ impl JobSink for FakeJobs {
     fn create<'a>(&'a self, job: &'a VideoJob) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
             self.here()?;
-            self.creates.fetch_add(1, Ordering::SeqCst);
+            let nth = self.creates.fetch_add(1, Ordering::SeqCst) + 1;
+            let mut most = self.most.subscribe();
+            let answered = most.wait_for(|most| most.is_none_or(|most| nth <= most));
+            answered.await.unwrap();
             if self.full.load(Ordering::SeqCst) {
                 return Err(SinkError::Full {
                     action: "create in the map".into(),

@@ -15,6 +15,7 @@ mod draining;
 mod erasing;
 mod finishing;
 mod full;
+mod hanging;
 mod harness;
 mod http2;
 mod keyed;

@@ -1,0 +1,45 @@
+//! Kubernetes hangs: what was received is safe, and nobody who brings more has to suffer.
+
+use std::sync::atomic::Ordering;
+
+use futures::future::join;
+use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
+use kinora_storage::StoreArgs;
+
+use crate::harness::{World, id_of, until, video};
+
+const PART: usize = 8 << 20;
+
+fn args(fake: &FakeS3) -> StoreArgs {
+    StoreArgs::new(fake.endpoint(), BUCKET, fake.credentials_dir())
+}
+
+/// covers: F6
+#[tokio::test]
+async fn a_finish_that_waits_for_kubernetes_holds_no_memory() {
+    let fake = FakeS3::start(Behaviour::aws()).unwrap();
+    let mut world = World::on("ha1", args(&fake)).await;
+    world.args.body_memory_bytes = 2 * PART as u64;
+    let replica = world.replica().await;
+    world.jobs.most.send_replace(Some(0));
+    let post = async || {
+        let request = world.ask(&replica, "POST", "/v1/uploads").body(video(PART));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        id_of(&answer)
+    };
+    let third = async {
+        let hang = || world.jobs.creates.load(Ordering::SeqCst) == 2;
+        until("two finishes hang", hang).await;
+        assert_eq!(replica.app.budget.free(), 2 * PART as u64);
+        world.jobs.away.store(true, Ordering::SeqCst);
+        let id = post().await;
+        assert_eq!(world.status(&replica, &id).await["state"], "stored");
+        world.jobs.away.store(false, Ordering::SeqCst);
+        world.jobs.most.send_replace(None);
+    };
+    let (first, ()) = join(join(post(), post()), third).await;
+    for id in [first.0, first.1] {
+        assert_eq!(world.status(&replica, &id).await["state"], "queued");
+    }
+}
