@@ -22,7 +22,7 @@ use crate::hints::Hints;
 use crate::http::videos::wait::Waits;
 use crate::http::{router, waiting_router};
 use crate::janitor::{Janitor, clean};
-use crate::jobs::{JobSink, KubeSink};
+use crate::jobs::{JobSink, Jobs, KubeSink};
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
@@ -115,7 +115,7 @@ async fn run(args: Args) -> Result<(), RunError> {
         usage(format!("find the Kubernetes API: {error}; run in a pod with a ServiceAccount, or set KUBECONFIG"))
     })?;
     let access = access.asking(&client);
-    let jobs = Arc::new(KubeSink::new(client, &args.jobs_namespace));
+    let jobs: Arc<dyn JobSink> = Arc::new(KubeSink::new(client, &args.jobs_namespace));
     let (app, garbage) = app(&args, store, cell, jobs, access, profiles);
     let cleaning = tokio::spawn(clean(app.store.clone(), garbage));
     background(&app, &args, &end);
@@ -198,7 +198,7 @@ pub fn app(
     args: &Args,
     store: Store,
     cell: Cell,
-    jobs: Arc<dyn JobSink>,
+    jobs: impl Into<Jobs>,
     access: impl Into<Access>,
     profiles: Profiles,
 ) -> (
@@ -216,7 +216,7 @@ pub fn app(
     let app = App {
         store: store.observed(Arc::new(metrics.clone())),
         cell,
-        jobs,
+        jobs: jobs.into(),
         jobs_namespace: args.jobs_namespace.clone(),
         auth,
         limits,

@@ -27,6 +27,8 @@ pub enum Source<'a> {
 pub struct Finisher {
     pub(super) driver: Driver,
     pub(super) pending: Pending,
+    /// Whether it is the sweep of the outbox that runs it.
+    pub(super) swept: bool,
     /// Last-Modified of the outbox entry, once it is stored.
     pub(super) outbox_time: Option<Timestamp>,
     pub(super) object: ObjectFacts,
@@ -42,6 +44,7 @@ impl Finisher {
     /// A run for one upload; `ram` holds its last bytes, when this request received them.
     #[must_use]
     pub fn new(driver: Driver, source: Source<'_>, ram: Ram) -> Self {
+        let swept = matches!(source, Source::Stored(..));
         let (pending, outbox_time) = match source {
             Source::Stored(pending, since) => (*pending, Some(since)),
             Source::State(state) => {
@@ -64,6 +67,7 @@ impl Finisher {
         Self {
             driver,
             pending,
+            swept,
             outbox_time,
             object,
             active: None,

@@ -140,7 +140,8 @@ async fn finish(app: &Arc<App>, id: &UploadId) -> Next {
     match finisher.run(machine).await {
         Finished::Stored => match finisher.trouble() {
             Some(SinkError::Refused { .. }) => Next::Left,
-            Some(SinkError::Away { .. } | SinkError::Full { .. }) | None => Next::Stop,
+            Some(SinkError::Away { .. } | SinkError::Silent { .. } | SinkError::Full { .. })
+            | None => Next::Stop,
         },
         Finished::GaveUp(_) | Finished::Conflict => Next::Left,
         Finished::Accepted | Finished::Rejected(_) | Finished::StoreLost | Finished::Abandoned => {

@@ -1,12 +1,14 @@
 //! Kubernetes hangs: what was received is safe, and nobody who brings more has to suffer.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use futures::future::join;
+use futures::future::{join, join_all};
 use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
 use kinora_storage::StoreArgs;
+use kinora_uploader::sweep::sweep_outbox;
 
-use crate::harness::{World, id_of, until, video};
+use crate::harness::{KEY, World, id_of, until, video};
 
 const PART: usize = 8 << 20;
 
@@ -41,5 +43,33 @@ async fn a_finish_that_waits_for_kubernetes_holds_no_memory() {
     let (first, ()) = join(join(post(), post()), third).await;
     for id in [first.0, first.1] {
         assert_eq!(world.status(&replica, &id).await["state"], "queued");
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_finishes_ask_a_kubernetes_that_hangs_once() {
+    let fake = FakeS3::start(Behaviour::aws()).unwrap();
+    let mut world = World::on("ha2", args(&fake)).await;
+    world.pause = Duration::from_secs(3600);
+    let replica = world.replica().await;
+    let asked = || world.jobs.asked.load(Ordering::SeqCst);
+    world.jobs.silent.store(true, Ordering::SeqCst);
+    let mut ids = vec![world.upload(&replica, KEY).await];
+    ids.extend(join_all((0..99).map(|_| world.upload(&replica, KEY))).await);
+    assert_eq!(asked(), 1);
+    for id in &ids {
+        assert_eq!(world.status(&replica, id).await["state"], "stored");
+    }
+    assert_eq!(asked(), 1, "nor does who looks");
+    for pass in 1..=2 {
+        assert!(sweep_outbox(&replica.app, 0).await.stopped);
+        assert_eq!(asked(), 1 + pass, "the sweep waits for an answer");
+    }
+
+    world.jobs.silent.store(false, Ordering::SeqCst);
+    assert_eq!(sweep_outbox(&replica.app, 0).await.finished, ids.len());
+    ids.push(world.upload(&replica, KEY).await);
+    for id in &ids {
+        assert_eq!(world.status(&replica, id).await["state"], "queued");
     }
 }

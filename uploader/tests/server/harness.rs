@@ -14,7 +14,7 @@ use kinora_storage::{Cell, PutOptions, Store, StoreArgs, UploadId, keys};
 use kinora_uploader::app::App;
 use kinora_uploader::args::Args;
 use kinora_uploader::auth::{Auth, Keys};
-use kinora_uploader::jobs::{JobSink, SinkError};
+use kinora_uploader::jobs::{self, JobSink, Jobs, SinkError};
 use kinora_uploader::profiles::Profiles;
 use kinora_uploader::{janitor, run};
 use reqwest::{Method, RequestBuilder, Response};
@@ -36,6 +36,10 @@ static WEED: OnceCell<Weed> = OnceCell::const_new();
 pub(crate) struct FakeJobs {
     pub(crate) jobs: Mutex<BTreeMap<String, VideoJob>>,
     pub(crate) away: AtomicBool,
+    /// It hangs, for no time at all.
+    pub(crate) silent: AtomicBool,
+    /// What it was asked, of any kind.
+    pub(crate) asked: AtomicUsize,
     /// Creates are refused: a quota, or no space.
     pub(crate) full: AtomicBool,
     pub(crate) creates: AtomicUsize,
@@ -47,6 +51,12 @@ pub(crate) struct FakeJobs {
 
 impl FakeJobs {
     fn here(&self) -> Result<(), SinkError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(SinkError::Silent {
+                action: "ask the map".into(),
+            });
+        }
         match self.away.load(Ordering::SeqCst) {
             true => Err(SinkError::Away {
                 action: "ask the map".into(),
@@ -145,6 +155,8 @@ pub(crate) struct World {
     pub(crate) http: reqwest::Client,
     cell: Cell,
     pub(crate) args: Args,
+    /// Of replicas, after a call to Kubernetes without an answer.
+    pub(crate) pause: Duration,
     keys: tempfile::TempDir,
 }
 
@@ -192,6 +204,7 @@ impl World {
             http,
             cell: cell.parse().unwrap(),
             args,
+            pause: jobs::PAUSE,
             keys,
         }
     }
@@ -243,7 +256,7 @@ impl World {
             &self.args,
             self.store.clone(),
             self.cell.clone(),
-            jobs,
+            Jobs::pausing(jobs, self.pause),
             auth,
             profiles,
         );
