@@ -248,7 +248,7 @@ fn background(app: &Arc<App>, args: &Args, end: &CancellationToken) {
     let quotas = app.limits.quotas().clone();
     tokio::spawn(quotas.run(app.store.clone(), end.clone()));
     let every = Duration::from_secs(args.sweep_interval_seconds);
-    tokio::spawn(sweep::run(Arc::clone(app), every));
+    sweep::start(app, every);
 }
 
 /// Serves until the end is near; then not ready, bodies closed with their tails stored, requests answered.

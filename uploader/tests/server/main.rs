@@ -25,6 +25,7 @@ mod protocol;
 mod refusing;
 mod resuming;
 mod small;
+mod sweeping;
 mod tracing;
 mod tries;
 mod watching;
