@@ -52,6 +52,17 @@ pub enum SinkError {
     },
 }
 
+impl SinkError {
+    /// Whether any other job would meet the same.
+    #[must_use]
+    pub fn meets_all(&self) -> bool {
+        match self {
+            Self::Away { .. } | Self::Silent { .. } | Self::Full { .. } => true,
+            Self::Refused { .. } => false,
+        }
+    }
+}
+
 /// Where VideoJobs go.
 pub trait JobSink: Send + Sync + 'static {
     /// Creates the job; one that is there already for the same upload is success.

@@ -138,10 +138,9 @@ async fn finish(app: &Arc<App>, id: &UploadId) -> Next {
     let source = Source::Stored(Box::new(pending), object.last_modified);
     let mut finisher = Finisher::new(Driver::new(app, id), source, Ram::default());
     match finisher.run(machine).await {
-        Finished::Stored => match finisher.trouble() {
-            Some(SinkError::Refused { .. }) => Next::Left,
-            Some(SinkError::Away { .. } | SinkError::Silent { .. } | SinkError::Full { .. })
-            | None => Next::Stop,
+        Finished::Stored => match finisher.trouble().is_none_or(SinkError::meets_all) {
+            true => Next::Stop,
+            false => Next::Left,
         },
         Finished::GaveUp(_) | Finished::Conflict => Next::Left,
         Finished::Accepted | Finished::Rejected(_) | Finished::StoreLost | Finished::Abandoned => {

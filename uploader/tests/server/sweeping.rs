@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use kinora_fake_s3::{BUCKET, Behaviour, FakeS3, Fault, Op, Rule};
 use kinora_storage::StoreArgs;
-use kinora_uploader::sweep;
+use kinora_uploader::sweep::{self, sweep_outbox, sweep_states};
 
-use crate::harness::{KEY, World, until};
+use crate::finishing::{LOOK, crash_after_step_1};
+use crate::harness::{KEY, World, until, video};
 
 /// A store whose answers are waited for longer than any test takes.
 async fn patient(cell: &str, fake: &FakeS3) -> World {
@@ -24,7 +25,9 @@ async fn a_stale_outbox_entry_is_finished_while_a_pass_over_the_states_hangs() {
     let replica = world.replica().await;
     world.jobs.away.store(true, Ordering::SeqCst);
     let id = world.upload(&replica, KEY).await;
-    world.create(&replica, 9_000).await;
+    for _ in 0..20 {
+        world.create(&replica, 9_000).await;
+    }
     fake.clock().advance(Duration::from_secs(360));
     world.store.head("control/absent").await.unwrap();
     let hang = Rule::on(Op::Get, Fault::NoAnswer).key("/state");
@@ -35,8 +38,33 @@ async fn a_stale_outbox_entry_is_finished_while_a_pass_over_the_states_hangs() {
         let states = calls.iter().filter(|call| call.key.ends_with("/state"));
         states.filter(|call| call.op == Op::Get).count()
     };
-    until("the pass over the states hangs", || looks() == 1).await;
+    until("the pass over the states hangs", || looks() == 16).await;
     world.jobs.away.store(false, Ordering::SeqCst);
     until("its job is made", || world.jobs.job(&id).is_some()).await;
-    assert_eq!(looks(), 1, "it still hangs");
+    assert_eq!(looks(), 16, "it still hangs");
+}
+
+/// covers: F1
+#[tokio::test]
+async fn a_pass_over_states_asks_a_kubernetes_that_is_away_once_and_leaves_alone_what_the_outbox_has()
+ {
+    let fake = FakeS3::start(Behaviour::aws()).unwrap();
+    let world = patient("sw2", &fake).await;
+    let replica = world.replica().await;
+    for _ in 0..20 {
+        crash_after_step_1(&world, &replica, &video(1_000)).await;
+    }
+    let asked = || world.jobs.asked.load(Ordering::SeqCst);
+    world.jobs.away.store(true, Ordering::SeqCst);
+    for pass in 1..=2 {
+        assert_eq!(sweep_states(&replica.app, LOOK).await.finished, 1);
+        assert_eq!(asked(), pass);
+        assert_eq!(fake.keys("pending/").len(), pass);
+    }
+    world.jobs.away.store(false, Ordering::SeqCst);
+    let made = || world.jobs.jobs.lock().unwrap().len();
+    assert_eq!(sweep_states(&replica.app, LOOK).await.finished, 18);
+    assert_eq!(made(), 18);
+    sweep_outbox(&replica.app, 0).await;
+    assert_eq!(made(), 20);
 }
