@@ -19,6 +19,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
+use crate::sweep::Pace;
 use crate::writers::Writers;
 
 /// One replica.
@@ -57,6 +58,8 @@ pub struct App {
     pub janitor: Janitor,
     /// Whether the operator wants more.
     pub admission: Admission,
+    /// How fast sweeps make jobs.
+    pub pace: Pace,
     /// Counters.
     pub metrics: Metrics,
     /// Whether this replica is ready.

@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
 use crate::serve::{serve, serve_counted};
-use crate::sweep;
+use crate::sweep::{self, Pace};
 use crate::writers::Writers;
 
 /// Running requests get this long to end after SIGTERM.
@@ -231,6 +231,7 @@ pub fn app(
         turns: Turns::default(),
         janitor,
         admission: Admission::default(),
+        pace: Pace::default(),
         metrics,
         ready,
         closing: CancellationToken::new(),

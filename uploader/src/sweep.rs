@@ -5,6 +5,7 @@
 mod erasures;
 mod idem;
 mod outbox;
+mod pace;
 mod states;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use kinora_upload_engine::finish::SWEEP_AFTER_MS;
 pub use erasures::{SweptErasures, sweep_erasures};
 pub use idem::sweep_idem;
 pub use outbox::{Swept, sweep_outbox};
+pub use pace::Pace;
 pub use states::{Ages, SweptStates, sweep_states};
 
 use crate::app::App;

@@ -233,6 +233,7 @@ impl<'a> Round<'a> {
             return Came::Nothing;
         }
         let _turn = self.turn.lock().await;
+        self.app.pace.turn().await;
         if self.is_stopped() {
             return Came::Nothing;
         }

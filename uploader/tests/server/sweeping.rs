@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::join;
 use kinora_fake_s3::{BUCKET, Behaviour, FakeS3, Fault, Op, Rule};
 use kinora_storage::StoreArgs;
 use kinora_uploader::sweep::{self, sweep_outbox, sweep_states};
@@ -67,4 +68,50 @@ async fn a_pass_over_states_asks_a_kubernetes_that_is_away_once_and_leaves_alone
     assert_eq!(made(), 18);
     sweep_outbox(&replica.app, 0).await;
     assert_eq!(made(), 20);
+}
+
+#[tokio::test]
+async fn eight_outbox_entries_are_under_way_at_once_when_the_first_has_its_job() {
+    let fake = FakeS3::start(Behaviour::aws()).unwrap();
+    let world = patient("sw3", &fake).await;
+    let replica = world.replica().await;
+    world.jobs.away.store(true, Ordering::SeqCst);
+    for _ in 0..12 {
+        world.upload(&replica, KEY).await;
+    }
+    world.jobs.away.store(false, Ordering::SeqCst);
+    // The first create is answered, the others hang.
+    world.jobs.most.send_replace(Some(1));
+    let hanging = async {
+        let begun = || world.jobs.creates.load(Ordering::SeqCst);
+        until("eight more are begun", || begun() == 9).await;
+        world.jobs.most.send_replace(Some(2));
+        until("one more for the one that ended", || begun() == 10).await;
+        world.jobs.most.send_replace(None);
+    };
+    let (pass, ()) = join(sweep_outbox(&replica.app, 0), hanging).await;
+    assert_eq!((pass.stale, pass.finished), (12, 12));
+    assert_eq!(world.jobs.jobs.lock().unwrap().len(), 12);
+}
+
+#[tokio::test]
+async fn what_runs_when_kubernetes_stops_a_pass_ends_and_nothing_more_begins() {
+    let fake = FakeS3::start(Behaviour::aws()).unwrap();
+    let world = patient("sw4", &fake).await;
+    let replica = world.replica().await;
+    world.jobs.away.store(true, Ordering::SeqCst);
+    for _ in 0..12 {
+        world.upload(&replica, KEY).await;
+    }
+    world.jobs.away.store(false, Ordering::SeqCst);
+    world.jobs.most.send_replace(Some(1));
+    let hanging = async {
+        let begun = || world.jobs.creates.load(Ordering::SeqCst);
+        until("eight more are begun", || begun() == 9).await;
+        world.jobs.full.store(true, Ordering::SeqCst);
+        world.jobs.most.send_replace(None);
+    };
+    let (pass, ()) = join(sweep_outbox(&replica.app, 0), hanging).await;
+    assert_eq!((pass.stopped, pass.finished), (true, 1));
+    assert_eq!(world.jobs.creates.load(Ordering::SeqCst), 9);
 }
