@@ -1,7 +1,5 @@
 //! What every request shares.
 
-use std::sync::Arc;
-
 use kinora_storage::{Cell, Store, UploadId};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,11 +14,12 @@ use crate::hints::Hints;
 use crate::http::interim::InterimResponses;
 use crate::http::videos::wait::Waits;
 use crate::janitor::Janitor;
-use crate::jobs::JobSink;
+use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
+use crate::sweep::Pace;
 use crate::writers::Writers;
 
 /// One replica.
@@ -30,7 +29,7 @@ pub struct App {
     /// The cell that new ids belong to.
     pub cell: Cell,
     /// Kubernetes.
-    pub jobs: Arc<dyn JobSink>,
+    pub jobs: Jobs,
     /// Namespace of the jobs.
     pub jobs_namespace: String,
     /// Who is let in.
@@ -59,6 +58,8 @@ pub struct App {
     pub janitor: Janitor,
     /// Whether the operator wants more.
     pub admission: Admission,
+    /// How fast sweeps make jobs.
+    pub pace: Pace,
     /// Counters.
     pub metrics: Metrics,
     /// Whether this replica is ready.

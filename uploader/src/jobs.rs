@@ -1,6 +1,9 @@
 //! The seam to Kubernetes: create, look at, and cancel VideoJobs. Tests put a map in its place.
 
-use std::time::Duration;
+mod breaker;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use kinora_crds::VideoJob;
@@ -8,7 +11,11 @@ use kinora_crds::names::{ANNOTATION_UPLOAD_ID, MANAGER_UPLOADER};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
+use breaker::Breaker;
+
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// After a call without an answer the next one is made so much later.
+pub const PAUSE: Duration = Duration::from_secs(5);
 
 /// Why Kubernetes did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +27,12 @@ pub enum SinkError {
         action: String,
         /// What it said.
         cause: String,
+    },
+    /// It hangs: any other call would wait as long.
+    #[error("{action}: no answer from Kubernetes within 10 s")]
+    Silent {
+        /// What was attempted.
+        action: String,
     },
     /// It has no room: a quota of the namespace is used up, or etcd's space. Any other job meets the same.
     #[error("{action}: Kubernetes is full: {cause}")]
@@ -39,6 +52,17 @@ pub enum SinkError {
     },
 }
 
+impl SinkError {
+    /// Whether any other job would meet the same.
+    #[must_use]
+    pub fn meets_all(&self) -> bool {
+        match self {
+            Self::Away { .. } | Self::Silent { .. } | Self::Full { .. } => true,
+            Self::Refused { .. } => false,
+        }
+    }
+}
+
 /// Where VideoJobs go.
 pub trait JobSink: Send + Sync + 'static {
     /// Creates the job; one that is there already for the same upload is success.
@@ -47,6 +71,90 @@ pub trait JobSink: Send + Sync + 'static {
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<VideoJob>, SinkError>>;
     /// Asks for its end; false if there is no such job.
     fn cancel<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, SinkError>>;
+}
+
+/// The VideoJobs of a replica. While the sink hangs, those who have a client to answer are told at once that it is away.
+pub struct Jobs {
+    sink: Arc<dyn JobSink>,
+    creates: Breaker,
+    gets: Breaker,
+}
+
+impl From<Arc<dyn JobSink>> for Jobs {
+    fn from(sink: Arc<dyn JobSink>) -> Self {
+        Self::pausing(sink, PAUSE)
+    }
+}
+
+impl Jobs {
+    /// Jobs of a sink that is left alone for `pause` after a call without an answer.
+    #[must_use]
+    pub fn pausing(sink: Arc<dyn JobSink>, pause: Duration) -> Self {
+        Self {
+            sink,
+            creates: Breaker::new(pause),
+            gets: Breaker::new(pause),
+        }
+    }
+
+    /// As [`JobSink::create`].
+    ///
+    /// # Errors
+    /// Also when it was not asked, as it does not answer.
+    pub async fn create(&self, job: &VideoJob) -> Result<(), SinkError> {
+        if !self.creates.lets_through(Instant::now()) {
+            let name = job.metadata.name.as_deref().unwrap_or_default();
+            return Err(hangs(format!("create VideoJob {name}")));
+        }
+        self.create_patiently(job).await
+    }
+
+    /// The same for those who can wait: the sink is asked in any case.
+    ///
+    /// # Errors
+    /// As [`JobSink::create`].
+    pub async fn create_patiently(&self, job: &VideoJob) -> Result<(), SinkError> {
+        let done = self.sink.create(job).await;
+        // What is written and what is read go through the same etcd; but an answer to a read says nothing about writes.
+        noted(&[&self.creates, &self.gets], done)
+    }
+
+    /// As [`JobSink::get`].
+    ///
+    /// # Errors
+    /// Also when it was not asked, as it does not answer.
+    pub async fn get(&self, name: &str) -> Result<Option<VideoJob>, SinkError> {
+        if !self.gets.lets_through(Instant::now()) {
+            return Err(hangs(format!("get VideoJob {name}")));
+        }
+        noted(&[&self.gets], self.sink.get(name).await)
+    }
+
+    /// As [`JobSink::cancel`].
+    ///
+    /// # Errors
+    /// As it says.
+    pub async fn cancel(&self, name: &str) -> Result<bool, SinkError> {
+        self.sink.cancel(name).await
+    }
+}
+
+fn hangs(action: String) -> SinkError {
+    SinkError::Away {
+        action,
+        cause: "it did not answer a moment ago".into(),
+    }
+}
+
+fn noted<T>(breakers: &[&Breaker], done: Result<T, SinkError>) -> Result<T, SinkError> {
+    let is_silent = matches!(done, Err(SinkError::Silent { .. }));
+    for breaker in breakers {
+        match is_silent {
+            true => breaker.open(Instant::now()),
+            false => breaker.close(),
+        }
+    }
+    done
 }
 
 /// VideoJobs of one namespace of a real cluster.
@@ -150,6 +258,7 @@ enum Failure {
     Refused(String),
     Full(String),
     Away(String),
+    Silent,
 }
 
 impl Failure {
@@ -162,6 +271,7 @@ impl Failure {
             Self::Refused(cause) => SinkError::Refused { action, cause },
             Self::Full(cause) => SinkError::Full { action, cause },
             Self::Away(cause) => SinkError::Away { action, cause },
+            Self::Silent => SinkError::Silent { action },
         }
     }
 }
@@ -186,7 +296,7 @@ async fn limited<T>(
             _ => Failure::Away(status.message),
         }),
         Ok(Err(error)) => Err(Failure::Away(error.to_string())),
-        Err(_) => Err(Failure::Away("no answer within 10 s".into())),
+        Err(_) => Err(Failure::Silent),
     }
 }
 

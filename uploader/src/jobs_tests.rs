@@ -64,6 +64,7 @@ async fn a_full_cluster_is_told_from_one_that_is_away_and_from_one_that_refuses(
             SinkError::Full { cause, .. } => ("full", cause),
             SinkError::Refused { cause, .. } => ("refused", cause),
             SinkError::Away { cause, .. } => ("away", cause),
+            SinkError::Silent { action } => ("silent", action),
         };
         assert_eq!(got, want, "{message}");
         assert!(cause.contains(message), "{cause}");

@@ -22,12 +22,12 @@ use crate::hints::Hints;
 use crate::http::videos::wait::Waits;
 use crate::http::{router, waiting_router};
 use crate::janitor::{Janitor, clean};
-use crate::jobs::{JobSink, KubeSink};
+use crate::jobs::{JobSink, Jobs, KubeSink};
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
 use crate::serve::{serve, serve_counted};
-use crate::sweep;
+use crate::sweep::{self, Pace};
 use crate::writers::Writers;
 
 /// Running requests get this long to end after SIGTERM.
@@ -115,7 +115,7 @@ async fn run(args: Args) -> Result<(), RunError> {
         usage(format!("find the Kubernetes API: {error}; run in a pod with a ServiceAccount, or set KUBECONFIG"))
     })?;
     let access = access.asking(&client);
-    let jobs = Arc::new(KubeSink::new(client, &args.jobs_namespace));
+    let jobs: Arc<dyn JobSink> = Arc::new(KubeSink::new(client, &args.jobs_namespace));
     let (app, garbage) = app(&args, store, cell, jobs, access, profiles);
     let cleaning = tokio::spawn(clean(app.store.clone(), garbage));
     background(&app, &args, &end);
@@ -198,7 +198,7 @@ pub fn app(
     args: &Args,
     store: Store,
     cell: Cell,
-    jobs: Arc<dyn JobSink>,
+    jobs: impl Into<Jobs>,
     access: impl Into<Access>,
     profiles: Profiles,
 ) -> (
@@ -216,7 +216,7 @@ pub fn app(
     let app = App {
         store: store.observed(Arc::new(metrics.clone())),
         cell,
-        jobs,
+        jobs: jobs.into(),
         jobs_namespace: args.jobs_namespace.clone(),
         auth,
         limits,
@@ -231,6 +231,7 @@ pub fn app(
         turns: Turns::default(),
         janitor,
         admission: Admission::default(),
+        pace: Pace::default(),
         metrics,
         ready,
         closing: CancellationToken::new(),
@@ -248,7 +249,7 @@ fn background(app: &Arc<App>, args: &Args, end: &CancellationToken) {
     let quotas = app.limits.quotas().clone();
     tokio::spawn(quotas.run(app.store.clone(), end.clone()));
     let every = Duration::from_secs(args.sweep_interval_seconds);
-    tokio::spawn(sweep::run(Arc::clone(app), every));
+    sweep::start(app, every);
 }
 
 /// Serves until the end is near; then not ready, bodies closed with their tails stored, requests answered.

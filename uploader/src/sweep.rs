@@ -5,6 +5,7 @@
 mod erasures;
 mod idem;
 mod outbox;
+mod pace;
 mod states;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use kinora_upload_engine::finish::SWEEP_AFTER_MS;
 pub use erasures::{SweptErasures, sweep_erasures};
 pub use idem::sweep_idem;
 pub use outbox::{Swept, sweep_outbox};
+pub use pace::Pace;
 pub use states::{Ages, SweptStates, sweep_states};
 
 use crate::app::App;
@@ -34,29 +36,47 @@ pub fn expires_ms(touched_ms: u64, created_ms: u64) -> u64 {
     (touched_ms + REST_MS).min(created_ms + LIFE_MS)
 }
 
-/// Sweeps until the process closes: the outbox every `every`, the states every hour, jittered.
-pub async fn run(app: Arc<App>, every: Duration) {
-    let jitter = |period: Duration| period.mul_f64(0.8 + 0.4 * rand::random::<f64>());
+/// Sweeps until the process closes: outbox and erasures every `every`, states and idempotency keys every hour, jittered.
+/// Each has a task of its own: a pass over very many states lets no acknowledged video wait.
+pub fn start(app: &Arc<App>, every: Duration) {
+    tokio::spawn(sweep_outbox_every(Arc::clone(app), every));
+    tokio::spawn(sweep_erasures_every(Arc::clone(app), every));
     // The first look at the states comes soon, as a restart is when something was left.
-    let mut states_in = jitter(every * 4).min(STATES_EVERY);
-    loop {
-        let pause = jitter(every);
-        tokio::select! {
-            () = app.closing.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+    let first = (every * 4).min(STATES_EVERY);
+    tokio::spawn(sweep_states_from(Arc::clone(app), first));
+}
+
+/// Waits for about so long; false when the process closes.
+async fn pause(app: &App, period: Duration) -> bool {
+    let jittered = period.mul_f64(0.8 + 0.4 * rand::random::<f64>());
+    tokio::select! {
+        () = app.closing.cancelled() => false,
+        () = tokio::time::sleep(jittered) => true,
+    }
+}
+
+async fn sweep_outbox_every(app: Arc<App>, every: Duration) {
+    while pause(&app, every).await {
         let pass = sweep_outbox(&app, SWEEP_AFTER_MS).await;
         app.metrics.swept(if pass.stopped {
             SweepEnd::Stopped
         } else {
             SweepEnd::Done
         });
+    }
+}
+
+async fn sweep_erasures_every(app: Arc<App>, every: Duration) {
+    while pause(&app, every).await {
         erasures::pass(&app).await;
-        states_in = states_in.saturating_sub(pause);
-        if states_in.is_zero() {
-            sweep_states(&app, Ages::default()).await;
-            idem::pass(&app).await;
-            states_in = jitter(STATES_EVERY);
-        }
+    }
+}
+
+async fn sweep_states_from(app: Arc<App>, first: Duration) {
+    let mut next = first;
+    while pause(&app, next).await {
+        sweep_states(&app, Ages::default()).await;
+        idem::pass(&app).await;
+        next = STATES_EVERY;
     }
 }

@@ -27,6 +27,8 @@ pub enum Source<'a> {
 pub struct Finisher {
     pub(super) driver: Driver,
     pub(super) pending: Pending,
+    /// Whether it is the sweep of the outbox that runs it.
+    pub(super) swept: bool,
     /// Last-Modified of the outbox entry, once it is stored.
     pub(super) outbox_time: Option<Timestamp>,
     pub(super) object: ObjectFacts,
@@ -42,6 +44,7 @@ impl Finisher {
     /// A run for one upload; `ram` holds its last bytes, when this request received them.
     #[must_use]
     pub fn new(driver: Driver, source: Source<'_>, ram: Ram) -> Self {
+        let swept = matches!(source, Source::Stored(..));
         let (pending, outbox_time) = match source {
             Source::Stored(pending, since) => (*pending, Some(since)),
             Source::State(state) => {
@@ -64,6 +67,7 @@ impl Finisher {
         Self {
             driver,
             pending,
+            swept,
             outbox_time,
             object,
             active: None,
@@ -101,6 +105,10 @@ impl Finisher {
                 }
                 Next::Call(call) => {
                     self.duration_ms = machine.duration_ms();
+                    if is_past_the_bytes(&call) {
+                        // Others wait for this memory, and Kubernetes may hang.
+                        self.ram = Ram::default();
+                    }
                     let call = Box::pin(self.call(call, machine.facts()));
                     // Whoever goes on later finds what a crash here would leave.
                     answer = tokio::select! {
@@ -171,6 +179,20 @@ impl Finisher {
             }
         }
     }
+}
+
+/// Whether no step from this call on needs the bytes: what they are is decided.
+fn is_past_the_bytes(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::PutActive { .. }
+            | Call::CreateJob
+            | Call::PutRecord { .. }
+            | Call::DeleteVideo
+            | Call::DeleteActive
+            | Call::PutIndex
+            | Call::CleanUp { .. }
+    )
 }
 
 /// The facts of an outbox entry, for the sweeper.

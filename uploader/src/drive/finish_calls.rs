@@ -322,7 +322,12 @@ impl Finisher {
             }
         };
         let app = &self.driver.app;
-        match app.jobs.create(&job).await {
+        // Nobody waits for the sweep.
+        let created = match self.swept {
+            true => app.jobs.create_patiently(&job).await,
+            false => app.jobs.create(&job).await,
+        };
+        match created {
             Ok(()) => {
                 app.admission.set_full(false);
                 Answer::Job(JobAnswer::There)
@@ -331,7 +336,7 @@ impl Finisher {
                 if matches!(error, SinkError::Full { .. }) {
                     app.admission.set_full(true);
                 }
-                if !matches!(error, SinkError::Away { .. }) {
+                if matches!(error, SinkError::Full { .. } | SinkError::Refused { .. }) {
                     tracing::error!(upload = %self.driver.id, %error, "a job waits until this is mended");
                 }
                 self.trouble = Some(error);

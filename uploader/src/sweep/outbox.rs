@@ -1,8 +1,9 @@
 //! The outbox: entries older than a minute by the store's clock are taken through steps 3 to 8.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kinora_storage::documents::{Pending, decode};
 use kinora_storage::{StoreError, UploadId, keys};
@@ -14,8 +15,8 @@ use crate::app::App;
 use crate::drive::{Driver, Finisher, Ram, Source, swept_facts};
 use crate::jobs::SinkError;
 
-/// At most 20 creates a second.
-const PACE: Duration = Duration::from_millis(50);
+/// Entries under way at once: each takes some calls to the store, which may be slow.
+const AT_ONCE: usize = 8;
 const PAGE: usize = 1000;
 /// So many stale entries are taken in one pass; the next goes on.
 const MOST: usize = 2000;
@@ -44,22 +45,29 @@ pub async fn sweep_outbox(app: &Arc<App>, min_age_ms: u64) -> Swept {
     };
     pass.stale = stale.len();
     stale.shuffle(&mut rand::rng());
-    for id in stale.into_iter().take(MOST) {
-        if app.closing.is_cancelled() || !app.admission.is_open() {
-            pass.stopped = true;
-            return pass;
-        }
-        match finish(app, &id).await {
-            Next::Finished => pass.finished += 1,
-            Next::Left => {}
-            Next::Stop => {
-                pass.stopped = true;
-                return pass;
+    stale.truncate(MOST);
+    let mut running = FuturesUnordered::new();
+    loop {
+        // The first goes alone, so that a Kubernetes that takes no jobs is asked once in a pass.
+        let at_once = if pass.finished > 0 { AT_ONCE } else { 1 };
+        let has_next = !stale.is_empty() && !pass.stopped && running.len() < at_once;
+        tokio::select! {
+            biased;
+            Some(next) = running.next() => match next {
+                Next::Finished => pass.finished += 1,
+                Next::Left => {}
+                Next::Stop => pass.stopped = true,
+            },
+            () = app.pace.turn(), if has_next => {
+                if app.closing.is_cancelled() || !app.admission.is_open() {
+                    pass.stopped = true;
+                } else if let Some(id) = stale.pop() {
+                    running.push(finish(app, id));
+                }
             }
+            else => return pass,
         }
-        tokio::time::sleep(PACE).await;
     }
-    pass
 }
 
 async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, StoreError> {
@@ -113,8 +121,8 @@ enum Next {
     Stop,
 }
 
-async fn finish(app: &Arc<App>, id: &UploadId) -> Next {
-    let object = match app.store.get_document(&keys::pending(id)).await {
+async fn finish(app: &Arc<App>, id: UploadId) -> Next {
+    let object = match app.store.get_document(&keys::pending(&id)).await {
         Ok(Some(object)) => object,
         Ok(None) => return Next::Left,
         Err(error) => {
@@ -136,11 +144,11 @@ async fn finish(app: &Arc<App>, id: &UploadId) -> Next {
         Default::default(),
     );
     let source = Source::Stored(Box::new(pending), object.last_modified);
-    let mut finisher = Finisher::new(Driver::new(app, id), source, Ram::default());
+    let mut finisher = Finisher::new(Driver::new(app, &id), source, Ram::default());
     match finisher.run(machine).await {
-        Finished::Stored => match finisher.trouble() {
-            Some(SinkError::Refused { .. }) => Next::Left,
-            Some(SinkError::Away { .. } | SinkError::Full { .. }) | None => Next::Stop,
+        Finished::Stored => match finisher.trouble().is_none_or(SinkError::meets_all) {
+            true => Next::Stop,
+            false => Next::Left,
         },
         Finished::GaveUp(_) | Finished::Conflict => Next::Left,
         Finished::Accepted | Finished::Rejected(_) | Finished::StoreLost | Finished::Abandoned => {

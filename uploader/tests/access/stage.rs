@@ -137,11 +137,12 @@ impl Stage {
         let store = Store::new(&self.store_args()).unwrap();
         store.head("control/absent").await.unwrap();
         let cell = "a".parse().unwrap();
+        let jobs: Arc<dyn JobSink> = Arc::new(NoJobs);
         let (app, garbage) = run::app(
             &args,
             store.clone(),
             cell,
-            Arc::new(NoJobs),
+            jobs,
             access,
             Profiles::default(),
         );

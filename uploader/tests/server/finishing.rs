@@ -11,7 +11,7 @@ use kinora_uploader::sweep::{Ages, sweep_outbox, sweep_states};
 
 use crate::harness::{Replica, World, id_of, offset_of, video};
 
-const LOOK: Ages = Ages {
+pub(crate) const LOOK: Ages = Ages {
     look: 0,
     expire: u64::MAX,
     life: u64::MAX,
@@ -81,7 +81,11 @@ async fn sweep_until_done(world: &World, replica: &Replica, ids: &[&String]) {
 }
 
 /// Puts an upload where a crash after step 1 leaves it: all bytes in slices, state `finishing`.
-async fn crash_after_step_1(world: &World, replica: &Replica, file: &[u8]) -> (UploadId, State) {
+pub(crate) async fn crash_after_step_1(
+    world: &World,
+    replica: &Replica,
+    file: &[u8],
+) -> (UploadId, State) {
     let id: UploadId = world.create(replica, file.len()).await.parse().unwrap();
     let object = world.store.get(&keys::state(&id)).await.unwrap().unwrap();
     let mut doc = State::parse(&object.bytes).unwrap();

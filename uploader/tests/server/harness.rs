@@ -14,14 +14,14 @@ use kinora_storage::{Cell, PutOptions, Store, StoreArgs, UploadId, keys};
 use kinora_uploader::app::App;
 use kinora_uploader::args::Args;
 use kinora_uploader::auth::{Auth, Keys};
-use kinora_uploader::jobs::{JobSink, SinkError};
+use kinora_uploader::jobs::{self, JobSink, Jobs, SinkError};
 use kinora_uploader::profiles::Profiles;
 use kinora_uploader::{janitor, run};
 use reqwest::{Method, RequestBuilder, Response};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const KEY: &str = "phone.secret";
@@ -36,15 +36,27 @@ static WEED: OnceCell<Weed> = OnceCell::const_new();
 pub(crate) struct FakeJobs {
     pub(crate) jobs: Mutex<BTreeMap<String, VideoJob>>,
     pub(crate) away: AtomicBool,
+    /// It hangs, for no time at all.
+    pub(crate) silent: AtomicBool,
+    /// What it was asked, of any kind.
+    pub(crate) asked: AtomicUsize,
     /// Creates are refused: a quota, or no space.
     pub(crate) full: AtomicBool,
     pub(crate) creates: AtomicUsize,
+    /// Creates beyond so many hang.
+    pub(crate) most: watch::Sender<Option<usize>>,
     /// A job that somebody else creates just before the next create does.
     pub(crate) sooner: Mutex<Option<VideoJob>>,
 }
 
 impl FakeJobs {
     fn here(&self) -> Result<(), SinkError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(SinkError::Silent {
+                action: "ask the map".into(),
+            });
+        }
         match self.away.load(Ordering::SeqCst) {
             true => Err(SinkError::Away {
                 action: "ask the map".into(),
@@ -73,7 +85,10 @@ impl JobSink for FakeJobs {
     fn create<'a>(&'a self, job: &'a VideoJob) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
             self.here()?;
-            self.creates.fetch_add(1, Ordering::SeqCst);
+            let nth = self.creates.fetch_add(1, Ordering::SeqCst) + 1;
+            let mut most = self.most.subscribe();
+            let answered = most.wait_for(|most| most.is_none_or(|most| nth <= most));
+            answered.await.unwrap();
             if self.full.load(Ordering::SeqCst) {
                 return Err(SinkError::Full {
                     action: "create in the map".into(),
@@ -140,6 +155,8 @@ pub(crate) struct World {
     pub(crate) http: reqwest::Client,
     cell: Cell,
     pub(crate) args: Args,
+    /// Of replicas, after a call to Kubernetes without an answer.
+    pub(crate) pause: Duration,
     keys: tempfile::TempDir,
 }
 
@@ -187,6 +204,7 @@ impl World {
             http,
             cell: cell.parse().unwrap(),
             args,
+            pause: jobs::PAUSE,
             keys,
         }
     }
@@ -238,7 +256,7 @@ impl World {
             &self.args,
             self.store.clone(),
             self.cell.clone(),
-            jobs,
+            Jobs::pausing(jobs, self.pause),
             auth,
             profiles,
         );
