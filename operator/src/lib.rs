@@ -16,3 +16,4 @@ pub mod ports;
 pub mod redrive;
 pub mod start;
 pub mod tls;
+mod watches;

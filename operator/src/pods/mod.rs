@@ -9,14 +9,15 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kinora_crds::names;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_stream};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 
 use self::attempt::Maker;
 pub use self::index::{Owner, PodFacts, PodIndex};
 use crate::ports::PodEvent;
+use crate::watches;
 
 const GET_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -102,10 +103,8 @@ impl Pods {
 
 /// Watches until the process ends. Every replica does: a standby's index is warm.
 pub async fn run(watch: PodWatch) {
-    let config = watcher::Config::default()
-        .labels(names::LABEL_POOL)
-        .streaming_lists();
-    let stream = watch_stream(Api::<Pod>::all(watch.pods.client.clone()), config)
+    let config = Config::default().labels(names::LABEL_POOL);
+    let stream = watches::watch(Api::<Pod>::all(watch.pods.client.clone()), config)
         .modify(|pod| pod.metadata.managed_fields = None)
         .default_backoff();
     let mut stream = std::pin::pin!(stream);

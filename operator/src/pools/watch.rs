@@ -10,10 +10,10 @@ use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kinora_crds::{VideoWorkerPool, names};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::ReconcileRequest;
 use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_stream};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,7 @@ use super::apply::ApplyError;
 use super::{Caches, facts};
 use crate::pods::index::controller;
 use crate::ports::{Backlog, Leadership, PoolEvent, PoolFacts, PoolKey};
+use crate::watches;
 
 /// Asks for a pass over one pool.
 pub(super) type Trigger = ReconcileRequest<VideoWorkerPool>;
@@ -86,7 +87,7 @@ impl Tasks {
             events,
             triggers,
         } = self;
-        let own = watcher::Config::default().streaming_lists();
+        let own = Config::default();
         let workers = own.clone().labels(names::LABEL_POOL);
         let named = own
             .clone()
@@ -149,7 +150,7 @@ struct News {
 /// Feeds a store from a watch for ever, and passes on what each event means after the store has it.
 async fn drive<K>(
     api: Api<K>,
-    config: watcher::Config,
+    config: Config,
     mut writer: Writer<K>,
     out: &Out,
     mut news: impl FnMut(&Event<K>) -> News,
@@ -157,7 +158,8 @@ async fn drive<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
-    let stream = watch_stream(api, config).modify(|object| object.meta_mut().managed_fields = None);
+    let stream =
+        watches::watch(api, config).modify(|object| object.meta_mut().managed_fields = None);
     let mut stream = std::pin::pin!(stream.default_backoff());
     loop {
         match stream.try_next().await {

@@ -1,4 +1,4 @@
-//! Watches VideoJobs with a streaming list and hands every change to the core. Keeps no object.
+//! Watches VideoJobs and hands every change to the core. Keeps no object.
 //!
 //! An object that is no VideoJob as this version knows them is set aside: a watch that failed on it would start over for ever
 //! and hide all others.
@@ -9,10 +9,12 @@ use futures::StreamExt;
 use kinora_crds::VideoJob;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::watches::watch;
 
 /// What the watch says.
 #[derive(Debug)]
@@ -40,8 +42,7 @@ pub(crate) async fn watch_jobs(
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    let config = watcher::Config::default().streaming_lists();
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watch(api, Config::default()).default_backoff());
     let mut listed = HashSet::new();
     loop {
         let event = tokio::select! {

@@ -38,6 +38,7 @@ struct Stored {
     fault: Option<Fault>,
     refused: Option<String>,
     no_space: bool,
+    lists_in_pages: bool,
 }
 
 /// The server.
@@ -56,7 +57,7 @@ impl Api {
             events,
         };
         let router = Router::new()
-            .route(JOBS, get(watch))
+            .route(JOBS, get(list_or_watch))
             .route(&format!("{JOBS}/{{name}}"), get(read).delete(delete))
             .route(
                 &format!("{JOBS}/{{name}}/status"),
@@ -121,6 +122,11 @@ impl Api {
         self.stored.lock().unwrap().no_space = on;
     }
 
+    /// It has no streaming lists, as Kubernetes 1.33 by default.
+    pub(super) fn list_in_pages(&self) {
+        self.stored.lock().unwrap().lists_in_pages = true;
+    }
+
     pub(super) fn object(&self, name: &str) -> Option<Value> {
         self.stored.lock().unwrap().objects.get(name).cloned()
     }
@@ -147,14 +153,41 @@ impl Api {
     }
 }
 
-async fn watch(State(api): State<Api>, Query(query): Query<BTreeMap<String, String>>) -> Body {
+async fn list_or_watch(
+    State(api): State<Api>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
     let events = api.events.subscribe();
+    let stored = api.stored.lock().unwrap();
+    let is_streaming = query.contains_key("sendInitialEvents");
+    if is_streaming && stored.lists_in_pages {
+        return status(422, "Invalid");
+    }
+    if !query.contains_key("watch") {
+        let items: Vec<_> = stored.objects.values().collect();
+        let metadata = json!({"resourceVersion": stored.rv.to_string()});
+        return Json(json!({"metadata": metadata, "items": items})).into_response();
+    }
+    let first = first_events(&stored, is_streaming, &query["resourceVersion"]);
+    let later = BroadcastStream::new(events).filter_map(|line| async { line.ok() });
+    let all = futures::stream::once(async { first }).chain(later);
+    Body::from_stream(all.map(Ok::<_, Infallible>)).into_response()
+}
+
+/// What a watch begins with: all objects and a bookmark, or what was written after `since`.
+fn first_events(stored: &Stored, is_streaming: bool, since: &str) -> String {
+    let since: u64 = since.parse().unwrap();
+    let version = |object: &Value| {
+        let version = object["metadata"]["resourceVersion"].as_str();
+        version.unwrap().parse::<u64>().unwrap()
+    };
     let mut first = String::new();
-    if query.contains_key("sendInitialEvents") {
-        let stored = api.stored.lock().unwrap();
-        for object in stored.objects.values() {
+    for object in stored.objects.values() {
+        if is_streaming || version(object) > since {
             first += &format!("{}\n", json!({"type": "ADDED", "object": object}));
         }
+    }
+    if is_streaming {
         let end = json!({
             "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob", "spec": {"source": {"key": "x"}},
             "metadata": {
@@ -163,9 +196,7 @@ async fn watch(State(api): State<Api>, Query(query): Query<BTreeMap<String, Stri
         });
         first += &format!("{}\n", json!({"type": "BOOKMARK", "object": end}));
     }
-    let later = BroadcastStream::new(events).filter_map(|line| async { line.ok() });
-    let all = futures::stream::once(async { first }).chain(later);
-    Body::from_stream(all.map(Ok::<_, Infallible>))
+    first
 }
 
 fn status(code: u16, reason: &str) -> Response {

@@ -75,6 +75,27 @@ async fn a_job_goes_from_create_to_its_end_in_two_status_writes_and_is_deleted_a
 }
 
 #[tokio::test]
+async fn without_streaming_lists_jobs_are_listed_and_watched() {
+    let (api, client) = api::Api::start().await;
+    api.list_in_pages();
+    let listed = stage::upload_job("vj-a-1", stage::OTHER_POD, &json!({"state": "Queued"}));
+    api.put(listed);
+    let stage = Stage::leading_on((api, client), |_| {}).await;
+    let mut worker = stage.worker().await;
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    assert_eq!(lease.name, "videos/vj-a-1");
+    worker.say(succeeded(lease.attempt)).await;
+    assert!(matches!(worker.next().await, Message::Ack(_)));
+    stage.create("vj-a-2");
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    assert_eq!(lease.name, "videos/vj-a-2");
+}
+
+#[tokio::test]
 async fn a_claim_whose_answer_was_lost_is_read_and_not_written_again() {
     let stage = Stage::leading().await;
     let mut worker = stage.worker().await;

@@ -294,7 +294,14 @@ impl Stage {
 
     /// As [`Stage::leading`], with another pool.
     pub(super) async fn leading_with(change: impl FnOnce(&mut PoolFacts)) -> Stage {
-        let (api, client) = Api::start().await;
+        Stage::leading_on(Api::start().await, change).await
+    }
+
+    /// As [`Stage::leading_with`], on this API server.
+    pub(super) async fn leading_on(
+        (api, client): (Api, kube::Client),
+        change: impl FnOnce(&mut PoolFacts),
+    ) -> Stage {
         let shelf = Shelf::default();
         let pod_shelf = PodShelf::default();
         let (leadership, leads) = watch::channel(Leadership::Leader);
@@ -415,19 +422,7 @@ impl Stage {
 
     /// As [`Stage::put`], another object.
     pub(super) fn put_as(&self, name: &str, uid: &str, status: &serde_json::Value) {
-        self.api.put(json!({
-            "apiVersion": "kinora.dev/v1alpha1",
-            "kind": "VideoJob",
-            "metadata": {
-                "name": name, "namespace": "videos", "generation": 1,
-                "uid": uid,
-                "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                "labels": {"kinora.dev/origin": "upload"},
-                "annotations": {"kinora.dev/upload-id": "a-1"},
-            },
-            "spec": {"source": {"key": "videos/x"}, "ttlSecondsAfterFinished": 0},
-            "status": status,
-        }));
+        self.api.put(upload_job(name, uid, status));
     }
 
     /// Waits for something that shows.
@@ -487,6 +482,23 @@ impl Stage {
     pub(super) async fn worker(&self) -> Worker {
         self.connect(worker_hello(), "good").await.unwrap()
     }
+}
+
+/// An object of an upload.
+pub(super) fn upload_job(name: &str, uid: &str, status: &serde_json::Value) -> serde_json::Value {
+    json!({
+        "apiVersion": "kinora.dev/v1alpha1",
+        "kind": "VideoJob",
+        "metadata": {
+            "name": name, "namespace": "videos", "generation": 1,
+            "uid": uid,
+            "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            "labels": {"kinora.dev/origin": "upload"},
+            "annotations": {"kinora.dev/upload-id": "a-1"},
+        },
+        "spec": {"source": {"key": "videos/x"}, "ttlSecondsAfterFinished": 0},
+        "status": status,
+    })
 }
 
 async fn serve(handle: CoreHandle, authority: &Authority) -> String {
