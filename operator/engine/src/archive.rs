@@ -25,8 +25,10 @@ pub enum Archive {
     Unknown,
     /// There is no record, or only one of an earlier redrive.
     ToWrite,
-    /// The record is there; the `active/` entry and losing outputs may be, too.
+    /// The record is written; the `active/` entry and losing outputs may still be there.
     ToClean,
+    /// As [`Archive::ToClean`], but the record was there before: most likely nothing is left to clean.
+    Found,
     /// Nothing to do before the TTL.
     Done,
     /// The TTL is past and the record was read back.

@@ -167,7 +167,7 @@ impl Sources {
             ("kinora_live_jobs_max", "The watermark: with so many live jobs, uploads wait in the outbox", signed(self.max_live_jobs)),
             ("kinora_worker_streams", "Open worker streams", read(&c.streams)),
             ("kinora_archive_pending", "Final jobs whose record and clean-up are not known to be done, at the leader", read(&c.archive_pending)),
-            ("kinora_archive_lag_seconds", "Time since the oldest of those ended whose record is known to be missing or whose clean-up is not done", lag),
+            ("kinora_archive_lag_seconds", "Time since the oldest of those ended whose record is known to be missing, or was written by this leader and whose clean-up is not done", lag),
             ("kinora_attempt_pods", "Pods that were made for one attempt and are not known to be gone", c.attempt_pods.load(Ordering::Relaxed)),
             ("kinora_unreadable_jobs", "VideoJobs that cannot be read and are set aside", c.unreadable_jobs.load(Ordering::Relaxed)),
             ("kinora_store_clock_skew_seconds", "The store's clock minus this replica's", c.clock_skew_seconds.load(Ordering::Relaxed)),

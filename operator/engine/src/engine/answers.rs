@@ -335,7 +335,7 @@ impl Engine {
             (true, true) if archive == Archive::Done => {
                 self.index.set_archive(uid, Archive::Confirmed);
             }
-            (true, true) => self.index.set_archive(uid, Archive::ToClean),
+            (true, true) => self.index.set_archive(uid, Archive::Found),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::time::Wall;
 pub(super) enum Place {
     /// It has not ended, or its archive is done.
     Nowhere,
-    /// Nobody has looked yet.
+    /// Nobody has looked yet, or its record is there and only the cleaning may be undone.
     Unknown,
     /// It is known to be undone.
     Undone(Wall, Uid),
@@ -24,7 +24,7 @@ impl Place {
             return Place::Nowhere;
         }
         match entry.archive {
-            Archive::Unknown => Place::Unknown,
+            Archive::Unknown | Archive::Found => Place::Unknown,
             Archive::ToWrite | Archive::ToClean => {
                 Place::Undone(entry.facts.finished().unwrap_or_default(), uid)
             }
@@ -146,6 +146,8 @@ mod tests {
         assert_eq!(index.archive_backlog(), backlog(2, Some(10)));
         index.set_archive(Uid(1), Archive::ToClean);
         assert_eq!(index.archive_backlog(), backlog(2, Some(10)));
+        index.set_archive(Uid(1), Archive::Found);
+        assert_eq!(index.archive_backlog(), backlog(2, Some(20)), "no news");
         index.set_archive(Uid(1), Archive::Done);
         assert_eq!(index.archive_backlog(), backlog(1, Some(20)));
         index.doubt_archives();

@@ -369,7 +369,7 @@ fn finished(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
     match beside.archive {
         Archive::Unknown => Next::ReadRecord,
         Archive::ToWrite => Next::WriteRecord,
-        Archive::ToClean => Next::Clean,
+        Archive::ToClean | Archive::Found => Next::Clean,
         Archive::Confirmed => Next::Delete,
         Archive::Done => match archive::expiry(&job.spec, &job.status, beside.policy) {
             Some(at) if at <= now || beside.crowded => Next::ReadRecord,

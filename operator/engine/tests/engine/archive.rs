@@ -35,6 +35,23 @@ fn a_record_that_cannot_be_read_back_keeps_the_job() {
 }
 
 #[test]
+fn a_record_that_was_there_before_is_no_lag_while_its_cleaning_is_undone() {
+    let mut ended = job(1);
+    ended.status.observed = 1;
+    ended.status.phase = Phase::Succeeded;
+    ended.status.finished = Some(START);
+    for (record, want) in [(Answer::Record(0), None), (Answer::No, Some(START))] {
+        let mut world = World::new();
+        world.store.record = record;
+        world.store.clean = Answer::Away;
+        world.put(ended.clone());
+        assert_eq!(world.asked.last(), Some(&"clean"));
+        let backlog = world.engine.archive_backlog();
+        assert_eq!((backlog.pending, backlog.oldest), (1, want));
+    }
+}
+
+#[test]
 fn a_declared_job_without_ttl_stays_also_as_a_dead_letter() {
     let mut declared = job(1);
     declared.spec.declared = true;

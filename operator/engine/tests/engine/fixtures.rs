@@ -66,6 +66,7 @@ pub(crate) struct StoreSays {
     pub(crate) outputs: Answer,
     pub(crate) source: Answer,
     pub(crate) record: Answer,
+    pub(crate) clean: Answer,
     pub(crate) pod: Answer,
     pub(crate) reactivated: Answer,
     /// Of the API server, when it does not even look.
@@ -113,6 +114,7 @@ impl World {
                 outputs: Answer::Yes,
                 source: Answer::Yes,
                 record: Answer::No,
+                clean: Answer::Yes,
                 pod: Answer::Yes,
                 reactivated: Answer::Yes,
                 delete: None,
@@ -217,7 +219,7 @@ impl World {
             }
             Action::Clean { token, job } => {
                 self.asked.push("clean");
-                (job, token, Answer::Yes)
+                (job, token, self.store.clean.clone())
             }
             Action::Pod(action) => {
                 self.pods.push(action);
