@@ -1,7 +1,5 @@
 //! From the engine's actions to calls and messages, and from their answers to the engine's events.
 
-use std::time::Duration;
-
 use kinora_crds::VideoJob;
 use kinora_engine::action::{Cause, CloseReason, ToWorker};
 use kinora_engine::event::Answer;
@@ -10,7 +8,7 @@ use kinora_engine::outcome::Class;
 use kinora_engine::{Action, AttemptId, Event, Now, Phase, Status, Token, Uid};
 use kinora_protocol::dispatch as wire;
 
-use super::act::{Done, Kind, Outcome, StoreTask};
+use super::act::{Done, Kind, Outcome};
 use super::run::Core;
 use super::tally::count;
 use super::translate::{Extras, FailureText, status_patch};
@@ -98,67 +96,6 @@ impl Core {
         }
     }
 
-    pub(super) fn act_on_store(&mut self, action: &Action) {
-        let (job, token, task) = match *action {
-            Action::Prepare {
-                token,
-                attempt,
-                worker,
-                pool,
-            } => {
-                let pool = self.memory.pools.get(&pool);
-                let task = StoreTask::Lease {
-                    attempt: attempt.attempt,
-                    pod_uid: self.memory.pod_uid(worker),
-                    outputs: pool.map(|p| p.outputs.clone()).unwrap_or_default(),
-                    timeout: Duration::from_millis(pool.map_or(0, |p| p.timeout_ms)),
-                    store_endpoint: pool.and_then(|p| p.store_endpoint.clone()),
-                };
-                (attempt.job, token, task)
-            }
-            Action::CheckOutputs {
-                token,
-                attempt,
-                worker,
-                pool,
-            } => {
-                let task = StoreTask::Outputs {
-                    attempt: attempt.attempt,
-                    pod_uid: self.memory.pod_uid(worker),
-                    names: self.memory.wanted_outputs(worker, attempt, pool),
-                };
-                (attempt.job, token, task)
-            }
-            Action::CheckSource { token, job } => (job, token, StoreTask::Source),
-            Action::ReadRecord { token, job } => (job, token, StoreTask::ReadRecord),
-            Action::WriteRecord { token, job } => {
-                let task = StoreTask::WriteRecord(self.memory.result(job));
-                (job, token, task)
-            }
-            Action::Clean { token, job } => (job, token, StoreTask::Clean),
-            Action::Reactivate {
-                token,
-                job,
-                redrives,
-            } => (job, token, StoreTask::Reactivate(redrives)),
-            Action::Write { .. }
-            | Action::Redriven { .. }
-            | Action::Read { .. }
-            | Action::Delete { .. }
-            | Action::Pod(_)
-            | Action::Send { .. }
-            | Action::Close { .. } => return,
-        };
-        let Some(address) = self.memory.address(job) else {
-            return self.answer(job, token, Answer::Away);
-        };
-        let known = self
-            .engine
-            .job(job)
-            .and_then(|facts| self.memory.object(&facts));
-        self.actor.store(job, token, address, known, task);
-    }
-
     pub(super) fn answer(&mut self, job: Uid, token: Token, answer: Answer) {
         self.step(Event::Answer { job, token, answer });
     }
@@ -228,6 +165,7 @@ impl Core {
             self.memory.take_urls(attempt);
         }
         self.tidy(job);
+        self.call_whoever_may();
     }
 
     fn learn_and_keep(&mut self, uid: Uid, object: VideoJob) -> Option<kinora_engine::Job> {

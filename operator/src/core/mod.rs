@@ -13,10 +13,12 @@ mod lease;
 mod memory;
 mod observe;
 mod outputs;
+mod queues;
 mod reports;
 mod run;
 pub mod seams;
 mod seen;
+mod stored;
 mod tally;
 #[cfg(test)]
 #[allow(clippy::panic, clippy::unwrap_used)]

@@ -18,6 +18,7 @@ use super::dispatch::{DispatchService, Said};
 use super::handle::{Admission, CoreConfig, CoreCounters, CoreHandle};
 use super::memory::Memory;
 use super::observe::{Seen, watch_jobs};
+use super::queues::StoreQueues;
 use super::trace::Traces;
 use super::translate::{Terms, uid_of};
 use super::view;
@@ -46,6 +47,7 @@ pub(super) struct Core {
     pub(super) leadership: Leadership,
     /// Writes under way, to be counted once they are confirmed.
     pub(super) writing: HashMap<Token, (Cause, Phase, Reason)>,
+    pub(super) queues: StoreQueues,
     started: Instant,
     backlog: watch::Sender<Backlog>,
     admission: watch::Sender<Admission>,
@@ -169,6 +171,7 @@ impl Core {
                 leader_address: None,
             },
             writing: HashMap::new(),
+            queues: StoreQueues::new(),
             started: Instant::now(),
             backlog,
             admission,
@@ -312,7 +315,7 @@ impl Core {
             | Action::ReadRecord { .. }
             | Action::WriteRecord { .. }
             | Action::Reactivate { .. }
-            | Action::Clean { .. } => self.act_on_store(&action),
+            | Action::Clean { .. } => self.act_on_store(action),
             Action::Pod(action) => self.act_on_pod(action),
             Action::Redriven { job, by, outcome } => {
                 if let Some(reply) = self.memory.redrives.remove(&(job, by)) {

@@ -68,6 +68,7 @@ impl Core {
         };
         if lead == Lead::Standby {
             self.memory.redrives.clear();
+            self.queues.clear();
         }
         self.leadership = leadership;
         self.step(Event::Lead(lead));

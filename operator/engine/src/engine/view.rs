@@ -59,6 +59,14 @@ impl Engine {
         matches!(archive, Some(Archive::Done | Archive::Confirmed))
     }
 
+    /// Whether it can go on only once its record was looked for: to its next attempt, or back from the dead letters.
+    #[must_use]
+    pub fn is_pressing(&self, uid: Uid) -> bool {
+        let open = self.index.job(uid).map(|job| !job.status.phase.is_final());
+        let wanted = self.live.get(&uid).is_some_and(|l| l.redrive.is_some());
+        open.is_some_and(|open| open || wanted)
+    }
+
     /// The worker behind a stream.
     #[must_use]
     pub fn worker_of(&self, session: SessionId) -> Option<Uid> {

@@ -24,10 +24,6 @@ use super::seams::{AttemptPods, FoundOutput, LeaseUrls, StoreWork};
 
 /// How many writes other than claims run at once. Claims are bounded by the engine.
 const WRITES: usize = 32;
-/// How many calls to the store run at once that an attempt or a redrive waits for.
-const PRESSING_CALLS: usize = 16;
-/// How many others: after a fail-over every ended job has one.
-const ARCHIVE_CALLS: usize = 16;
 
 /// A claim must be settled before anybody else could hold the leader lease.
 pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -102,8 +98,6 @@ pub(crate) struct Actor {
     pods: Arc<dyn AttemptPods>,
     renewed: watch::Receiver<Instant>,
     writes: Arc<Semaphore>,
-    pressing: Arc<Semaphore>,
-    archiving: Arc<Semaphore>,
     events: events::Events,
     /// Writes in a row that the API server failed.
     failing: Arc<AtomicU32>,
@@ -126,8 +120,6 @@ impl Actor {
             pods,
             renewed,
             writes: Arc::new(Semaphore::new(WRITES)),
-            pressing: Arc::new(Semaphore::new(PRESSING_CALLS)),
-            archiving: Arc::new(Semaphore::new(ARCHIVE_CALLS)),
             events: events::Events::new(),
             failing: Arc::default(),
             counters,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kinora_crds::VideoJob;
 use kinora_engine::{Token, Uid};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::jobs::read_once;
@@ -50,21 +50,19 @@ pub(crate) enum StoreTask {
 }
 
 impl Actor {
-    /// Does one thing in the store. `known`: the object, if it is at hand in the state that was decided about.
+    /// Does one thing in the store. `known`: the object, if it is at hand in the state that was decided about. The permit is
+    /// given back before the call is done.
     pub(crate) fn store(
         &self,
-        job: Uid,
-        token: Token,
+        (job, token): (Uid, Token),
         address: Address,
         known: Option<Arc<VideoJob>>,
         task: StoreTask,
+        permit: Option<OwnedSemaphorePermit>,
     ) {
         let actor = self.clone();
         self.spawn(job, token, async move {
-            let _permit = match task.queue(&actor) {
-                Some(queue) => Some(queue.acquire().await),
-                None => None,
-            };
+            let _permit = permit;
             let question = task.question();
             let found = match known {
                 Some(known) => Some(known),
@@ -165,20 +163,6 @@ impl StoreTask {
             }
             StoreTask::ReadRecord => Question::Record,
             StoreTask::Outputs { .. } | StoreTask::Source => Question::Other,
-        }
-    }
-
-    /// What it waits in.
-    fn queue<'a>(&self, actor: &'a Actor) -> Option<&'a Semaphore> {
-        match self {
-            // Signing is local: a lease does not wait for a store that is slow to answer others.
-            StoreTask::Lease { .. } => None,
-            StoreTask::Outputs { .. } | StoreTask::Source | StoreTask::Reactivate(_) => {
-                Some(&actor.pressing)
-            }
-            StoreTask::ReadRecord | StoreTask::WriteRecord(_) | StoreTask::Clean => {
-                Some(&actor.archiving)
-            }
         }
     }
 }

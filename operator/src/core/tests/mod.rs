@@ -1,6 +1,7 @@
 //! The core from end to end: an API server in memory, a worker over the real protocol, a store that remembers what it was asked.
 
 mod api;
+mod archive;
 mod attempt_pods;
 mod drain;
 mod events;
@@ -80,7 +81,7 @@ async fn without_streaming_lists_jobs_are_listed_and_watched() {
     api.list_in_pages();
     let listed = stage::upload_job("vj-a-1", stage::OTHER_POD, &json!({"state": "Queued"}));
     api.put(listed);
-    let stage = Stage::leading_on((api, client), |_| {}).await;
+    let stage = Stage::leading_on((api, client), None, |_| {}).await;
     let mut worker = stage.worker().await;
     let Message::Lease(lease) = worker.next().await else {
         panic!("a lease");
@@ -185,33 +186,6 @@ async fn more_outputs_than_a_status_can_hold_are_a_failed_attempt() {
             assert_eq!(status["outputs"].as_array().unwrap().len(), 16);
         }
     }
-}
-
-/// A new leader asks for the records of all ended jobs at once, of a store that does not answer.
-#[tokio::test]
-async fn an_attempt_that_ends_does_not_wait_for_the_records_of_jobs_that_ended_long_ago() {
-    let stage = Stage::leading().await;
-    let mut worker = stage.worker().await;
-    stage.create("vj-a-1");
-    let Message::Lease(lease) = worker.next().await else {
-        panic!("a lease");
-    };
-    stage.stick(Some("read record"));
-    let end = json!({"type": "Succeeded", "status": "True", "reason": "Completed", "message": "",
-                     "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    let ended = json!({"observedGeneration": 1, "state": "Succeeded", "attempt": 1,
-                       "finishTime": jiff::Timestamp::now().to_string(), "conditions": [end]});
-    for n in 0..50 {
-        let uid = format!("5b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9b{n:02}");
-        stage.put_as(&format!("vj-b-{n}"), &uid, &ended);
-    }
-    let waiting = |s: &Stage| s.asked().iter().filter(|a| *a == "read record").count();
-    stage.until("asked", |s| waiting(s) >= 16).await;
-    worker.say(succeeded(lease.attempt)).await;
-    let Message::Ack(ack) = worker.next().await else {
-        panic!("an acknowledgement");
-    };
-    assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const POD: &str = "8f1c2d3e-0000-4000-8000-000000000001";
 pub(super) const OTHER_POD: &str = "8f1c2d3e-0000-4000-8000-000000000002";
 pub(super) const ATTEMPT_POD: &str = "8f1c2d3e-0000-4000-8000-000000000003";
-const JOB: &str = "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a11";
+pub(super) const JOB: &str = "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a11";
 const NAMESPACE: &str = "kinora-system";
 
 struct Doorman;
@@ -188,17 +188,24 @@ impl StoreWork for Shelf {
         async { written }.boxed()
     }
 
+    /// Only successes have one.
     fn final_record_for(
         &self,
-        _: Arc<VideoJob>,
+        job: Arc<VideoJob>,
     ) -> BoxFuture<'_, Result<Option<RecordFacts>, StoreWorkError>> {
-        let record = RecordFacts {
+        let is_success = job.state() == "Succeeded";
+        let record = is_success.then(|| RecordFacts {
             redrives: 0,
             state: "succeeded".into(),
-        };
-        async {
-            self.answer("read record").await;
-            Ok(Some(record))
+        });
+        async move {
+            let question = if is_success {
+                "read record"
+            } else {
+                "seek record"
+            };
+            self.answer(question).await;
+            Ok(record)
         }
         .boxed()
     }
@@ -294,15 +301,17 @@ impl Stage {
 
     /// As [`Stage::leading`], with another pool.
     pub(super) async fn leading_with(change: impl FnOnce(&mut PoolFacts)) -> Stage {
-        Stage::leading_on(Api::start().await, change).await
+        Stage::leading_on(Api::start().await, None, change).await
     }
 
-    /// As [`Stage::leading_with`], on this API server.
+    /// As [`Stage::leading_with`], on this API server and with a store that leaves a question open.
     pub(super) async fn leading_on(
         (api, client): (Api, kube::Client),
+        stuck: Option<&'static str>,
         change: impl FnOnce(&mut PoolFacts),
     ) -> Stage {
         let shelf = Shelf::default();
+        shelf.stuck.send_replace(stuck);
         let pod_shelf = PodShelf::default();
         let (leadership, leads) = watch::channel(Leadership::Leader);
         let (renewed, last_renewed) = watch::channel(Instant::now() + Duration::from_secs(3600));
