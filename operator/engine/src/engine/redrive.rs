@@ -12,6 +12,7 @@ use crate::job::Phase;
 use crate::job::decide::Look;
 use crate::time::Now;
 
+use super::live::What;
 use super::review::STORE_HOLD;
 
 impl Engine {
@@ -30,7 +31,11 @@ impl Engine {
             (Some(outcome), _) => self.settle_redrive(job, by, outcome),
             (None, Some(other)) if other != by => self.settle_redrive(job, by, Redrive::Skipped),
             (None, _) => {
-                self.live(job).redrive = Some(by);
+                let live = self.live(job);
+                if live.redrive.replace(by).is_none() {
+                    // Asked again, now that somebody waits: the shell answers such questions before others.
+                    live.op.take_if(|op| op.what == What::ReadRecord);
+                }
                 self.review(job, now, rng);
             }
         }

@@ -9,7 +9,7 @@ use wire::to_worker::Message;
 use super::api::Api;
 use super::stage::{self, Stage};
 use super::succeeded;
-use crate::ports::Leadership;
+use crate::ports::{Leadership, Redrive};
 
 /// How many of those looks run at once.
 const AT_ONCE: usize = 8;
@@ -71,6 +71,21 @@ async fn a_job_that_came_late_to_its_first_claim_does_not_wait_for_them_either()
     };
     assert_eq!(lease.name, "videos/vj-a-1");
     assert!(stage.asked().contains(&"seek record".to_owned()));
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_somebody_wants_back_waits_for_none_of_them() {
+    let stage = Stage::leading().await;
+    crowd(&stage).await;
+    let counted = &stage.counters.archive_pending;
+    stage.put("vj-a-1", &ended("DeadLettered", "False"));
+    // Its look has joined the others.
+    stage
+        .until("waiting", |_| counted.load(Ordering::Relaxed) == 51)
+        .await;
+    let by = "5b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a22";
+    let outcome = stage.redrive(stage::JOB, by).await;
+    assert_eq!(outcome, Redrive::Done);
 }
 
 #[tokio::test]
