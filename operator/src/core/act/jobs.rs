@@ -10,13 +10,15 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use rand::Rng;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::tally::count;
 use super::{Actor, Address, CLAIM_TIMEOUT, Outcome, READ_TIMEOUT, RENEW_DEADLINE, WRITE_TIMEOUT};
 
 const READ_AGAIN: Duration = Duration::from_millis(200);
 const READ_AGAIN_CAP: Duration = Duration::from_secs(5);
+/// Of reads that fail in a row one in so many is logged.
+const LOGGED_READS: u32 = 100;
 const FAILED_AGAIN: Duration = Duration::from_millis(100);
 const FAILED_AGAIN_CAP: Duration = Duration::from_secs(5);
 
@@ -48,7 +50,7 @@ impl Actor {
                 }
                 Kind::Observed => {
                     let _permit = actor.writes.acquire().await;
-                    let Some(patch) = keep_messages(&api, &address, patch).await else {
+                    let Some(patch) = actor.keep_messages(&api, &address, patch).await else {
                         return Outcome::Unknown;
                     };
                     actor.patch(&api, &address, &patch, WRITE_TIMEOUT).await
@@ -118,16 +120,65 @@ impl Actor {
             let mut wait = READ_AGAIN;
             count(&actor.counters.reads);
             loop {
-                match read_once(&api, &address).await {
+                let jitter = rand::rng().random_range(0.5..1.0);
+                let due = Instant::now() + wait.mul_f64(jitter);
+                match actor.read_once(&api, &address).await {
                     Some(Some(found)) => return Outcome::Found(Box::new(found)),
                     Some(None) => return Outcome::Gone,
                     None => count(&actor.counters.read_retries),
                 }
-                let jitter = rand::rng().random_range(0.5..1.0);
-                tokio::time::sleep(wait.mul_f64(jitter)).await;
+                tokio::time::sleep_until(due).await;
                 wait = (wait * 2).min(READ_AGAIN_CAP);
             }
         });
+    }
+
+    /// One quorum read. `None`: no answer. `Some(None)`: not there, or another object of the same name.
+    pub(super) async fn read_once(
+        &self,
+        api: &Api<VideoJob>,
+        address: &Address,
+    ) -> Option<Option<VideoJob>> {
+        let _permit = self.reads.acquire().await;
+        let error = match timeout(READ_TIMEOUT, api.get_opt(&address.name)).await {
+            Ok(Ok(found)) => {
+                self.failing_reads.store(0, Ordering::Relaxed);
+                let is_it = |job: &VideoJob| job.metadata.uid.as_deref() == Some(&*address.uid);
+                return Some(found.filter(is_it));
+            }
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        let nth = self.failing_reads.fetch_add(1, Ordering::Relaxed);
+        if nth.is_multiple_of(LOGGED_READS) {
+            let error = error.as_ref().map(tracing::field::display);
+            tracing::warn!(job = %address.name, uid = %address.uid, error, nth, "reads fail");
+        }
+        // As of writes: while the API server is away, every attempt that ends adds one that asks without end.
+        let asked = error.as_ref().map(asked_to_wait).unwrap_or_default();
+        let draw = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(pause(nth, asked, draw)).await;
+        None
+    }
+
+    /// The conditions of a final job, with the new generation and the messages they have.
+    async fn keep_messages(
+        &self,
+        api: &Api<VideoJob>,
+        address: &Address,
+        mut patch: Value,
+    ) -> Option<Value> {
+        let found = self.read_once(api, address).await??;
+        let old = found.status.map(|s| s.conditions).unwrap_or_default();
+        let conditions = patch.pointer_mut("/status/conditions")?.as_array_mut()?;
+        for condition in conditions {
+            let type_ = condition.get("type")?.as_str()?.to_owned();
+            let known = old.iter().find(|c| c.type_ == type_);
+            if let Some(known) = known.filter(|c| !c.message.is_empty() || c.type_ == STALLED) {
+                condition["message"] = json!(known.message);
+            }
+        }
+        Some(patch)
     }
 
     /// Deletes the job, if it is still the one that was decided about.
@@ -160,36 +211,7 @@ impl Actor {
     }
 }
 
-/// One quorum read. `None`: no answer. `Some(None)`: not there, or another object of the same name.
-pub(super) async fn read_once(api: &Api<VideoJob>, address: &Address) -> Option<Option<VideoJob>> {
-    match timeout(READ_TIMEOUT, api.get_opt(&address.name)).await {
-        Ok(Ok(found)) => {
-            Some(found.filter(|job| job.metadata.uid.as_deref() == Some(&*address.uid)))
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(job = %address.name, uid = %address.uid, error = %error, "read failed");
-            None
-        }
-        Err(_) => None,
-    }
-}
-
-/// The conditions of a final job, with the new generation and the messages they have.
-async fn keep_messages(api: &Api<VideoJob>, address: &Address, mut patch: Value) -> Option<Value> {
-    let found = read_once(api, address).await??;
-    let old = found.status.map(|s| s.conditions).unwrap_or_default();
-    let conditions = patch.pointer_mut("/status/conditions")?.as_array_mut()?;
-    for condition in conditions {
-        let type_ = condition.get("type")?.as_str()?.to_owned();
-        let known = old.iter().find(|c| c.type_ == type_);
-        if let Some(known) = known.filter(|c| !c.message.is_empty() || c.type_ == STALLED) {
-            condition["message"] = json!(known.message);
-        }
-    }
-    Some(patch)
-}
-
-/// After the `nth` failed write in a row, of whatever job: doubling, capped, and not shorter than the server wants.
+/// After the `nth` failed call of its kind in a row, of whatever job: doubling, capped, and not shorter than the server wants.
 fn pause(nth: u32, asked: Duration, draw: f64) -> Duration {
     let window = FAILED_AGAIN.saturating_mul(1 << nth.min(10));
     let asked = asked.min(FAILED_AGAIN_CAP);

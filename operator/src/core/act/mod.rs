@@ -24,6 +24,8 @@ use super::seams::{AttemptPods, FoundOutput, LeaseUrls, StoreWork};
 
 /// How many writes other than claims run at once. Claims are bounded by the engine.
 const WRITES: usize = 32;
+/// How many reads run at once, with the pauses after those that failed.
+const READS: usize = 64;
 
 /// A claim must be settled before anybody else could hold the leader lease.
 pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -98,9 +100,12 @@ pub(crate) struct Actor {
     pods: Arc<dyn AttemptPods>,
     renewed: watch::Receiver<Instant>,
     writes: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     events: events::Events,
     /// Writes in a row that the API server failed.
     failing: Arc<AtomicU32>,
+    /// And reads.
+    failing_reads: Arc<AtomicU32>,
     counters: Arc<CoreCounters>,
     done: mpsc::UnboundedSender<Done>,
 }
@@ -120,8 +125,10 @@ impl Actor {
             pods,
             renewed,
             writes: Arc::new(Semaphore::new(WRITES)),
+            reads: Arc::new(Semaphore::new(READS)),
             events: events::Events::new(),
             failing: Arc::default(),
+            failing_reads: Arc::default(),
             counters,
             done,
         }

@@ -8,7 +8,6 @@ use kinora_engine::{Token, Uid};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::jobs::read_once;
 use super::{Actor, Address, Outcome, STORE_TIMEOUT};
 use crate::core::seams::{AttemptOf, LeaseRequest, SourceState, StoreWorkError};
 
@@ -66,7 +65,7 @@ impl Actor {
             let question = task.question();
             let found = match known {
                 Some(known) => Some(known),
-                None => match read_once(&actor.api(&address), &address).await {
+                None => match actor.read_once(&actor.api(&address), &address).await {
                     Some(Some(found)) => Some(Arc::new(found)),
                     Some(None) | None => None,
                 },

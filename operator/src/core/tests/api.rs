@@ -39,6 +39,8 @@ struct Stored {
     refused: Option<String>,
     no_space: bool,
     lists_in_pages: bool,
+    /// Reads so far, once they are not answered.
+    reads: Option<usize>,
 }
 
 /// The server.
@@ -120,6 +122,16 @@ impl Api {
     /// etcd raised its alarm for want of space, or it was cleared.
     pub(super) fn no_space(&self, on: bool) {
         self.stored.lock().unwrap().no_space = on;
+    }
+
+    /// From now on every status write comes too late, and no read is answered.
+    pub(super) fn fall_silent(&self) {
+        self.stored.lock().unwrap().reads = Some(0);
+    }
+
+    /// How many reads were not answered.
+    pub(super) fn reads(&self) -> usize {
+        self.stored.lock().unwrap().reads.unwrap_or_default()
     }
 
     /// It has no streaming lists, as Kubernetes 1.33 by default.
@@ -216,6 +228,13 @@ async fn tell(State(api): State<Api>, Json(event): Json<Value>) -> Response {
 }
 
 async fn read(State(api): State<Api>, Path(name): Path<String>) -> Response {
+    let is_silent = {
+        let mut stored = api.stored.lock().unwrap();
+        stored.reads.as_mut().map(|reads| *reads += 1).is_some()
+    };
+    if is_silent {
+        return std::future::pending().await;
+    }
     match api.object(&name) {
         Some(object) => Json(object).into_response(),
         None => status(404, "NotFound"),
@@ -232,6 +251,9 @@ async fn patch(
     stored.patches.push(patch.clone());
     if stored.refused.as_deref() == Some(&*name) {
         return status(422, "Invalid");
+    }
+    if stored.reads.is_some() {
+        return status(409, "Conflict");
     }
     if stored.no_space {
         return status(500, "etcdserver: mvcc: database space exceeded");

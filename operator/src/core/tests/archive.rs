@@ -98,7 +98,7 @@ async fn looks_for_more_records_than_may_run_make_no_tasks_and_end_with_the_lead
     }
     let stage = Stage::leading_on((api, client), Some("read record"), |_| {}).await;
     let counted = &stage.counters.archive_pending;
-    let pending = |want: usize| move |s: &Stage| counted.load(Ordering::Relaxed) == want as u64;
+    let pending = |want: usize| move |_: &Stage| counted.load(Ordering::Relaxed) == want as u64;
     stage.until("waiting", pending(JOBS)).await;
     let standby = Leadership::Standby {
         leader_address: None,

@@ -7,8 +7,11 @@ mod drain;
 mod events;
 mod hostile;
 mod poison;
+mod server;
 mod stage;
 mod tracing;
+
+use std::sync::atomic::Ordering;
 
 use kinora_protocol::dispatch as wire;
 use serde_json::json;
@@ -73,27 +76,6 @@ async fn a_job_goes_from_create_to_its_end_in_two_status_writes_and_is_deleted_a
     );
     let options = &stage.api.deletes()[0]["preconditions"];
     assert!(options["uid"].is_string() && options["resourceVersion"].is_string());
-}
-
-#[tokio::test]
-async fn without_streaming_lists_jobs_are_listed_and_watched() {
-    let (api, client) = api::Api::start().await;
-    api.list_in_pages();
-    let listed = stage::upload_job("vj-a-1", stage::OTHER_POD, &json!({"state": "Queued"}));
-    api.put(listed);
-    let stage = Stage::leading_on((api, client), None, |_| {}).await;
-    let mut worker = stage.worker().await;
-    let Message::Lease(lease) = worker.next().await else {
-        panic!("a lease");
-    };
-    assert_eq!(lease.name, "videos/vj-a-1");
-    worker.say(succeeded(lease.attempt)).await;
-    assert!(matches!(worker.next().await, Message::Ack(_)));
-    stage.create("vj-a-2");
-    let Message::Lease(lease) = worker.next().await else {
-        panic!("a lease");
-    };
-    assert_eq!(lease.name, "videos/vj-a-2");
 }
 
 #[tokio::test]
@@ -209,7 +191,7 @@ async fn a_change_of_a_job_that_ended_is_no_second_end() {
     stage.put_as("vj-a-2", stage::OTHER_POD, &json!({"state": "Queued"}));
     assert!(matches!(worker.next().await, Message::Lease(_)));
     let ended = &stage.counters.succeeded;
-    assert_eq!(ended.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(ended.load(Ordering::Relaxed), 1);
 }
 
 /// covers: F24
@@ -226,7 +208,7 @@ async fn a_result_that_comes_while_etcd_is_full_is_stored_when_it_is_not_and_cos
     let tries = |s: &Stage| s.api.patches().len() - 1;
     stage.until("tried", |s| tries(s) >= 3).await;
     let unknown = &stage.counters.unknown_writes;
-    assert!(unknown.load(std::sync::atomic::Ordering::Relaxed) >= 2);
+    assert!(unknown.load(Ordering::Relaxed) >= 2);
     assert_eq!(
         stage.api.object("vj-a-1").unwrap()["status"]["state"],
         "Running"
