@@ -107,13 +107,15 @@ impl Core {
                 pool,
             } => {
                 let pool = self.memory.pools.get(&pool);
+                let outputs = pool.map(|p| p.outputs.clone()).unwrap_or_default();
                 let task = StoreTask::Lease {
                     attempt: attempt.attempt,
                     pod_uid: self.memory.pod_uid(worker),
-                    outputs: pool.map(|p| p.outputs.clone()).unwrap_or_default(),
+                    outputs: outputs.clone(),
                     timeout: Duration::from_millis(pool.map_or(0, |p| p.timeout_ms)),
                     store_endpoint: pool.and_then(|p| p.store_endpoint.clone()),
                 };
+                self.memory.note_leased(attempt, outputs);
                 (attempt.job, token, task)
             }
             Action::CheckOutputs {
@@ -251,6 +253,10 @@ impl Core {
             && facts.status.phase != Phase::Running
         {
             self.settle(uid, &facts.status);
+        }
+        let facts = self.engine.job(uid);
+        if facts.is_none_or(|facts| facts.status.phase != Phase::Running) {
+            self.memory.drop_leased(uid);
         }
         let engine = &self.engine;
         let waits = |worker, attempt| engine.keeps_report(worker, attempt);

@@ -5,6 +5,7 @@ mod attempt_pods;
 mod drain;
 mod events;
 mod hostile;
+mod outputs;
 mod poison;
 mod stage;
 mod tracing;
