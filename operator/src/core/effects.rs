@@ -190,6 +190,10 @@ impl Core {
         {
             self.settle(uid, &facts.status);
         }
+        let facts = self.engine.job(uid);
+        if facts.is_none_or(|facts| facts.status.phase != Phase::Running) {
+            self.memory.drop_leased(uid);
+        }
         let engine = &self.engine;
         let waits = |worker, attempt| engine.keeps_report(worker, attempt);
         self.memory.reports.retain(uid, waits);

@@ -43,6 +43,7 @@ pub(crate) struct Memory {
     results: HashMap<Uid, String>,
     urls: HashMap<AttemptId, LeaseUrls>,
     steps: HashMap<Uid, (u32, String)>,
+    leased: HashMap<Uid, (u32, Vec<String>)>,
     /// Open jobs that a call found gone and whose deletion the watch is still to show.
     pub(crate) found_gone: HashMap<Uid, ForeignDeletion>,
     /// Who waits for a redrive, by job and request.
@@ -66,6 +67,7 @@ impl Memory {
             results: HashMap::new(),
             urls: HashMap::new(),
             steps: HashMap::new(),
+            leased: HashMap::new(),
             found_gone: HashMap::new(),
             redrives: HashMap::new(),
         }
@@ -102,6 +104,7 @@ impl Memory {
         self.drop_object(job);
         self.results.remove(&job);
         self.steps.remove(&job);
+        self.leased.remove(&job);
         self.reports.retain(job, |_, _| false);
     }
 
@@ -207,18 +210,38 @@ impl Memory {
         self.urls.remove(&attempt)
     }
 
-    /// Names of the outputs that must be in the store: those of the pool that the service does not keep itself.
+    /// Names of the outputs that a lease offers URLs for: its pool may have others, or be gone, when the attempt ends.
+    pub(crate) fn note_leased(&mut self, attempt: AttemptId, names: Vec<String>) {
+        self.leased.insert(attempt.job, (attempt.attempt, names));
+    }
+
+    /// The job does not run.
+    pub(crate) fn drop_leased(&mut self, job: Uid) {
+        self.leased.remove(&job);
+    }
+
+    /// Names of the outputs that must be in the store: those of the lease that the service does not keep itself. Of a lease that
+    /// another leader gave, those of its pool; where that is gone, those that the report names.
     pub(crate) fn wanted_outputs(
         &self,
         worker: Uid,
         attempt: AttemptId,
         pool: PoolName,
     ) -> Vec<String> {
-        let named = self.pools.get(&pool).map(|p| p.outputs.clone());
-        let mut names = named.unwrap_or_default();
-        if let Some(report) = self.reports.of(worker, attempt) {
-            names.retain(|name| !report.is_own(name));
+        let leased = self.leased.get(&attempt.job);
+        let leased = leased.filter(|(of, _)| *of == attempt.attempt);
+        let known = leased
+            .map(|(_, names)| names)
+            .or_else(|| self.pools.get(&pool).map(|p| &p.outputs));
+        let report = self.reports.of(worker, attempt);
+        match (known, report) {
+            (Some(names), Some(report)) => {
+                let wanted = names.iter().filter(|name| !report.is_own(name));
+                wanted.cloned().collect()
+            }
+            (Some(names), None) => names.clone(),
+            (None, Some(report)) => report.stored_names(),
+            (None, None) => Vec::new(),
         }
-        names
     }
 }

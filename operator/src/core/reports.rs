@@ -123,6 +123,13 @@ impl Report {
         self.own().any(|output| output.name == name)
     }
 
+    /// Names of the outputs that it says are in the store, as far as a pool can have them: each becomes a part of a key.
+    pub(crate) fn stored_names(&self) -> Vec<String> {
+        let said = self.outputs.iter().filter(|o| o.uri.is_empty());
+        let fit = said.filter(|o| is_output_name(&o.name));
+        fit.map(|o| o.name.clone()).collect()
+    }
+
     fn own(&self) -> impl Iterator<Item = &wire::OutputResult> {
         self.outputs.iter().filter(|output| !output.uri.is_empty())
     }
@@ -172,6 +179,15 @@ impl Report {
         });
         stored.chain(own).collect()
     }
+}
+
+/// As the schema of a pool wants it.
+fn is_output_name(name: &str) -> bool {
+    let is_edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = name.as_bytes();
+    bytes.iter().all(|b| is_edge(b) || b"._-".contains(b))
+        && bytes.first().is_some_and(is_edge)
+        && bytes.last().is_some_and(is_edge)
 }
 
 /// The code of an outcome, for people.

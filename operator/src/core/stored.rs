@@ -55,13 +55,15 @@ impl Core {
                 pool,
             } => {
                 let pool = self.memory.pools.get(&pool);
+                let outputs = pool.map(|p| p.outputs.clone()).unwrap_or_default();
                 let task = StoreTask::Lease {
                     attempt: attempt.attempt,
                     pod_uid: self.memory.pod_uid(worker),
-                    outputs: pool.map(|p| p.outputs.clone()).unwrap_or_default(),
+                    outputs: outputs.clone(),
                     timeout: Duration::from_millis(pool.map_or(0, |p| p.timeout_ms)),
                     store_endpoint: pool.and_then(|p| p.store_endpoint.clone()),
                 };
+                self.memory.note_leased(attempt, outputs);
                 (attempt.job, token, task)
             }
             Action::CheckOutputs {

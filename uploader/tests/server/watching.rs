@@ -1,9 +1,10 @@
 //! `GET /v1/videos/<id>`: waiting for news, tags, and lives after a dead letter.
 
 use futures::future::join_all;
-use kinora_storage::documents::{Active, JobRef, Record, RecordState};
+use kinora_storage::documents::{Active, JobRef, Pending, Record, RecordState};
 use kinora_storage::{UploadId, keys};
 use kinora_uploader::documents;
+use serde_json::json;
 
 use crate::harness::{KEY, Replica, STRANGER, World, problem_of, until};
 
@@ -33,6 +34,7 @@ async fn all_who_wait_for_a_video_share_one_loop_and_hear_of_its_end() {
     let end = async {
         until("a loop", || replica.app.waits.loops() == 1).await;
         set_state(&world, &id, "Succeeded");
+        put_record(&world, &id, RecordState::Succeeded, 0).await;
     };
     let (answers, ()) = tokio::join!(waits, end);
     for answer in answers {
@@ -107,6 +109,7 @@ async fn no_more_than_200_wait_on_a_replica() {
             assert_eq!(refused, (429, "too-many-waiters".into()));
             // Now that all the others wait, they may go.
             set_state(&world, &id, "Cancelled");
+            put_record(&world, &id, RecordState::Cancelled, 0).await;
             return 1;
         }
         assert_eq!(state(answer).await, "cancelled");
@@ -116,11 +119,53 @@ async fn no_more_than_200_wait_on_a_replica() {
     until("the loop ends", || replica.app.waits.loops() == 0).await;
 }
 
-/// The record of a dead letter, and the decision with so many redrives.
-pub(crate) async fn dead_letter(world: &World, id: &UploadId, redrives: Option<i64>) {
-    let key = keys::active(id);
-    let active: Active = world.read(&key).await.unwrap();
-    let pending = kinora_storage::documents::Pending {
+/// The operator stores the end before it writes the record.
+/// covers: F3
+#[tokio::test]
+async fn an_end_is_waited_for_until_the_record_of_this_life_is_there_with_the_result() {
+    let world = World::new("w7").await;
+    let replica = world.replica().await;
+    let id = world.upload(&replica, KEY).await;
+    world.jobs.edit(&id, |job| {
+        let status = job.status.get_or_insert_default();
+        status.state = "Succeeded".into();
+        status.redrives = 1;
+    });
+    put_record(&world, &id, RecordState::Failed, 0).await;
+    let early = wait(&world, &replica, &id, "1s").await;
+    let early: serde_json::Value = early.json().await.unwrap();
+    assert_eq!(early["state"], "succeeded");
+    assert_eq!(early.get("result"), None);
+
+    until("the loop ends", || replica.app.waits.loops() == 0).await;
+    let waiting = wait(&world, &replica, &id, "60s");
+    let end = async {
+        // An answer that came at once needed none.
+        until("a loop", || replica.app.waits.loops() == 1).await;
+        put_record(&world, &id, RecordState::Succeeded, 1).await;
+    };
+    let (answer, ()) = tokio::join!(waiting, end);
+    let video: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(video["state"], "succeeded");
+    assert_eq!(video["result"], json!({"label": "cat"}));
+}
+
+/// The record of a life with so many redrives, with a result, beside the decision.
+async fn put_record(world: &World, id: &str, state: RecordState, redrives: i64) {
+    let id: UploadId = id.parse().unwrap();
+    let active: Active = world.read(&keys::active(&id)).await.unwrap();
+    let record = Record {
+        state,
+        redrives,
+        result: Some(json!({"label": "cat"})),
+        ..documents::record(&outboxed(&id, &active), false, "", world.store.now())
+    };
+    world.put(&keys::record_for_upload(&id), &record).await;
+}
+
+/// As it was in the outbox.
+fn outboxed(id: &UploadId, active: &Active) -> Pending {
+    Pending {
         v: 1,
         id: id.clone(),
         owner: active.owner.clone(),
@@ -136,7 +181,14 @@ pub(crate) async fn dead_letter(world: &World, id: &UploadId, redrives: Option<i
         job: active.job.clone(),
         times: active.times.clone(),
         extra: Default::default(),
-    };
+    }
+}
+
+/// The record of a dead letter, and the decision with so many redrives.
+pub(crate) async fn dead_letter(world: &World, id: &UploadId, redrives: Option<i64>) {
+    let key = keys::active(id);
+    let active: Active = world.read(&key).await.unwrap();
+    let pending = outboxed(id, &active);
     let record = Record {
         dead_lettered: true,
         job: Some(JobRef::default()),

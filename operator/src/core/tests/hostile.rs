@@ -9,9 +9,7 @@ use tonic::Code;
 use wire::from_worker::Message as Up;
 use wire::to_worker::Message;
 
-use super::stage::{Stage, Worker, worker_hello};
-
-const JOB: &str = "3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a11";
+use super::stage::{JOB, Stage, Worker, worker_hello};
 
 fn attempt(job_uid: &str, attempt: u32) -> Option<wire::AttemptRef> {
     Some(wire::AttemptRef {

@@ -6,6 +6,7 @@ mod attempt_pods;
 mod drain;
 mod events;
 mod hostile;
+mod outputs;
 mod poison;
 mod server;
 mod stage;

@@ -112,6 +112,8 @@ impl AttemptPods for PodShelf {
 struct Shelf {
     asked: Arc<Mutex<Vec<String>>>,
     away: Arc<AtomicBool>,
+    /// Names of outputs that are not there.
+    lost: Arc<Mutex<Vec<String>>>,
     /// The question that is not answered for now.
     stuck: watch::Sender<Option<&'static str>>,
 }
@@ -158,14 +160,16 @@ impl StoreWork for Shelf {
         _: AttemptOf,
         names: Vec<String>,
     ) -> BoxFuture<'_, Result<Vec<FoundOutput>, StoreWorkError>> {
-        let found = names.into_iter().map(|name| FoundOutput {
+        let lost = self.lost.lock().unwrap();
+        let names = names.into_iter().filter(|name| !lost.contains(name));
+        let found = names.map(|name| FoundOutput {
             uri: format!("s3://kinora/{name}"),
             name,
             size_bytes: 3,
             checksum: None,
         });
         let found = found.collect();
-        async {
+        async move {
             self.answer("outputs").await;
             Ok(found)
         }
@@ -285,7 +289,7 @@ pub(super) struct Stage {
     address: String,
     _renewed: watch::Sender<Instant>,
     pub(super) pod_events: mpsc::Sender<PodEvent>,
-    _pools: mpsc::Sender<PoolEvent>,
+    pools: mpsc::Sender<PoolEvent>,
     pub(super) commands: mpsc::Sender<CoreCommand>,
     pub(super) redrives: mpsc::Sender<RedriveRequest>,
     _history: watch::Sender<History>,
@@ -364,7 +368,7 @@ impl Stage {
             address,
             _renewed: renewed,
             pod_events: pods,
-            _pools: pools,
+            pools,
             commands,
             redrives,
             _history: history,
@@ -391,9 +395,33 @@ impl Stage {
             .unwrap()
     }
 
+    /// Tells of its pool, and waits until the core has taken that up: what is said next comes after it.
+    async fn tell(&self, event: PoolEvent) {
+        self.pools.send(event).await.unwrap();
+        let taken = |s: &Stage| s.pools.capacity() == s.pools.max_capacity();
+        self.until("the pool's news are taken", taken).await;
+    }
+
+    /// The pool is deleted.
+    pub(super) async fn delete_pool(&self) {
+        self.tell(PoolEvent::Gone(pool_key())).await;
+    }
+
+    /// The pool is another from now on.
+    pub(super) async fn change_pool(&self, change: impl FnOnce(&mut PoolFacts)) {
+        let mut facts = Box::new(pool_facts());
+        change(&mut facts);
+        self.tell(PoolEvent::Changed(pool_key(), facts)).await;
+    }
+
     /// Records can be written no more.
     pub(super) fn store_away(&self) {
         self.shelf.away.store(true, Ordering::Relaxed);
+    }
+
+    /// No attempt has made an output of this name.
+    pub(super) fn lose(&self, name: &str) {
+        self.shelf.lost.lock().unwrap().push(name.to_owned());
     }
 
     /// The store leaves this question open, or answers all again.

@@ -64,7 +64,7 @@ impl Found {
     /// Whether waiting for more makes no sense.
     pub(in crate::http) fn is_final(&self) -> bool {
         match &self.what {
-            What::Video(view) => view.video.state.is_final(),
+            What::Video(view) => view.is_final(),
             What::Ended(_) | What::Erased => true,
         }
     }
@@ -177,15 +177,19 @@ async fn of_active(driver: &Driver, active: Active) -> Result<Found, Problem> {
         return found(view);
     }
     let stored = View::new(&driver.id, VideoState::Stored, size).times(&active.times);
-    let job = job(driver).await;
-    if let Ok(Some(job)) = &job {
-        return found(stored.of_job(job));
+    let job = job(driver).await.ok().flatten();
+    let (view, redrives) = match &job {
+        Some(job) => (stored.of_job(job), i64::from(job.redrives())),
+        None => (stored, active.redrives),
+    };
+    if job.is_some() && !view.video.state.is_final() {
+        return found(view);
     }
-    // Not made yet; or gone after its end, or not to be asked for: then the record may be there.
+    // Not made yet; or at its end, gone after it, or not to be asked for: then the record may be there, and says more.
     let key = keys::record_for_upload(&driver.id);
     match read::<Record>(driver, &key).await? {
-        Some(record) if record.ends(active.redrives) => found(View::of_record(&driver.id, &record)),
-        _ => found(stored),
+        Some(record) if record.ends(redrives) => found(View::of_record(&driver.id, &record)),
+        _ => found(view),
     }
 }
 

@@ -151,6 +151,8 @@ pub(in crate::http) struct View {
     pub(in crate::http) video: Video,
     /// Uid of the job whose outputs these are.
     job_uid: Option<String>,
+    /// It is told by its job: of an end, the result and the times are still to come, with the record.
+    unrecorded: bool,
 }
 
 impl View {
@@ -170,7 +172,13 @@ impl View {
         Self {
             video,
             job_uid: None,
+            unrecorded: false,
         }
+    }
+
+    /// Whether this is all that there will be, but for a redrive.
+    pub(super) fn is_final(&self) -> bool {
+        self.video.state.is_final() && !self.unrecorded
     }
 
     /// Of an upload whose bytes are not all there.
@@ -190,6 +198,7 @@ impl View {
 
     pub(super) fn of_job(mut self, job: &VideoJob) -> Self {
         self.job_uid.clone_from(&job.metadata.uid);
+        self.unrecorded = true;
         let status = job.status.as_ref();
         let verdict = status.and_then(|status| {
             let mut all = status.conditions.iter();
