@@ -30,7 +30,7 @@ pub struct StoreArgs {
     #[arg(long, env = "KINORA_STORE_CREDENTIALS_DIR", value_name = "DIR")]
     pub store_credentials_dir: PathBuf,
 
-    /// PEM file of the authority that signed the store's TLS certificate [default: the public authorities, built in].
+    /// PEM file of the authority that signed the store's TLS certificate, read again on change [default: the public authorities, built in].
     #[arg(long, env = "KINORA_STORE_CA_FILE", value_name = "FILE")]
     pub store_ca_file: Option<PathBuf>,
 

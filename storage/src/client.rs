@@ -1,19 +1,14 @@
 //! The SDK client as this project wants it: path style, no retries, checksums only where we give them, own timeouts.
 
-use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedHttpClient, StalledStreamProtectionConfig,
+    StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::{Client, Config};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use url::Url;
 
 use crate::args::StoreArgs;
@@ -21,8 +16,8 @@ use crate::clock::StoreClock;
 use crate::credentials::FileCredentials;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::resolve::LastGood;
+use crate::trust::http_client;
 
-const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Base configuration; clients differ by endpoint only.
@@ -88,82 +83,9 @@ fn endpoint(text: &str, flag: &str) -> Result<Url, StoreError> {
     Ok(url)
 }
 
-fn http_client(
-    https: bool,
-    ca_file: Option<&Path>,
-    names: LastGood,
-) -> Result<SharedHttpClient, StoreError> {
-    // Never the system's list: our images have no system, and the client would trust nobody.
-    let trust = if https {
-        authorities(ca_file)?
-    } else {
-        TrustStore::empty()
-    };
-    let context = TlsContext::builder().with_trust_store(trust).build();
-    let context = context.map_err(|cause| {
-        wrong_tls(format!(
-            "no usable certificate authority ({cause}): check --store-ca-file"
-        ))
-    })?;
-    Ok(Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(context)
-        .build_with_resolver(names))
-}
-
-fn wrong_tls(message: String) -> StoreError {
-    StoreError::new(StoreErrorKind::Invalid, "set up TLS to the store", message)
-}
-
-/// Those of a file, or the public ones.
-fn authorities(ca_file: Option<&Path>) -> Result<TrustStore, StoreError> {
-    let Some(path) = ca_file else {
-        return Ok(TrustStore::empty().with_pem_certificate(public_authorities()));
-    };
-    let read = std::fs::read(path);
-    let pem =
-        read.map_err(|cause| wrong_tls(format!("--store-ca-file {}: {cause}", path.display())))?;
-    // What holds no certificate at all would make the TLS library panic at the first call.
-    if !pem
-        .windows(PEM_BEGIN.len())
-        .any(|window| window == PEM_BEGIN)
-    {
-        return Err(wrong_tls(format!(
-            "--store-ca-file {}: no PEM certificate in it",
-            path.display()
-        )));
-    }
-    Ok(TrustStore::empty().with_pem_certificate(pem))
-}
-
-/// Mozilla's list, as PEM.
-fn public_authorities() -> String {
-    let mut pem = String::new();
-    for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-        let body = BASE64_STANDARD.encode(certificate);
-        pem.push_str("-----BEGIN CERTIFICATE-----\n");
-        pem.push_str(&body);
-        pem.push_str("\n-----END CERTIFICATE-----\n");
-    }
-    pem
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// An image from scratch has no list of authorities: ours must do, or no store is reached over TLS.
-    #[test]
-    fn the_built_in_authorities_are_all_readable_and_make_a_client() {
-        let pem = public_authorities();
-        assert!(pem.matches("BEGIN CERTIFICATE").count() > 100);
-        // The certificates are read when a client is made of it.
-        let config = Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .http_client(http_client(true, None, LastGood::system()).unwrap());
-        drop(Client::from_conf(config.build()));
-    }
 
     #[test]
     fn endpoints_are_scheme_and_host_only() {

@@ -26,6 +26,7 @@ pub mod selftest;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trust;
 pub mod types;
 pub mod versions;
 mod write;

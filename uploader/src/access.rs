@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, AuthMode};
@@ -41,7 +42,7 @@ impl Access {
         };
         let mut auth = auth(args, &config)?.with_issuers(config.issuers.clone(), args.insecure)?;
         if let Some(dir) = &args.upload_token_keys_dir {
-            auth = auth.with_tokens(UploadTokens::read(dir)?);
+            auth = auth.with_tokens(UploadTokens::read(dir, Instant::now())?);
         }
         let proxies = Proxies::parse(&config.limits.trusted_proxies)?;
         Ok(Self {
@@ -91,7 +92,8 @@ pub async fn reload(auth: Auth, end: CancellationToken) {
         if let Some(Err(error)) = auth.keys().map(Keys::reload) {
             tracing::warn!(%error, "the API keys stay as they were");
         }
-        if let Some(Err(problem)) = auth.tokens().map(UploadTokens::reload) {
+        let reloaded = auth.tokens().map(|tokens| tokens.reload(Instant::now()));
+        if let Some(Err(problem)) = reloaded {
             tracing::warn!(problem, "the keys of upload tokens stay as they were");
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kinora_storage::{Store, StoreArgs};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What one request gets.
@@ -93,7 +93,7 @@ async fn converse(mut stream: TcpStream, answers: Vec<Answer>, requests: Arc<Ato
 }
 
 /// Reads head and body of one request; None at the end of the connection.
-async fn read_request(stream: &mut TcpStream) -> Option<()> {
+pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<()> {
     let mut seen = Vec::new();
     let head = loop {
         if let Some(end) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -112,7 +112,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<()> {
     Some(())
 }
 
-async fn read_some(stream: &mut TcpStream, seen: &mut Vec<u8>) -> Option<()> {
+async fn read_some(stream: &mut (impl AsyncRead + Unpin), seen: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 4096];
     let n = stream.read(&mut chunk).await.ok().filter(|n| *n > 0)?;
     seen.extend_from_slice(&chunk[..n]);

@@ -13,6 +13,7 @@ mod names;
 mod objects;
 mod presign;
 mod start;
+mod tls;
 
 use std::sync::OnceLock;
 

@@ -6,6 +6,7 @@ mod credential;
 mod keys;
 mod oidc;
 mod review;
+mod token_keys;
 mod tokens;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! Upload tokens: a backend asks for one, and a phone uses it alone, for one upload and until it
-//! expires. Nothing is stored: a token is a signed statement (HMAC-SHA-256), its keys are files of a
-//! mounted Secret. The key whose name sorts last signs, all of them prove, so keys can be rotated.
+//! expires. Nothing is stored: a token is a signed statement (HMAC-SHA-256). One of the keys signs, all of
+//! them prove, so keys can be rotated.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,15 +9,16 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use kinora_storage::UploadId;
 use kinora_upload_engine::{Owner, Principal};
 use secrecy::zeroize::Zeroizing;
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use super::token_keys::{Key, read_all, signing};
 use super::{Action, Denied};
 
 /// How a token begins, so that people and scanners know it for a secret.
 pub(super) const PREFIX: &str = "kut_";
 const AUDIENCE: &str = "kinora-upload";
-const MIN_KEY_BYTES: usize = 32;
 const MAX_TOKEN_BYTES: usize = 4 << 10;
 /// An upload lives no longer.
 pub const MAX_SECONDS: u64 = 7 * 24 * 3600;
@@ -26,7 +27,7 @@ pub const MAX_SECONDS: u64 = 7 * 24 * 3600;
 #[derive(Clone, Debug)]
 pub struct UploadTokens {
     dir: PathBuf,
-    keys: Arc<RwLock<Arc<Vec<SecretSlice<u8>>>>>,
+    keys: Arc<RwLock<Arc<Vec<Key>>>>,
 }
 
 /// Whose upload a token opens.
@@ -45,8 +46,8 @@ impl UploadTokens {
     ///
     /// # Errors
     /// When there is none, or one is too short.
-    pub fn read(dir: &Path) -> Result<Self, String> {
-        let keys = read_all(dir)?;
+    pub fn read(dir: &Path, now: Instant) -> Result<Self, String> {
+        let keys = read_all(dir, &[], now)?;
         Ok(Self {
             dir: dir.to_owned(),
             keys: Arc::new(RwLock::new(Arc::new(keys))),
@@ -57,13 +58,13 @@ impl UploadTokens {
     ///
     /// # Errors
     /// As `read`.
-    pub fn reload(&self) -> Result<(), String> {
-        let keys = Arc::new(read_all(&self.dir)?);
+    pub fn reload(&self, now: Instant) -> Result<(), String> {
+        let keys = Arc::new(read_all(&self.dir, &self.keys(), now)?);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
-    fn keys(&self) -> Arc<Vec<SecretSlice<u8>>> {
+    fn keys(&self) -> Arc<Vec<Key>> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -75,6 +76,7 @@ impl UploadTokens {
         tenant: &str,
         id: &UploadId,
         expires: u64,
+        now: Instant,
     ) -> Option<SecretString> {
         let claims = Claims {
             aud: AUDIENCE.into(),
@@ -85,7 +87,7 @@ impl UploadTokens {
             sub: owner.sub.clone(),
         };
         let keys = self.keys();
-        let key = EncodingKey::from_secret(keys.last()?.expose_secret());
+        let key = EncodingKey::from_secret(signing(&keys, now)?.secret.expose_secret());
         let signed = Zeroizing::new(encode(&Header::new(Algorithm::HS256), &claims, &key).ok()?);
         Some([PREFIX, signed.as_str()].concat().into())
     }
@@ -104,7 +106,7 @@ impl UploadTokens {
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
         let proved = self.keys().iter().rev().find_map(|key| {
-            let key = DecodingKey::from_secret(key.expose_secret());
+            let key = DecodingKey::from_secret(key.secret.expose_secret());
             decode::<Claims>(signed, &key, &validation).ok()
         });
         let claims = proved.ok_or(Denied::Unauthenticated)?.claims;
@@ -150,40 +152,10 @@ impl Grant {
     }
 }
 
-fn read_all(dir: &Path) -> Result<Vec<SecretSlice<u8>>, String> {
-    let at = |problem: String| format!("--upload-token-keys-dir {}: {problem}", dir.display());
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|cause| at(cause.to_string()))? {
-        let path = entry.map_err(|cause| at(cause.to_string()))?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        if !name.is_empty() && !name.starts_with('.') && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    let mut keys = Vec::new();
-    for path in files {
-        let text = std::fs::read(&path).map_err(|cause| at(cause.to_string()))?;
-        let text = Zeroizing::new(text);
-        let key = text.trim_ascii().to_vec();
-        if key.len() < MIN_KEY_BYTES {
-            let name = path.display();
-            return Err(at(format!("{name} needs at least {MIN_KEY_BYTES} bytes")));
-        }
-        keys.push(key.into());
-    }
-    if keys.is_empty() {
-        return Err(at("there is no key in it".into()));
-    }
-    Ok(keys)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::token_keys::SETTLES;
 
     fn id(n: u128) -> UploadId {
         UploadId::from_parts(&"a".parse().unwrap(), 1, n)
@@ -196,23 +168,18 @@ mod tests {
     #[test]
     fn a_token_opens_one_upload_until_it_expires_and_keys_rotate() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(UploadTokens::read(dir.path()).is_err(), "no key");
+        let start = Instant::now();
+        assert!(UploadTokens::read(dir.path(), start).is_err(), "no key");
         std::fs::write(dir.path().join("2026-01"), "short").unwrap();
-        assert!(UploadTokens::read(dir.path()).is_err(), "too short");
+        assert!(UploadTokens::read(dir.path(), start).is_err(), "too short");
         std::fs::write(dir.path().join("2026-01"), "1".repeat(32)).unwrap();
-        let tokens = UploadTokens::read(dir.path()).unwrap();
-        let owner = Owner {
-            iss: "apikey".into(),
-            sub: "backend".into(),
-        };
+        let tokens = UploadTokens::read(dir.path(), start).unwrap();
+        let owner = who_is();
         let (mine, other) = (id(1), id(2));
-        let sign = |owner: &Owner, expires| {
-            let token = tokens.sign(owner, "acme", &mine, expires).unwrap();
-            token.expose_secret().to_owned()
-        };
+        let sign = |expires, now| sign(&tokens, expires, now);
         let check = |token: &str, action, id| tokens.check(token, NOW)?.for_action(action, id);
-        let token = sign(&owner, NOW + 60);
-        let late = sign(&owner, NOW);
+        let token = sign(NOW + 60, start);
+        let late = sign(NOW, start);
         let who = check(&token, Action::Write, Some(&mine)).unwrap();
         assert_eq!((who.owner, who.tenant.as_str()), (owner, "acme"));
         assert!(!who.tenant_wide);
@@ -288,18 +255,65 @@ mod tests {
         }
 
         std::fs::write(dir.path().join("2026-02"), "2".repeat(32)).unwrap();
-        tokens.reload().unwrap();
-        let newer = sign(&who_is(), NOW + 60);
+        tokens.reload(start).unwrap();
+        let newer = sign(NOW + 60, start + SETTLES);
         for token in [&token, &newer] {
             assert!(check(token, Action::Status, Some(&mine)).is_ok());
         }
         std::fs::remove_file(dir.path().join("2026-01")).unwrap();
-        tokens.reload().unwrap();
+        tokens.reload(start + SETTLES).unwrap();
         assert!(
             check(&token, Action::Status, Some(&mine)).is_err(),
             "its key went"
         );
         assert!(check(&newer, Action::Status, Some(&mine)).is_ok());
+    }
+
+    /// covers: S8, F59
+    #[test]
+    fn what_one_replica_signs_the_others_prove_though_they_see_a_new_key_later() {
+        let start = Instant::now();
+        let replica = |keys: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            for name in keys {
+                add_key(dir.path(), name);
+            }
+            let tokens = UploadTokens::read(dir.path(), start).unwrap();
+            (dir, tokens)
+        };
+        let (of_a, a) = replica(&["2026-01"]);
+        let (of_b, b) = replica(&["2026-01"]);
+        // One that starts when the new key is there, and has not seen the time before it.
+        let (_of_c, c) = replica(&["2026-01", "2026-02"]);
+        let proves = |by: &UploadTokens, token: &str| by.check(token, NOW).is_ok();
+        assert!(proves(&b, &sign(&a, NOW + 60, start)), "the only key");
+        let soon = start + SETTLES / 2;
+        add_key(of_a.path(), "2026-02");
+        for at in [soon, start + SETTLES] {
+            a.reload(at).unwrap();
+            assert!(proves(&b, &sign(&a, NOW + 60, at)), "a new key was read");
+        }
+        assert!(proves(&b, &sign(&c, NOW + 60, soon)), "a new replica");
+
+        let settled = soon + SETTLES;
+        for by in [&a, &c] {
+            let newer = sign(by, NOW + 60, settled);
+            assert!(!proves(&b, &newer), "the new key signs");
+            assert!(proves(&a, &newer) && proves(&c, &newer));
+        }
+        let newer = sign(&a, NOW + 60, settled);
+        add_key(of_b.path(), "2026-02");
+        b.reload(settled).unwrap();
+        assert!(proves(&b, &newer), "a new key proves at once");
+    }
+
+    fn add_key(dir: &Path, name: &str) {
+        std::fs::write(dir.join(name), name.repeat(5)).unwrap();
+    }
+
+    fn sign(by: &UploadTokens, expires: u64, now: Instant) -> String {
+        let token = by.sign(&who_is(), "acme", &id(1), expires, now).unwrap();
+        token.expose_secret().to_owned()
     }
 
     fn who_is() -> Owner {

@@ -11,6 +11,7 @@ use kinora_storage::{UploadId, keys};
 use kinora_upload_engine::{Phase, Principal, State};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::admit::{admit, no_such};
@@ -66,7 +67,8 @@ pub(super) fn at_create(
 ) -> Option<HeaderValue> {
     let id: UploadId = path.rsplit('/').next()?.parse().ok()?;
     let tokens = app.auth.tokens()?;
-    let token = tokens.sign(&who.owner, &who.tenant, &id, expires(app, seconds))?;
+    let at = expires(app, seconds);
+    let token = tokens.sign(&who.owner, &who.tenant, &id, at, Instant::now())?;
     header(&token)
 }
 
@@ -113,7 +115,8 @@ async fn issue(app: &Arc<App>, id: &UploadId, headers: &HeaderMap) -> Result<Res
     }
     let at = expires(app, seconds);
     let tokens = app.auth.tokens();
-    let token = tokens.and_then(|tokens| tokens.sign(&doc.owner, &doc.tenant, id, at));
+    let token =
+        tokens.and_then(|tokens| tokens.sign(&doc.owner, &doc.tenant, id, at, Instant::now()));
     let token = token.ok_or_else(Problem::no_tokens)?;
     let body = IssuedToken {
         id: id.to_string(),
