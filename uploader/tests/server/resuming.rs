@@ -206,3 +206,21 @@ async fn a_body_that_pauses_is_closed_and_goes_on_when_bytes_come_back() {
     assert_eq!(&answer, b"HTTP/1.1 204");
     assert_eq!(world.video(&id).await.unwrap(), file);
 }
+
+/// As a phone does that changes cells: what came in half a minute is enough, so its silence is no slowness.
+#[tokio::test]
+async fn a_body_that_brought_enough_may_pause_across_the_windows_of_its_rate() {
+    let world = World::new("r10").await;
+    let replica = world.replica().await;
+    let file = video(3 * MB);
+    let id = world.create(&replica, file.len()).await;
+    let mut socket = half_a_patch(&replica, &id, 0, file.len(), &file[..MB]).await;
+    for (pause, part) in [(20, MB..2 * MB), (12, 2 * MB..3 * MB)] {
+        tokio::time::sleep(std::time::Duration::from_secs(pause)).await;
+        socket.write_all(&file[part]).await.unwrap();
+    }
+    let mut answer = vec![0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 204");
+    assert_eq!(world.video(&id).await.unwrap(), file);
+}

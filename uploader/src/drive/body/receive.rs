@@ -108,16 +108,23 @@ impl Pipe {
         self.buffer_from = self.writer.pos();
         let _ = self.held.take();
         if self.chunk.is_empty() && matches!(self.ended, Ended::Not) {
-            let begun = Instant::now();
-            let patience = RATE_WINDOW.saturating_sub(self.waited).max(IDLE);
-            let item = tokio::select! {
-                biased;
-                () = self.place.asked() => return false,
-                () = self.driver.app.closing.cancelled() => return false,
-                item = tokio::time::timeout(patience, self.incoming.stream.next()) => item,
+            let item = loop {
+                let begun = Instant::now();
+                let patience = RATE_WINDOW.saturating_sub(self.waited).max(IDLE);
+                let item = tokio::select! {
+                    biased;
+                    () = self.place.asked() => return false,
+                    () = self.driver.app.closing.cancelled() => return false,
+                    item = tokio::time::timeout(patience, self.incoming.stream.next()) => item,
+                };
+                self.waited += begun.elapsed();
+                match item {
+                    Ok(item) => break item,
+                    Err(_) if self.too_slow() => return false,
+                    // A window in which enough came is over: the silence counts in the next one.
+                    Err(_) => {}
+                }
             };
-            self.waited += begun.elapsed();
-            let Ok(item) = item else { return false };
             match item {
                 Some(Ok(chunk)) => {
                     self.window_bytes += chunk.len() as u64;
