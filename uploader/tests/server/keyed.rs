@@ -224,6 +224,44 @@ async fn a_retry_takes_the_place_of_a_body_that_hangs() {
     assert_eq!(world.jobs.jobs.lock().unwrap().len(), 1);
 }
 
+/// Every 2xx of a create that brings the whole tells a client of the draft that the whole is there.
+#[tokio::test]
+async fn a_repeated_draft_create_that_brings_the_whole_takes_the_place_of_its_first_try() {
+    let world = World::new("k10").await;
+    let (one, two) = (world.replica().await, world.replica().await);
+    let file = video(9 << 20);
+    for (version, complete) in [("3", "Upload-Incomplete: ?0"), ("6", "Upload-Complete: ?1")] {
+        let key = format!("d{version}");
+        let mut socket = TcpStream::connect(one.address).await.unwrap();
+        let head = format!(
+            "POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nIdempotency-Key: {key}\r\n\
+             X-Forwarded-For: 192.0.2.7\r\nUpload-Draft-Interop-Version: {version}\r\n{complete}\r\n\
+             Content-Length: {}\r\n\r\n",
+            file.len()
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&file[..1 << 20]).await.unwrap();
+        until("it is written into", || one.app.writers.len() == 1).await;
+        drop(socket);
+        until("its writer has ended", || one.app.writers.is_empty()).await;
+        let (name, value) = complete.split_once(": ").unwrap();
+        let again = world
+            .ask(&two, "POST", "/v1/uploads")
+            .header("Idempotency-Key", &key)
+            .header("Upload-Draft-Interop-Version", version)
+            .header(name, value)
+            .body(file.clone());
+        let answer = made(again).await;
+        assert_eq!(answer.status(), 201, "{version}");
+        assert_eq!(answer.headers()[name], value, "{version}");
+        assert_eq!(
+            world.video(&id_of(&answer)).await.unwrap(),
+            file,
+            "{version}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn old_keys_are_forgotten() {
     // A store of its own: other tests have keys in the shard that is swept.

@@ -111,10 +111,16 @@ async fn create_once(app: &Arc<App>, request: Request, key: Key) -> Result<Respo
     };
     let (parts, body) = request.into_parts();
     let mut repeatable = body.is_end_stream();
+    // Whoever brings the whole again takes every 2xx for its end, and has no URL to go on with.
+    let takes_over = match speaks {
+        Speaks::Plain => true,
+        Speaks::Draft(draft) => draft.complete == Some(true) && !repeatable,
+        Speaks::Tus => false,
+    };
     let mut body = Some(body);
     loop {
         let since = Instant::now();
-        let id = match settle(&entry, &who, speaks).await? {
+        let id = match settle(&entry, &who, speaks, takes_over).await? {
             Settled::Create(id) => id,
             Settled::Answer(answer) => {
                 // An answer that comes before its body was read would break the client's pipe.
@@ -141,7 +147,13 @@ enum Settled {
     Answer(Box<Response>),
 }
 
-async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Settled, Problem> {
+/// `takes_over`: what an earlier try left unfinished makes room for this one.
+async fn settle(
+    entry: &Entry<'_>,
+    who: &Principal,
+    speaks: Speaks,
+    takes_over: bool,
+) -> Result<Settled, Problem> {
     let mut condition = Condition::IfAbsent;
     for _ in 0..ROUNDS {
         let (id, etag) = match entry.claim(condition).await? {
@@ -170,13 +182,13 @@ async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Se
                 ..
             }) => {
                 let video = view.video;
-                if video.state != VideoState::Uploading || speaks != Speaks::Plain {
+                if video.state != VideoState::Uploading || !takes_over {
                     let answer = replay(entry.app, &id, &video, speaks)?;
                     return Ok(Settled::Answer(Box::new(answer)));
                 }
-                // A plain body that broke off, or is about to: this request takes its place, unless it came late and
+                // A whole body that broke off, or is about to: this request takes its place, unless it came late and
                 // another's video is decided.
-                end_plain(&driver, who).await? && settled(&driver).await?.is_none()
+                end_first(&driver, who).await? && settled(&driver).await?.is_none()
             }
         };
         condition = if over {
@@ -190,8 +202,8 @@ async fn settle(entry: &Entry<'_>, who: &Principal, speaks: Speaks) -> Result<Se
     ))
 }
 
-/// Ends the upload of a plain body; false if it is whole after all.
-async fn end_plain(driver: &Driver, who: &Principal) -> Result<bool, Problem> {
+/// Ends the upload of an earlier try; false if it is whole after all.
+async fn end_first(driver: &Driver, who: &Principal) -> Result<bool, Problem> {
     match driver.open(Goal::Terminate, Some(who.clone())).await {
         Opened::Dead { doc, .. } => {
             driver.end(&doc).await;
@@ -225,7 +237,7 @@ fn replay(app: &App, id: &UploadId, video: &Video, speaks: Speaks) -> Result<Res
     };
     let path = match speaks {
         Speaks::Plain => status,
-        Speaks::Tus | Speaks::Draft => format!("/v1/uploads/{id}"),
+        Speaks::Tus | Speaks::Draft(_) => format!("/v1/uploads/{id}"),
     };
     if let Ok(location) = HeaderValue::from_str(&app.location(&path)) {
         set(&mut answer, header::LOCATION, location);
@@ -238,13 +250,9 @@ fn replay(app: &App, id: &UploadId, video: &Video, speaks: Speaks) -> Result<Res
     if let Some(offset) = offset.filter(|_| speaks != Speaks::Plain) {
         set(&mut answer, tus::UPLOAD_OFFSET, offset);
     }
-    if speaks == Speaks::Draft {
-        let complete = HeaderValue::from_static(if uploading { "?0" } else { "?1" });
-        set(
-            &mut answer,
-            HeaderName::from_static("upload-complete"),
-            complete,
-        );
+    if let Speaks::Draft(draft) = speaks {
+        let (name, complete) = draft.flag(!uploading);
+        set(&mut answer, name, complete);
     }
     Ok(answer)
 }
