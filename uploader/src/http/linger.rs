@@ -28,15 +28,16 @@ const MOST_TIME: Duration = Duration::from_secs(10);
 
 /// Lends the body to the handler; a refusal gets it back and reads on.
 pub(super) async fn linger(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    // Such a client sends no body before it was asked to, and a refusal does not ask.
-    if request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
+    if request.body().is_end_stream() {
         return next.run(request).await;
     }
+    let expects = request.headers().contains_key(header::EXPECT);
     let running = request.extensions().get::<Running>().cloned();
     let (give_back, given_back) = oneshot::channel();
     let request = request.map(|body| {
         Body::new(Lent {
             body: Some(body),
+            asked_for: !expects,
             give_back: Some(give_back),
         })
     });
@@ -75,6 +76,8 @@ async fn drop_bytes(mut body: Body) {
 /// A body that goes back where it came from when the handler is done with it before its end.
 struct Lent {
     body: Option<Body>,
+    /// The client sends it: it waited for no leave, or has it since the first read.
+    asked_for: bool,
     give_back: Option<oneshot::Sender<Body>>,
 }
 
@@ -86,6 +89,7 @@ impl HttpBody for Lent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.asked_for = true;
         let Some(body) = self.body.as_mut() else {
             return Poll::Ready(None);
         };
@@ -109,7 +113,10 @@ impl HttpBody for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let (Some(body), Some(give_back)) = (self.body.take(), self.give_back.take()) {
+        // A refusal asks for no body that waits for leave.
+        if let (Some(body), Some(give_back), true) =
+            (self.body.take(), self.give_back.take(), self.asked_for)
+        {
             // Nobody listens after a success: then the body goes with its connection.
             let _ = give_back.send(body);
         }

@@ -6,7 +6,10 @@ use kinora_uploader::drive::blank_state;
 use kinora_uploader::profiles::Profile;
 use kinora_uploader::sweep::sweep_outbox;
 
-use crate::harness::{Replica, World, id_of, video, video_of};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{KEY, Replica, World, id_of, video, video_of};
 
 /// Bytes that begin as a video does, and none in them.
 fn spaces(length: usize) -> Vec<u8> {
@@ -107,4 +110,27 @@ async fn how_long_an_accepted_video_plays_is_kept() {
     let stored = world.store.get(&keys::active(&id)).await.unwrap();
     let active: serde_json::Value = serde_json::from_slice(&stored.unwrap().bytes).unwrap();
     assert_eq!(active["duration"], 15.0);
+}
+
+/// A client that asked for leave has it from the first read on, and sends: it is to see the refusal, and no broken pipe.
+/// covers: F8
+#[tokio::test]
+async fn a_refusal_in_the_middle_of_a_body_that_had_leave_arrives() {
+    let world = World::new("f9").await;
+    let replica = world.replica().await;
+    let body = vec![b'x'; 8 << 20];
+    let mut socket = TcpStream::connect(replica.address).await.unwrap();
+    let head = format!(
+        "POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nExpect: 100-continue\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut leave = vec![0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    socket.read_exact(&mut leave).await.unwrap();
+    assert_eq!(leave, b"HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(&body).await.unwrap();
+    let mut answer = vec![0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 415");
 }
