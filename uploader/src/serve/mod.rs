@@ -48,9 +48,10 @@ const MAX_HEADERS: usize = 64;
 const MAX_STREAMS: u32 = 32;
 /// Streams that a client may reset before they were looked at; more is an attack and ends the connection.
 const MAX_RESETS: usize = 20;
-/// Unread bytes of one stream and of one connection: they are outside the budget of bodies.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 512 << 10;
+/// Unread bytes of one stream and of one connection: they are outside the budget of bodies. Streams that are not read for a
+/// while leave the others their room.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// The client's address as the socket tells it; in the extensions of every request.
