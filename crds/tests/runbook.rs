@@ -163,7 +163,9 @@ fn an_alert_that_one_event_raises_sees_it_in_a_counter_that_begins_above_zero() 
     for (name, rule) in rules().iter().filter(|(_, rule)| at_once(rule)) {
         let expression = rule["expr"].as_str().unwrap();
         for (counter, window) in increases(expression) {
-            let young = format!("sum({counter} unless {counter} offset {window}) > 0");
+            // A whole window before: one scrape that failed is no hole then.
+            let before = format!("last_over_time({counter}[{window}] offset {window})");
+            let young = format!("sum({counter} unless {before}) > 0");
             assert!(expression.contains(&young), "{name}: {young}");
             seen += 1;
         }
