@@ -78,10 +78,17 @@ impl Engine {
     }
 
     /// Signed URLs are good or bad with this clock: while it is off, nothing is claimed.
-    pub(super) fn on_clock(&mut self, trusted: bool, now: Now) {
+    pub(super) fn on_clock(&mut self, trusted: bool, now: Now, rng: &mut dyn RngCore) {
         self.clock_off = !trusted;
         self.allow_all_their_time(now.mono);
+        self.review_all(now, rng);
         self.dirty.extend(self.index.ready_pools());
+    }
+
+    /// One that is past while the clock is wrong would ring for ever; all is looked at again once it is right.
+    pub(super) fn set_alarm(&mut self, uid: Uid, alarm: Option<Wall>, now: Now) {
+        let alarm = alarm.filter(|at| !self.clock_off || *at > now.wall);
+        self.index.set_alarm(uid, alarm);
     }
 
     /// What was left of the time of those that another leader claimed was reckoned by a clock that nobody trusts, or may be.
@@ -114,7 +121,9 @@ impl Engine {
         }
         for (name, pool) in &mut self.pools {
             let before = pool.ghosts.count();
-            pool.ghosts.expire(now.wall);
+            if !self.clock_off {
+                pool.ghosts.expire(now.wall);
+            }
             if pool.ghosts.count() != before {
                 self.dirty.insert(*name);
             }

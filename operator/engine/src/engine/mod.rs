@@ -168,7 +168,7 @@ impl Engine {
             } => self.on_progress(session, attempt, percent, now),
             Event::Redrive { job, by } => self.on_redrive(job, by, now, rng),
             Event::History(history) => self.on_history(history, now, rng),
-            Event::ClockTrusted(trusted) => self.on_clock(trusted, now),
+            Event::ClockTrusted(trusted) => self.on_clock(trusted, now, rng),
             Event::Draining(session) => self.on_draining(session),
             Event::Closed(session) => self.on_closed(session, now),
             Event::AttemptPod { worker, attempt } => self.on_attempt_pod(worker, attempt),

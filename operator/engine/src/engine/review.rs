@@ -215,6 +215,7 @@ impl Engine {
             redrive: live.and_then(|l| l.redrive),
             reactivated: live.is_some_and(|l| l.reactivated),
             crowded: live.is_some_and(|l| l.crowded),
+            clock_off: self.clock_off,
             next_probe: known.map(|p| p.next_probe_in(now.mono)).unwrap_or_default(),
         }
     }
@@ -232,7 +233,7 @@ impl Engine {
             Next::Delete => self.ask(job, What::Delete),
             Next::Reactivate => self.ask(job, What::Reactivate),
             Next::Ready(alarm) => {
-                self.index.set_alarm(uid, alarm);
+                self.set_alarm(uid, alarm, now);
                 if let Some(pool) = pool {
                     let interruptions = job.status.interruptions;
                     let alone = interruptions.saturating_add(self.late.owed(uid)) >= ALONE_FROM;
@@ -242,7 +243,7 @@ impl Engine {
             }
             Next::Wait(alarm) => {
                 self.index.unqueue(uid);
-                self.index.set_alarm(uid, alarm);
+                self.set_alarm(uid, alarm, now);
             }
             Next::AskAgain => self.hold(uid, now.mono + STORE_HOLD),
         }

@@ -103,6 +103,8 @@ pub struct Beside<'a> {
     pub next_probe: Duration,
     /// More dead letters than may stay, and this is one of the oldest.
     pub crowded: bool,
+    /// This clock is known to be wrong: no deadline is judged by it.
+    pub clock_off: bool,
 }
 
 /// What is to be done.
@@ -142,7 +144,7 @@ pub fn next(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) ->
     match job.status.phase {
         Phase::Running => running(job, beside, now, rng),
         Phase::Queued | Phase::Backoff => waiting(job, beside, now),
-        Phase::Suspended => suspended(job, now),
+        Phase::Suspended => suspended(job, beside, now),
         Phase::Succeeded | Phase::DeadLettered | Phase::Cancelled => finished(job, beside, now),
     }
 }
@@ -188,7 +190,7 @@ fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> 
             _ => write(after, Cause::Ended(loss.class)),
         };
     }
-    if machine::active_deadline_past(&job.spec, &job.status, now) {
+    if !beside.clock_off && machine::active_deadline_past(&job.spec, &job.status, now) {
         return write(
             job.expired(policy.attempt_limit(), !job.awaits_pod(), now),
             Cause::Expired,
@@ -251,7 +253,7 @@ fn reported(
 }
 
 /// Cancel, and the deadlines, of a job that does not run.
-fn ends_early(job: &Job, now: Wall) -> Option<Next> {
+fn ends_early(job: &Job, clock_off: bool, now: Wall) -> Option<Next> {
     if job.spec.cancel {
         return Some(write(
             job.cancelled(Duration::ZERO, false, now),
@@ -260,7 +262,7 @@ fn ends_early(job: &Job, now: Wall) -> Option<Next> {
     }
     let late = machine::start_deadline_past(&job.spec, &job.status, now)
         || machine::active_deadline_past(&job.spec, &job.status, now);
-    late.then(|| write(job.dead(Reason::DeadlineExceeded, now), Cause::Expired))
+    (late && !clock_off).then(|| write(job.dead(Reason::DeadlineExceeded, now), Cause::Expired))
 }
 
 fn start_deadline(job: &Job) -> Option<Wall> {
@@ -274,7 +276,7 @@ fn waiting(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
     if job.spec.late && job.status.attempt == 0 && !beside.cleared {
         return Next::ReadRecord;
     }
-    if let Some(end) = ends_early(job, now) {
+    if let Some(end) = ends_early(job, beside.clock_off, now) {
         return end;
     }
     if job.spec.suspend {
@@ -339,8 +341,8 @@ fn is_wait(due: Wall, policy: &PoolPolicy, now: Wall) -> bool {
     due > now && due <= (now + longest).ceil_second()
 }
 
-fn suspended(job: &Job, now: Wall) -> Next {
-    if let Some(end) = ends_early(job, now) {
+fn suspended(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
+    if let Some(end) = ends_early(job, beside.clock_off, now) {
         return end;
     }
     if !job.spec.suspend {

@@ -174,6 +174,35 @@ fn a_clock_that_is_off_takes_no_time_from_those_that_run() {
 
 /// covers: F60
 #[test]
+fn a_clock_that_is_off_ends_nobody_by_a_deadline() {
+    let mut world = World::new();
+    let session = world.hello(1, 1, 1);
+    let mut running = job(1);
+    running.spec.declared = true;
+    running.spec.active_deadline = Some(secs(3600));
+    world.put(running);
+    let mut waits = job(2);
+    waits.spec.declared = true;
+    waits.spec.start_deadline = Some(secs(3600));
+    world.put(waits);
+    let (right, before) = (world.now.wall, world.writes.len());
+    world.feed(Event::ClockTrusted(false));
+    world.now.wall = right + secs(7200);
+    world.pass(secs(5), &[session]);
+    assert_eq!(world.writes.len(), before);
+    // It is mended in time.
+    world.now.wall = right;
+    world.feed(Event::ClockTrusted(true));
+    world.pass(secs(5), &[session]);
+    assert_eq!(world.writes.len(), before);
+    world.now.wall = right + secs(3601);
+    world.pass(secs(5), &[session]);
+    assert_eq!(world.phase(1), Phase::DeadLettered);
+    assert_eq!(world.phase(2), Phase::DeadLettered);
+}
+
+/// covers: F60
+#[test]
 fn what_a_clock_that_was_ahead_wrote_delays_nobody() {
     let month = secs(30 * 86_400);
     let mut waits = job(1);
