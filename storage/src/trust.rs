@@ -78,6 +78,8 @@ impl FileTrust {
                     *held = (at, client);
                 }
                 Err(error) => {
+                    // Told once, and tried again when it changes again.
+                    held.0 = at;
                     tracing::warn!(%error, "the store's authorities changed but cannot be read; keeping the former ones");
                 }
             }
