@@ -63,8 +63,8 @@ impl Run {
         if let Some(found) = found {
             return self.left_behind(&jobs, key, &job, &found).await;
         }
-        self.counts.matched = self.counts.matched.saturating_add(1);
         if dry_run {
+            self.counts.matched = self.counts.matched.saturating_add(1);
             return Ok(());
         }
         self.turn().await;
@@ -77,6 +77,8 @@ impl Run {
             }
             outcome => outcome?,
         };
+        // Not sooner: who breaks off here comes by again.
+        self.counts.matched = self.counts.matched.saturating_add(1);
         self.note(outcome);
         if is_declared && outcome == Redrive::Done {
             // Its next life has another uid, and so a record and a marker of its own: its end does not take this one away.
@@ -139,12 +141,19 @@ impl Run {
             },
             Err(_) => None,
         };
-        let made = self.create(jobs, &job).await?;
-        if let (Redrive::Refused, Some(decided)) = (made, decided) {
-            // Or the audit would make it some day, though its author reads that it failed.
+        let made = self.create(jobs, &job).await;
+        let surely_not = match &made {
+            Ok(outcome) => *outcome == Redrive::Refused,
+            Err(AuditError::Api { source, .. }) => {
+                matches!(&**source, kube::Error::Api(status) if is_full(&status.message))
+            }
+            Err(_) => false,
+        };
+        if let (true, Some(decided)) = (surely_not, decided) {
+            // Or the audit would make it some day, though its author reads that it failed, or ended the request.
             self.take_back(decided).await?;
         }
-        Ok(made)
+        made
     }
 
     async fn create(&self, jobs: &Api<VideoJob>, job: &VideoJob) -> Result<Redrive> {
@@ -186,7 +195,11 @@ impl Run {
         let (before, condition) = match self.document::<Active>(&key).await? {
             None => (None, Condition::IfAbsent),
             Some((active, _)) if active.redrives > i64::from(redrives) => return Ok(None),
-            Some((active, etag)) => (Some(active), Condition::IfMatch(etag)),
+            Some((active, etag)) => {
+                // One of this very life is left of a try that broke off.
+                let before = Some(active).filter(|active| active.redrives < i64::from(redrives));
+                (before, Condition::IfMatch(etag))
+            }
         };
         let active = revive::decision(id, record, revive::manifest(job), redrives);
         match self.decide(&key, &active, condition).await? {

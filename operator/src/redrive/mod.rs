@@ -10,7 +10,7 @@ mod status;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -35,10 +35,25 @@ const LOOK: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 32;
 const AT_ONCE_OF_A_NAMESPACE: usize = 4;
 
-/// A request that is worked on.
+/// A request whose run is over is not begun again sooner than this: whatever ended it would end it again.
+const REST: Duration = Duration::from_secs(5);
+
+/// A request that is worked on, or was until now.
 struct Work {
     namespace: String,
     task: JoinHandle<()>,
+    over: Option<Instant>,
+}
+
+impl Work {
+    fn is_under_way(&self) -> bool {
+        !self.task.is_finished()
+    }
+
+    fn is_rested(&mut self) -> bool {
+        let is_over = self.task.is_finished();
+        is_over && self.over.get_or_insert_with(Instant::now).elapsed() >= REST
+    }
 }
 
 /// What redrives need.
@@ -83,7 +98,7 @@ pub async fn run(config: RedriveConfig) {
     let mut working: HashMap<String, Work> = HashMap::new();
     loop {
         if *leadership.borrow_and_update() == Leadership::Leader {
-            working.retain(|_, work| !work.task.is_finished());
+            working.retain(|_, work| !work.is_rested());
             for redrive in known.state() {
                 tend(&config, &known, &redrive, &mut working).await;
             }
@@ -136,9 +151,12 @@ async fn tend(
         return;
     }
     let namespace = redrive.namespace().unwrap_or_default();
-    let of_namespace = working.values().filter(|work| work.namespace == namespace);
-    let is_full = working.len() >= AT_ONCE || of_namespace.count() >= AT_ONCE_OF_A_NAMESPACE;
-    if working.contains_key(&uid) || is_full || is_paused(redrive) {
+    let under_way = || working.values().filter(|work| work.is_under_way());
+    let of_namespace = under_way().filter(|work| work.namespace == namespace);
+    let is_full = under_way().count() >= AT_ONCE || of_namespace.count() >= AT_ONCE_OF_A_NAMESPACE;
+    // Whoever is held or ended only has to be told so.
+    let has_work = !is_held(redrive);
+    if working.contains_key(&uid) || (is_full && has_work) || is_paused(redrive) {
         return;
     }
     let run = run::Run::new(config.clone(), known.clone(), redrive, uid.clone());
@@ -153,12 +171,26 @@ async fn tend(
             );
         }
     });
-    working.insert(uid, Work { namespace, task });
+    let over = None;
+    working.insert(
+        uid,
+        Work {
+            namespace,
+            task,
+            over,
+        },
+    );
 }
 
 fn is_finished(redrive: &VideoJobRedrive) -> bool {
     let status = redrive.status.as_ref();
     status.is_some_and(|status| conditions::is_true(&status.conditions, FINISHED))
+}
+
+/// Its author holds it, or ended it.
+fn is_held(redrive: &VideoJobRedrive) -> bool {
+    let spec = &redrive.spec;
+    spec.suspend.unwrap_or(false) || spec.cancel_requested.unwrap_or(false)
 }
 
 /// Its author holds it, and its status says so.

@@ -32,6 +32,7 @@ struct Stored {
     deletes: Vec<Value>,
     fault: Option<Fault>,
     no_creates: Option<(u16, &'static str)>,
+    refused: usize,
 }
 
 /// What becomes of the next request that changes anything.
@@ -108,6 +109,11 @@ impl Api {
     /// What clients created, in order.
     pub(crate) fn created(&self) -> Vec<Value> {
         self.stored.lock().unwrap().created.clone()
+    }
+
+    /// How many creates were refused so.
+    pub(crate) fn refused_creates(&self) -> usize {
+        self.stored.lock().unwrap().refused
     }
 
     /// Every create is refused with this, until there is none.
@@ -269,6 +275,7 @@ fn create(api: &Api, collection: &str, body: &[u8]) -> Response {
     );
     let mut stored = api.stored.lock().unwrap();
     if let Some((code, message)) = stored.no_creates {
+        stored.refused += 1;
         let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message});
         return (StatusCode::from_u16(code).unwrap(), Json(body)).into_response();
     }

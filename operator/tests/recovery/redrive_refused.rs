@@ -6,7 +6,7 @@ use kinora_storage::keys;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::redrive::{LONG_AGO, dead_job, request, request_in, scene, status};
+use crate::redrive::{LONG_AGO, condition, dead_job, request, request_in, scene, status};
 use crate::{mint, path, until};
 
 /// Or the audit would make it some day, though its author reads that it failed.
@@ -40,11 +40,19 @@ async fn a_namespace_that_is_full_is_waited_for() {
     until("the others are brought back", jobs_are_done).await;
     let counted = || status(&scene.api, "all")["redriven"] == 2;
     until("it breaks off", counted).await;
+    // Nothing of what was put off stays behind: its author may end the request now.
+    let filed = keys::active(&scene.ids["filed"]);
+    while scene.site.has(&filed).await {
+        tokio::task::yield_now().await;
+    }
+    let tries = scene.api.refused_creates();
+    until("it is tried again", || scene.api.refused_creates() > tries).await;
+    assert_eq!(scene.api.refused_creates(), tries + 1, "after a rest");
     scene.api.no_creates(None);
     let ended = scene.finished("all").await;
     assert_eq!(
-        (&ended["redriven"], &ended["failed"]),
-        (&json!(3), &Value::Null),
+        (&ended["matched"], &ended["redriven"], &ended["failed"]),
+        (&json!(3), &json!(3), &Value::Null),
         "{ended}"
     );
     task.abort();
@@ -84,5 +92,10 @@ async fn the_requests_of_one_namespace_leave_room_for_another() {
         format!("uid-{theirs}"),
         "not a fifth of the first"
     );
+    // A fifth one that its author ends needs no place to be told so.
+    let ended = json!({"reasons": ["Rejected"], "cancelRequested": true});
+    request(&scene.api, "fifth", &ended);
+    let ended = scene.finished("fifth").await;
+    assert_eq!(condition(&ended, "Succeeded").unwrap(), "False/Cancelled");
     task.abort();
 }
