@@ -1,18 +1,20 @@
 //! The HTTP form of the call: a POST, and questions at its Location after a 202. I/O; the verdicts are `http_answer`'s.
 //!
-//! One client a call, so rotated certificates are seen; the token is read again for every request. No redirects, no
-//! proxies, no compressed bodies, no cookies.
+//! Certificates are read again when their files change, which a long call may live to see; the token is read for every
+//! request. No redirects, no proxies, no compressed bodies, no cookies.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use kinora_protocol::dispatch::Lease;
 use kinora_protocol::processing::Progress;
 use reqwest::{Client, Method, Response, Url};
+use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::http_answer::{Answer, Body, Conversation, Next};
 use super::{http_json, report_of};
@@ -44,10 +46,17 @@ pub struct PreparedCall {
 
 #[derive(Clone, Debug)]
 struct Caller {
-    client: Client,
+    client: Arc<Mutex<Held>>,
     target: ServiceTarget,
     /// Where what outlives a call is awaited.
     afterwards: TaskTracker,
+}
+
+/// A client, and when the files that it was made of were written.
+#[derive(Debug)]
+struct Held {
+    files: [Option<SystemTime>; 3],
+    client: Client,
 }
 
 /// Reads the credentials and writes the request. Nothing of the lease leaves this process here.
@@ -64,8 +73,12 @@ pub(super) async fn prepare(
         .endpoint
         .parse()
         .map_err(|error| wrong(format!("the service's endpoint: {error}")))?;
-    let caller = Caller {
+    let held = Held {
+        files: changed(target),
         client: client(target).await?,
+    };
+    let caller = Caller {
+        client: Arc::new(Mutex::new(held)),
         target: target.clone(),
         afterwards: afterwards.clone(),
     };
@@ -90,6 +103,14 @@ pub(super) async fn prepare(
         endpoint,
         body,
         headers,
+    })
+}
+
+/// When the TLS files were written; through the links of a mounted Secret.
+fn changed(target: &ServiceTarget) -> [Option<SystemTime>; 3] {
+    ["ca.crt", "tls.crt", "tls.key"].map(|file| {
+        let path = target.tls_dir.as_ref()?.join(file);
+        path.metadata().and_then(|meta| meta.modified()).ok()
     })
 }
 
@@ -185,9 +206,27 @@ impl Caller {
         Ok(Some(value))
     }
 
+    /// The client of the files as they are now; those that cannot be used leave the former.
+    async fn client(&self) -> Client {
+        let mut held = self.client.lock().await;
+        let files = changed(&self.target);
+        if files != held.files {
+            held.files = files;
+            match client(&self.target).await {
+                Ok(client) => held.client = client,
+                Err(report) => warn!(
+                    message = report.message,
+                    "the TLS files changed but cannot be used; keeping the former ones"
+                ),
+            }
+        }
+        held.client.clone()
+    }
+
     async fn request(&self, method: Method, url: &Url) -> Result<reqwest::RequestBuilder, Report> {
         let mut request = self
-            .client
+            .client()
+            .await
             .request(method, url.clone())
             .header(ACCEPT, "application/json");
         if let Some(bearer) = self.bearer().await? {
@@ -199,7 +238,7 @@ impl Caller {
     async fn question(&self, url: &Url) -> Result<Answer, Report> {
         let asked = async {
             let request = self.request(Method::GET, url).await?;
-            read(request.send().await.map_err(trouble)?).await
+            read(request.send().await.map_err(missed)?).await
         };
         tokio::time::timeout(POLL_TIMEOUT, asked)
             .await
@@ -283,6 +322,15 @@ fn trouble(error: reqwest::Error) -> Report {
         Code::Unavailable
     };
     Report::found(code, &chain(&error))
+}
+
+/// As [`trouble`], of a question: the service took the call, so a handshake that fails is one of its rotation.
+fn missed(error: reqwest::Error) -> Report {
+    let mut report = trouble(error);
+    if report.fact == Report::found(Code::Unauthenticated, "").fact {
+        report.fact = Report::found(Code::Unavailable, "").fact;
+    }
+    report
 }
 
 /// True if what came back is no HTTP.

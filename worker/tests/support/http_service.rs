@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -20,6 +20,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub struct HttpService {
     pub address: SocketAddr,
     pub exchanges: mpsc::UnboundedReceiver<Exchange>,
+    tls: Arc<Mutex<Option<TlsAcceptor>>>,
+    failed: Arc<Notify>,
     accepting: AbortHandle,
 }
 
@@ -44,6 +46,20 @@ impl HttpService {
     }
 
     pub async fn start_tls(pki: &Pki) -> Self {
+        Self::with(Some(Self::acceptor(pki))).await
+    }
+
+    /// A handshake has failed.
+    pub async fn failed(&self) {
+        self.failed.notified().await;
+    }
+
+    /// Another certificate from the next connection on.
+    pub fn show(&self, pki: &Pki) {
+        *self.tls.lock().unwrap() = Some(Self::acceptor(pki));
+    }
+
+    fn acceptor(pki: &Pki) -> TlsAcceptor {
         use rustls::pki_types::pem::PemObject;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
         let chain = vec![CertificateDer::from_pem_slice(pki.certificate.as_bytes()).unwrap()];
@@ -55,22 +71,27 @@ impl HttpService {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
-        Self::with(Some(TlsAcceptor::from(Arc::new(config)))).await
+        TlsAcceptor::from(Arc::new(config))
     }
 
     async fn with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, exchanges) = mpsc::unbounded_channel();
+        let tls = Arc::new(Mutex::new(tls));
+        let shown = tls.clone();
+        let failed = Arc::new(Notify::new());
+        let of_handshakes = failed.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (tls, sender) = (tls.clone(), sender.clone());
+                let (tls, sender) = (shown.lock().unwrap().clone(), sender.clone());
+                let failures = of_handshakes.clone();
                 tokio::spawn(async move {
                     let wire: Box<dyn Wire> = match tls {
                         None => Box::new(stream),
                         Some(tls) => match tls.accept(stream).await {
                             Ok(stream) => Box::new(stream),
-                            Err(_) => return,
+                            Err(_) => return failures.notify_one(),
                         },
                     };
                     if let Some(exchange) = Exchange::read(wire).await {
@@ -82,6 +103,8 @@ impl HttpService {
         Self {
             address,
             exchanges,
+            tls,
+            failed,
             accepting: accepting.abort_handle(),
         }
     }
