@@ -30,7 +30,9 @@ const MIN_RSA_DIGITS: usize = 341;
 pub(super) struct Jwks {
     source: Source,
     insecure: bool,
-    http: reqwest::Client,
+    config: IssuerConfig,
+    /// Without a file of authorities, which may change.
+    http: Option<reqwest::Client>,
     seen: Mutex<Seen>,
     reading: tokio::sync::Mutex<()>,
 }
@@ -46,6 +48,8 @@ struct Seen {
     keys: Arc<Vec<Key>>,
     read: Option<Instant>,
     tried: Option<Instant>,
+    /// The last try brought none: a key that is not known may be published all the same.
+    failed: bool,
 }
 
 struct Key {
@@ -92,10 +96,13 @@ impl Jwks {
                 Source::Discovery { url, issuer }
             }
         };
+        // A file that cannot be used is told at the start.
+        let http = client(config)?;
         Ok(Self {
             source,
             insecure,
-            http: client(config)?,
+            config: config.clone(),
+            http: config.ca_file.is_none().then_some(http),
             seen: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         })
@@ -115,7 +122,10 @@ impl Jwks {
         }
         self.read_again().await;
         let found = self.find(kid, alg);
-        let none = self.seen().keys.is_empty();
+        let none = {
+            let seen = self.seen();
+            seen.keys.is_empty() || seen.failed
+        };
         found.ok_or(if none {
             Denied::Unavailable("the keys of the issuer cannot be read")
         } else {
@@ -167,18 +177,24 @@ impl Jwks {
                 let mut seen = self.seen();
                 seen.keys = Arc::new(keys);
                 seen.read = Some(Instant::now());
+                seen.failed = false;
             }
             Err(problem) => {
+                self.seen().failed = true;
                 tracing::warn!(problem, "the keys of a token issuer stay as they were");
             }
         }
     }
 
     async fn read(&self) -> Result<Vec<Key>, String> {
+        let http = match &self.http {
+            Some(http) => http.clone(),
+            None => client(&self.config)?,
+        };
         let url = match &self.source {
             Source::Keys(url) => url.clone(),
             Source::Discovery { url, issuer } => {
-                let found: Discovered = self.get(url).await?;
+                let found: Discovered = get(&http, url).await?;
                 if found.issuer != *issuer {
                     return Err(format!("{url} speaks for another issuer"));
                 }
@@ -186,7 +202,7 @@ impl Jwks {
                 found.jwks_uri
             }
         };
-        let published: Published = self.get(&url).await?;
+        let published: Published = get(&http, &url).await?;
         let keys = published.keys.into_iter().take(MAX_KEYS);
         let keys: Vec<Key> = keys.filter_map(Key::read).collect();
         if keys.is_empty() {
@@ -194,22 +210,22 @@ impl Jwks {
         }
         Ok(keys)
     }
+}
 
-    async fn get<T: DeserializeOwned>(&self, url: &Url) -> Result<T, String> {
-        let at = |problem: &dyn std::fmt::Display| format!("read {url}: {problem}");
-        let answer = self.http.get(url.clone()).send().await;
-        let mut answer = answer
-            .and_then(reqwest::Response::error_for_status)
-            .map_err(|error| at(&error))?;
-        let mut text = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| at(&error))? {
-            text.extend_from_slice(&chunk);
-            if text.len() > MAX_ANSWER_BYTES {
-                return Err(at(&"it is longer than 256 KiB"));
-            }
+async fn get<T: DeserializeOwned>(http: &reqwest::Client, url: &Url) -> Result<T, String> {
+    let at = |problem: &dyn std::fmt::Display| format!("read {url}: {problem}");
+    let answer = http.get(url.clone()).send().await;
+    let mut answer = answer
+        .and_then(reqwest::Response::error_for_status)
+        .map_err(|error| at(&error))?;
+    let mut text = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| at(&error))? {
+        text.extend_from_slice(&chunk);
+        if text.len() > MAX_ANSWER_BYTES {
+            return Err(at(&"it is longer than 256 KiB"));
         }
-        serde_json::from_slice(&text).map_err(|error| at(&error))
     }
+    serde_json::from_slice(&text).map_err(|error| at(&error))
 }
 
 impl Key {
@@ -258,7 +274,15 @@ fn client(config: &IssuerConfig) -> Result<reqwest::Client, String> {
         Some(path) => {
             let pem = std::fs::read(path)
                 .map_err(|cause| at(format!("caFile {}: {cause}", path.display())))?;
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| at(error.to_string()))?
+            let found = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|error| at(error.to_string()))?;
+            if found.is_empty() {
+                return Err(at(format!(
+                    "caFile {}: no PEM certificate in it",
+                    path.display()
+                )));
+            }
+            found
         }
         None => webpki_root_certs::TLS_SERVER_ROOT_CERTS
             .iter()

@@ -331,6 +331,34 @@ async fn what_proves_nothing_is_refused() {
     assert!(strict.check(&signed(&EC, "ec", &late)).await.is_err());
 }
 
+/// Its authority was rotated, or it is away: nobody can tell whether such a token is good. covers: S12, F59
+#[tokio::test]
+async fn an_unknown_key_is_no_refusal_while_the_issuer_cannot_be_asked() {
+    let web = Web::start(vec![EC.jwk.clone()]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.crt");
+    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&file, authority.cert.pem()).unwrap();
+    let issuers = web.issuers(&format!(", caFile: {}", file.display()));
+    let jwks = &issuers.0[0].jwks;
+    let (old, new) = (
+        signed(&EC, "ec", &web.claims()),
+        signed(&RSA, "rsa", &web.claims()),
+    );
+    assert!(issuers.check(&old).await.is_ok());
+    *web.0.keys.lock().unwrap() = vec![EC.jwk.clone(), RSA.jwk.clone()];
+    std::fs::write(&file, "no certificate").unwrap();
+    jwks.forget_when(true, false);
+    assert!(matches!(
+        issuers.check(&new).await,
+        Err(Denied::Unavailable(_))
+    ));
+    assert!(issuers.check(&old).await.is_ok(), "the keys go on");
+    std::fs::write(&file, authority.cert.pem()).unwrap();
+    jwks.forget_when(true, false);
+    assert!(issuers.check(&new).await.is_ok());
+}
+
 /// covers: S9
 #[tokio::test]
 async fn keys_rotate_go_and_outlive_an_issuer_that_is_away() {
