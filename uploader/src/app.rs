@@ -1,5 +1,7 @@
 //! What every request shares.
 
+use std::time::Duration;
+
 use kinora_storage::{Cell, Store, UploadId};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +46,8 @@ pub struct App {
     pub public_url: Option<String>,
     /// When informational answers are sent.
     pub interim_responses: InterimResponses,
+    /// A connection without a request is closed after this.
+    pub idle: Duration,
     /// Who writes here.
     pub writers: Writers,
     /// States that were closed here last.

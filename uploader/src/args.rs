@@ -101,6 +101,16 @@ pub struct Args {
     )]
     pub interim_responses: InterimResponses,
 
+    /// A connection on which nothing is asked is closed after so many seconds, 10 to 3600: longer than proxies keep theirs.
+    #[arg(
+        long,
+        env = "KINORA_IDLE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 75,
+        value_parser = clap::value_parser!(u64).range(10..=3600)
+    )]
+    pub idle_seconds: u64,
+
     /// What is done with wishes to erase a video: carried out, kept for later, or refused.
     #[arg(long, env = "KINORA_ERASE", value_enum, default_value = "defer")]
     pub erase: ErasePolicy,

@@ -26,7 +26,7 @@ use crate::jobs::{JobSink, Jobs, KubeSink};
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::ready::Ready;
-use crate::serve::{serve, serve_counted};
+use crate::serve::{Caps, serve, serve_counted};
 use crate::sweep::{self, Pace};
 use crate::writers::Writers;
 
@@ -224,6 +224,7 @@ pub fn app(
         erase: args.erase,
         public_url: args.public_url.clone(),
         interim_responses: args.interim_responses,
+        idle: Duration::from_secs(args.idle_seconds),
         writers: Writers::default(),
         hints: Hints::default(),
         budget: Budget::new(args.body_memory_bytes, largest_part).counted(&metrics),
@@ -257,7 +258,11 @@ pub async fn serve_until(app: &Arc<App>, listener: Arc<TcpListener>, end: Cancel
     let stop = CancellationToken::new();
     let serving = {
         let (app, stop) = (Arc::clone(app), stop.clone());
-        let (router, caps) = (router(Arc::clone(&app)), app.limits.caps());
+        let router = router(Arc::clone(&app));
+        let caps = Caps {
+            idle: app.idle,
+            ..app.limits.caps()
+        };
         tokio::spawn(async move { serve_counted(listener, router, caps, &app.metrics, stop).await })
     };
     end.cancelled().await;

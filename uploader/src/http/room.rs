@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
@@ -26,7 +27,7 @@ type Passed = (Arc<App>, Request, Next);
 #[test]
 fn a_request_that_waits_for_its_body_has_little_room() {
     let conn = |(stream, peer, router, end): (TcpStream, SocketAddr, _, CancellationToken)| {
-        crate::serve::converse(stream, peer, router, Parting::at(end))
+        crate::serve::converse(stream, peer, router, Parting::at(end), Duration::MAX)
     };
     let layers = [
         returned(|(request, next): (Request, Next)| crate::trace::traced(request, next)),

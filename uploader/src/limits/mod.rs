@@ -90,6 +90,7 @@ impl Limits {
             all: self.config.connections,
             of_one_address: self.config.address.connections,
             proxies: self.proxies.clone(),
+            ..Caps::default()
         }
     }
 

@@ -38,7 +38,7 @@ async fn only_probes(State(metrics): State<Metrics>, request: Request, next: Nex
 pub(super) async fn turn_away(stream: TcpStream, peer: SocketAddr, router: Router) {
     let last = CancellationToken::new();
     last.cancel();
-    let answered = http1(stream, peer, router, Parting::at(last));
+    let answered = http1(stream, peer, router, Parting::at(last), WITHIN);
     if let Ok(Err(error)) = tokio::time::timeout(WITHIN, answered).await {
         tracing::debug!(%error, "a connection broke");
     }

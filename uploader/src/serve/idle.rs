@@ -130,7 +130,16 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::serve::{Caps, serve_counted};
 
     #[tokio::test]
     async fn a_connection_is_idle_only_without_requests() {
@@ -141,5 +150,32 @@ mod tests {
         assert!(waited.is_err(), "a request runs");
         drop(running);
         meter.idle_for(period).await;
+    }
+
+    /// Proxies keep theirs for as long as theirs is set.
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_after_the_time_that_is_set() {
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        let caps = Caps {
+            idle: Duration::from_secs(1),
+            ..Caps::default()
+        };
+        let end = CancellationToken::new();
+        let serving = end.clone();
+        let task = tokio::spawn(async move {
+            serve_counted(listener, Router::new(), caps, &Metrics::default(), serving).await;
+        });
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(30), socket.read_to_end(&mut answer));
+        read.await.expect("it is closed").unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 404"));
+        end.cancel();
+        task.await.unwrap();
     }
 }

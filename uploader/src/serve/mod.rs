@@ -34,9 +34,6 @@ use prompt::Prompt;
 
 /// A client has this long for the headers of a request, from their first byte on, and to begin the first.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// A connection without a request is closed after this: later than proxies let go of it, most of them after 60 s, so
-/// that none of them sends a request into the end.
-const IDLE: Duration = Duration::from_secs(75);
 /// A connection whose client takes nothing of what is sent is closed after this.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 const READ_BUFFER: usize = 64 << 10;
@@ -72,6 +69,7 @@ pub async fn serve_counted(
     end: CancellationToken,
 ) {
     let connections = TaskTracker::new();
+    let idle = caps.idle;
     let places = Places::new(caps);
     let parting = Parting::at(end.clone());
     let full = full::router(&router, metrics);
@@ -91,7 +89,7 @@ pub async fn serve_counted(
                     Ok(place) => {
                         let (router, parting) = (router.clone(), parting.clone());
                         connections.spawn(async move {
-                            converse(stream, peer, router, parting).await;
+                            converse(stream, peer, router, parting, idle).await;
                             drop((place, counted));
                         });
                     }
@@ -122,6 +120,7 @@ pub(crate) async fn converse(
     peer: SocketAddr,
     router: Router,
     parting: Parting,
+    idle: Duration,
 ) {
     let _ = stream.set_nodelay(true);
     let known = tokio::select! {
@@ -129,9 +128,11 @@ pub(crate) async fn converse(
         known = tokio::time::timeout(HEADERS_WITHIN, preface::look(&stream)) => known,
     };
     let ended = match known {
-        Ok(Ok(preface::Protocol::Http1)) => http1(stream, peer, router, parting).await,
+        Ok(Ok(preface::Protocol::Http1)) => http1(stream, peer, router, parting, idle).await,
         // The rarer one, and the larger: most connections need no room for it.
-        Ok(Ok(preface::Protocol::Http2)) => Box::pin(http2(stream, peer, router, parting)).await,
+        Ok(Ok(preface::Protocol::Http2)) => {
+            Box::pin(http2(stream, peer, router, parting, idle)).await
+        }
         // Silent, or gone.
         Ok(Err(_)) | Err(_) => return,
     };
@@ -145,6 +146,7 @@ async fn http1(
     peer: SocketAddr,
     router: Router,
     parting: Parting,
+    idle: Duration,
 ) -> hyper::Result<()> {
     let wire = Wire::new(stream);
     let meter = idle::Meter::default();
@@ -157,7 +159,7 @@ async fn http1(
     let wire = Prompt::new(wire, meter, HEADERS_WITHIN);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
+        .header_read_timeout(idle)
         .max_buf_size(READ_BUFFER)
         .max_header_size(MAX_HEADER_BYTES as usize)
         .max_headers(MAX_HEADERS)
@@ -180,6 +182,7 @@ async fn http2(
     peer: SocketAddr,
     router: Router,
     parting: Parting,
+    idle: Duration,
 ) -> hyper::Result<()> {
     let meter = idle::Meter::default();
     let service = ServiceBuilder::new()
@@ -206,7 +209,7 @@ async fn http2(
         ended = connection.as_mut() => return ended,
         // Its clients are told before their next request.
         () = parting.begun() => {}
-        () = meter.idle_for(IDLE) => {}
+        () = meter.idle_for(idle) => {}
     }
     connection.as_mut().graceful_shutdown();
     connection.await

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,6 +22,9 @@ pub struct Caps {
     pub of_one_address: usize,
     /// Addresses that carry many clients each, and are not counted.
     pub proxies: Proxies,
+    /// A connection without a request is closed after this: later than proxies let go of it, so that none of them sends a
+    /// request into the end.
+    pub idle: Duration,
 }
 
 impl Default for Caps {
@@ -29,6 +33,7 @@ impl Default for Caps {
             all: 10_000,
             of_one_address: 0,
             proxies: Proxies::default(),
+            idle: Duration::from_secs(75),
         }
     }
 }
@@ -125,6 +130,7 @@ mod tests {
             all: 10,
             of_one_address: 2,
             proxies: Proxies::parse(&["10.0.0.0/8".into()]).unwrap(),
+            ..Caps::default()
         };
         let places = Places::new(caps);
         let at = |text: &str| text.parse::<IpAddr>().unwrap();
