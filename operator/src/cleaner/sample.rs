@@ -73,9 +73,13 @@ impl Cleaner {
             .await?
             .entries;
         if chosen.len() < RECORDS {
-            let page = self.store.list(&prefix, None, RECORDS - chosen.len());
-            let before = page.await?.entries.into_iter();
-            chosen.extend(before.filter(|entry| entry.key <= from));
+            let page = self.store.list(&prefix, None, RECORDS).await?;
+            // By what came, not by the place: stores with directories pass over all in one that is named like it.
+            for entry in page.entries {
+                if chosen.len() < RECORDS && chosen.iter().all(|known| known.key != entry.key) {
+                    chosen.push(entry);
+                }
+            }
         }
         for entry in chosen {
             let Some(video) = self.video_of(&entry.key).await? else {
