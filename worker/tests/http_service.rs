@@ -337,9 +337,13 @@ async fn only_the_authority_of_the_pool_is_trusted() {
     );
 }
 
-/// A call may outlive an authority, or a client's certificate. covers: S13, F59
+/// A call may outlive an authority, or a client's certificate; the mounted file may come later than what the service shows.
+/// covers: S13, F59
+#[rstest::rstest]
+#[case::the_file_is_first(false)]
+#[case::a_handshake_fails_before(true)]
 #[tokio::test]
-async fn a_call_that_is_polled_for_goes_on_over_a_rotation() {
+async fn a_call_that_is_polled_for_goes_on_over_a_rotation(#[case] late: bool) {
     let (old, new) = (pki(), pki());
     let mut service = HttpService::start_tls(&old).await;
     let dir = tempfile::tempdir().unwrap();
@@ -350,35 +354,15 @@ async fn a_call_that_is_polled_for_goes_on_over_a_rotation() {
     let mut scene = leased(&url, set).await;
     let post = service.next().await;
     service.show(&new);
-    std::fs::write(&ca, &new.ca).unwrap();
+    if !late {
+        std::fs::write(&ca, &new.ca).unwrap();
+    }
     let accepted = [("location", "/jobs/7"), ("retry-after", "0")];
     post.answer("202 Accepted", &accepted, "").await;
-    let poll = service.next().await;
-    poll.answer("200 OK", &[], r#"{"outputs":[]}"#).await;
-    let outcome = scene.stream.outcome().await;
-    assert!(
-        matches!(outcome.fact, Some(Fact::Succeeded(_))),
-        "{outcome:?}"
-    );
-}
-
-/// The files come a little later than the service's new certificate.
-#[tokio::test]
-async fn a_question_that_meets_a_rotation_is_asked_again() {
-    let (old, new) = (pki(), pki());
-    let mut service = HttpService::start_tls(&old).await;
-    let dir = tempfile::tempdir().unwrap();
-    let ca = dir.path().join("ca.crt");
-    std::fs::write(&ca, &old.ca).unwrap();
-    let url = format!("https://localhost:{}/", service.address.port());
-    let set = |config: &mut Config| config.service.tls_dir = Some(dir.path().to_owned());
-    let mut scene = leased(&url, set).await;
-    let post = service.next().await;
-    service.show(&new);
-    let accepted = [("location", "/jobs/7"), ("retry-after", "0")];
-    post.answer("202 Accepted", &accepted, "").await;
-    soon("a handshake fails", service.failed()).await;
-    std::fs::write(&ca, &new.ca).unwrap();
+    if late {
+        soon("a handshake fails", service.failed()).await;
+        std::fs::write(&ca, &new.ca).unwrap();
+    }
     let poll = service.next().await;
     poll.answer("200 OK", &[], r#"{"outputs":[]}"#).await;
     let outcome = scene.stream.outcome().await;

@@ -149,15 +149,11 @@ impl Engine {
         else {
             return;
         };
-        let Some(pool) = self.pools.get_mut(&pool) else {
-            return;
-        };
-        let limit = pool.policy.as_ref().map_or_else(
-            || PoolPolicy::default().attempt_limit(),
-            PoolPolicy::attempt_limit,
-        );
-        let until = (started + limit).ceil_second();
-        if job.status.ghosts.contains(&until) && !before.ghosts.contains(&until) {
+        let until = (started + self.call_limit(job)).ceil_second();
+        if let Some(pool) = self.pools.get_mut(&pool)
+            && job.status.ghosts.contains(&until)
+            && !before.ghosts.contains(&until)
+        {
             pool.ghosts.add(attempt, worker, until);
         }
     }
