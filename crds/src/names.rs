@@ -77,6 +77,15 @@ pub fn attempt_pod_name(job: &str, attempt: u32) -> String {
     format!("{job}-a{attempt}")
 }
 
+/// Whether the API server's message says that there is no room: the words of the quota admission plugin and of etcd. Their codes
+/// (403 and 500) are also those of other troubles.
+#[must_use]
+pub fn tells_full(message: &str) -> bool {
+    ["exceeded quota", "database space exceeded"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

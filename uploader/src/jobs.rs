@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use kinora_crds::VideoJob;
-use kinora_crds::names::{ANNOTATION_UPLOAD_ID, MANAGER_UPLOADER};
+use kinora_crds::names::{ANNOTATION_UPLOAD_ID, MANAGER_UPLOADER, tells_full};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -276,9 +276,6 @@ impl Failure {
     }
 }
 
-/// The words of the quota admission plugin and of etcd; their codes (403 and 500) are also those of other troubles.
-const FULL: [&str; 2] = ["exceeded quota", "database space exceeded"];
-
 async fn limited<T>(
     action: &str,
     call: impl Future<Output = kube::Result<T>>,
@@ -286,9 +283,7 @@ async fn limited<T>(
     match tokio::time::timeout(TIMEOUT, call).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(kube::Error::Api(status))) => Err(match status.code {
-            _ if FULL.iter().any(|word| status.message.contains(word)) => {
-                Failure::Full(status.message)
-            }
+            _ if tells_full(&status.message) => Failure::Full(status.message),
             409 if status.reason == "AlreadyExists" => Failure::Status(409),
             // A 404 to a create is a missing namespace or CRD, not a missing job.
             404 if !action.starts_with("create") => Failure::Status(404),

@@ -23,13 +23,6 @@ struct Decided {
     before: Option<Active>,
 }
 
-/// Whether a refusal says that there is no room now, which passes.
-fn is_full(message: &str) -> bool {
-    ["exceeded quota", "database space exceeded"]
-        .iter()
-        .any(|words| message.contains(words))
-}
-
 impl Run {
     /// A dead letter that may have no VideoJob any more.
     pub(super) async fn take_marker(
@@ -145,7 +138,7 @@ impl Run {
         let surely_not = match &made {
             Ok(outcome) => *outcome == Redrive::Refused,
             Err(AuditError::Api { source, .. }) => {
-                matches!(&**source, kube::Error::Api(status) if is_full(&status.message))
+                matches!(&**source, kube::Error::Api(status) if names::tells_full(&status.message))
             }
             Err(_) => false,
         };
@@ -169,7 +162,7 @@ impl Run {
             Err(AuditError::Api { action, source }) => match *source {
                 kube::Error::Api(status) if status.code == 409 => Ok(Redrive::Skipped),
                 kube::Error::Api(status)
-                    if (400..429).contains(&status.code) && !is_full(&status.message) =>
+                    if (400..429).contains(&status.code) && !names::tells_full(&status.message) =>
                 {
                     tracing::warn!(job = name, %status, "a dead letter cannot be brought back");
                     Ok(Redrive::Refused)
