@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use k8s_openapi::api::core::v1::Pod;
 use kinora_crds::{VideoJobStatus, VideoWorkerPool};
 use kinora_storage::documents::Record;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -166,7 +167,8 @@ impl<'a> Crowd<'a> {
         }
         wait::until("the pool's workers to go", LIMIT, || async {
             let left = self.stack.pods(JOBS_NAMESPACE, WORKERS).await?;
-            Ok(left.is_empty().then_some(()))
+            ensure!(left.is_empty(), "{}", told(&left));
+            Ok(Some(()))
         })
         .await
     }
@@ -206,6 +208,21 @@ impl<'a> Crowd<'a> {
             .zip(records)
             .collect())
     }
+}
+
+/// Which pods there are, and why they may still be there.
+fn told(pods: &[Pod]) -> String {
+    let one = |pod: &Pod| {
+        let meta = &pod.metadata;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        let containers = status.and_then(|status| status.container_statuses.as_ref());
+        let states = containers.map(|all| all.iter().map(|one| &one.state).collect::<Vec<_>>());
+        let (until, holders) = (&meta.deletion_timestamp, &meta.finalizers);
+        format!("{name} {phase:?}, deletion {until:?}, finalizers {holders:?}, {states:?}")
+    };
+    pods.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// A third of a second of nothing, about 2 kB.
