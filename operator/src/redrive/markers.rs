@@ -8,6 +8,7 @@ use kinora_storage::{CasOutcome, Condition, PutOptions, StoreErrorKind, UploadId
 use kube::api::PostParams;
 use kube::core::{PartialObjectMeta, Selector, SelectorExt};
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 
 use super::run::{Result, Run};
 use super::source::DEAD;
@@ -142,10 +143,19 @@ impl Run {
             }
             Err(_) => false,
         };
-        if let (true, Some(decided)) = (surely_not, decided) {
-            // Or the audit would make it some day, though its author reads that it failed, or ended the request.
-            self.take_back(decided).await?;
+        let Some(decided) = decided.filter(|_| surely_not) else {
+            return made;
+        };
+        // A quota is asked before the name: another request may have made it.
+        let name = job.name_any();
+        if call(|| format!("read videojob {name}"), jobs.get_metadata(&name))
+            .await?
+            .is_some()
+        {
+            return Ok(Redrive::Skipped);
         }
+        // Or the audit would make it some day, though its author reads that it failed, or ended the request.
+        self.take_back(decided).await?;
         made
     }
 
@@ -189,8 +199,14 @@ impl Run {
             None => (None, Condition::IfAbsent),
             Some((active, _)) if active.redrives > i64::from(redrives) => return Ok(None),
             Some((active, etag)) => {
-                // One of this very life is left of a try that broke off.
-                let before = Some(active).filter(|active| active.redrives < i64::from(redrives));
+                // One of this very life that is its own is left of a try that broke off.
+                let by = ["metadata", "annotations", names::ANNOTATION_REDRIVEN_BY];
+                let by = by
+                    .iter()
+                    .try_fold(&active.job, |value, name| value.get(name));
+                let is_left = active.redrives == i64::from(redrives)
+                    && by.and_then(Value::as_str) == Some(&self.uid);
+                let before = Some(active).filter(|_| !is_left);
                 (before, Condition::IfMatch(etag))
             }
         };

@@ -33,6 +33,7 @@ struct Stored {
     fault: Option<Fault>,
     no_creates: Option<(u16, &'static str)>,
     refused: usize,
+    another_makes_them: bool,
 }
 
 /// What becomes of the next request that changes anything.
@@ -119,6 +120,11 @@ impl Api {
     /// Every create is refused with this, until there is none.
     pub(crate) fn no_creates(&self, refusal: Option<(u16, &'static str)>) {
         self.stored.lock().unwrap().no_creates = refusal;
+    }
+
+    /// What is refused to a client was made by another just before.
+    pub(crate) fn another_makes_them(&self) {
+        self.stored.lock().unwrap().another_makes_them = true;
     }
 
     /// DeleteOptions that arrived.
@@ -276,6 +282,10 @@ fn create(api: &Api, collection: &str, body: &[u8]) -> Response {
     let mut stored = api.stored.lock().unwrap();
     if let Some((code, message)) = stored.no_creates {
         stored.refused += 1;
+        if stored.another_makes_them {
+            object["metadata"]["uid"] = json!("made-by-another");
+            stored.objects.insert(path, object);
+        }
         let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message});
         return (StatusCode::from_u16(code).unwrap(), Json(body)).into_response();
     }

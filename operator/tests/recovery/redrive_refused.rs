@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 use crate::redrive::{LONG_AGO, condition, dead_job, request, request_in, scene, status};
 use crate::{mint, path, until};
 
+const FULL: &str = "videojobs.kinora.dev \"vj-a-1\" is forbidden: exceeded quota: videos";
+
 /// Or the audit would make it some day, though its author reads that it failed.
 #[tokio::test]
 async fn nothing_of_a_dead_letter_that_the_server_refuses_stays_behind() {
@@ -32,8 +34,7 @@ async fn nothing_of_a_dead_letter_that_the_server_refuses_stays_behind() {
 #[tokio::test]
 async fn a_namespace_that_is_full_is_waited_for() {
     let scene = scene().await;
-    let refusal = "videojobs.kinora.dev \"vj-a-1\" is forbidden: exceeded quota: videos";
-    scene.api.no_creates(Some((403, refusal)));
+    scene.api.no_creates(Some((403, FULL)));
     request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
     let task = tokio::spawn(run(scene.config.clone()));
     let jobs_are_done = || scene.done.lock().unwrap().len() == 2;
@@ -55,6 +56,44 @@ async fn a_namespace_that_is_full_is_waited_for() {
         (&json!(3), &json!(3), &Value::Null),
         "{ended}"
     );
+    task.abort();
+}
+
+/// An API server asks a quota before it looks whether the name is taken.
+#[tokio::test]
+async fn a_job_that_another_request_made_meanwhile_keeps_its_entry() {
+    let scene = scene().await;
+    scene.api.no_creates(Some((403, FULL)));
+    scene.api.another_makes_them();
+    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    let ended = scene.finished("all").await;
+    assert_eq!(
+        (&ended["redriven"], &ended["skipped"]),
+        (&json!(2), &json!(1)),
+        "{ended}"
+    );
+    assert!(scene.site.has(&keys::active(&scene.ids["filed"])).await);
+    task.abort();
+}
+
+/// It wrote the entry, and is about to make the job.
+#[tokio::test]
+async fn the_entry_of_another_request_is_put_back() {
+    let scene = scene().await;
+    let id = &scene.ids["filed"];
+    scene.site.decide(id, "accepted", 1).await;
+    scene.api.no_creates(Some((403, FULL)));
+    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    let task = tokio::spawn(run(scene.config.clone()));
+    until("it is refused", || scene.api.refused_creates() > 0).await;
+    let by = || async {
+        let entry = scene.site.json(&keys::active(id)).await;
+        entry["job"]["metadata"]["annotations"]["kinora.dev/redriven-by"].clone()
+    };
+    while by().await != Value::Null {
+        tokio::task::yield_now().await;
+    }
     task.abort();
 }
 

@@ -19,10 +19,21 @@ use crate::watching::dead_letter;
 
 /// A try whose client has sent so much of its file, and that knows that nobody was there before it.
 async fn half_a_try(replica: &Replica, key: &str, file: &[u8], sent: usize) -> TcpStream {
+    half_a_try_of(replica, key, "", file, sent).await
+}
+
+/// The same with further header lines.
+async fn half_a_try_of(
+    replica: &Replica,
+    key: &str,
+    more: &str,
+    file: &[u8],
+    sent: usize,
+) -> TcpStream {
     let mut socket = TcpStream::connect(replica.address).await.unwrap();
     let head = format!(
         "POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nIdempotency-Key: {key}\r\n\
-         Connection: close\r\nContent-Length: {}\r\n\r\n",
+         {more}Connection: close\r\nContent-Length: {}\r\n\r\n",
         file.len()
     );
     socket.write_all(head.as_bytes()).await.unwrap();
@@ -52,11 +63,20 @@ async fn promised(world: &World, key: &str) -> UploadId {
 /// covers: F6, T26
 #[tokio::test]
 async fn tries_that_meet_while_memory_is_short_make_one_upload() {
-    let world = World::new("t1").await;
+    // Through a proxy, which hides the address of the upload from the client.
+    let draft =
+        "X-Forwarded-For: 192.0.2.7\r\nUpload-Draft-Interop-Version: 6\r\nUpload-Complete: ?1\r\n";
+    for (name, more) in [("t1", ""), ("t1d", draft)] {
+        meet_while_memory_is_short(name, more).await;
+    }
+}
+
+async fn meet_while_memory_is_short(name: &str, more: &str) {
+    let world = World::new(name).await;
     let (one, two) = (world.replica().await, world.replica().await);
     let file = video(40_000);
-    let mut first = half_a_try(&one, "t1", &file, 20_000).await;
-    let mut second = half_a_try(&two, "t1", &file, 20_000).await;
+    let mut first = half_a_try_of(&one, name, more, &file, 20_000).await;
+    let mut second = half_a_try_of(&two, name, more, &file, 20_000).await;
     let budget = one.app.budget.clone();
     let pressure = async {
         // More than there ever is.
@@ -71,13 +91,13 @@ async fn tries_that_meet_while_memory_is_short_make_one_upload() {
     };
     assert!(sent_away.starts_with("HTTP/1.1 503"), "{sent_away}");
     assert!(sent_away.contains("retry-after"), "{sent_away}");
-    let id = promised(&world, "t1").await;
+    let id = promised(&world, name).await;
     assert!(!world.exists(&keys::state(&id)).await);
 
     second.write_all(&file[20_000..]).await.unwrap();
     let made = answer(&mut second).await;
     assert!(made.starts_with("HTTP/1.1 201"), "{made}");
-    let again = plain(&world, &one, "t1", &file).await;
+    let again = plain(&world, &one, name, &file).await;
     assert_eq!(
         (again.status().as_u16(), id_of(&again)),
         (201, id.to_string())

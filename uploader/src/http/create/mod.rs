@@ -145,8 +145,7 @@ async fn with_body(
         state.length = Some(size);
         return Box::pin(direct(driver, asked, state, bytes, held)).await;
     }
-    if in_memory && size <= memory && asked.protocol == Protocol::Plain && driver.promised.is_some()
-    {
+    if in_memory && size <= memory && asked.carries_all() && driver.promised.is_some() {
         // Another try may finish from memory alone, and would not see that one with a state was given up for a new id.
         return Err(Problem::try_again("no memory for a whole body"));
     }
