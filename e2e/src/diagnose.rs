@@ -1,9 +1,12 @@
 //! What a person needs after a failure: objects and logs, saved where the message says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::stack::Stack;
 use crate::tools::repository_root;
+
+/// Of each log of the cluster.
+const LOG_BYTES: usize = 1 << 20;
 
 /// Saves objects and logs of the cluster below `target/e2e/`; answers the folder. Never fails: it runs when something did.
 pub async fn save(stack: &Stack, name: &str) -> PathBuf {
@@ -11,10 +14,21 @@ pub async fn save(stack: &Stack, name: &str) -> PathBuf {
     if std::fs::create_dir_all(&directory).is_err() {
         return directory;
     }
-    let reads: [(&str, &[&str]); 7] = [
+    let reads: [(&str, &[&str]); 8] = [
         (
             "objects.txt",
             &["get", "pods,deployments,events", "-A", "-o", "wide"],
+        ),
+        (
+            "workers.yaml",
+            &[
+                "-n",
+                "videos",
+                "get",
+                "deployments,replicasets,pods",
+                "-o",
+                "yaml",
+            ],
         ),
         (
             "videojobs.yaml",
@@ -81,5 +95,17 @@ pub async fn save(stack: &Stack, name: &str) -> PathBuf {
         // A diagnosis that cannot be saved is less important than the failure it belongs to.
         let _ = std::fs::write(directory.join(file), text);
     }
+    let status = serde_json::to_string_pretty(&stack.cluster.status()).unwrap_or_default();
+    let _ = std::fs::write(directory.join("cluster.json"), status);
+    save_logs(&stack.cluster.logs_dir(), &directory);
     directory
+}
+
+/// The ends of the logs of the cluster's own programs.
+fn save_logs(logs: &Path, directory: &Path) {
+    for entry in std::fs::read_dir(logs).into_iter().flatten().flatten() {
+        let text = std::fs::read(entry.path()).unwrap_or_default();
+        let end = &text[text.len().saturating_sub(LOG_BYTES)..];
+        let _ = std::fs::write(directory.join(entry.file_name()), end);
+    }
 }

@@ -16,6 +16,7 @@ mod forward;
 mod kubectl;
 mod layout;
 mod lifecycle;
+mod mend;
 mod netns;
 mod node;
 mod pki;

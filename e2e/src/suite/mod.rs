@@ -174,6 +174,10 @@ pub async fn run(context: &Context, filter: &str) -> Result<Counts> {
         println!("    Kinora is installed");
     }
     for case in &late {
+        for ended in context.stack.cluster.mend()? {
+            // The case before it left it so, or the machine had no room for it.
+            println!("    before {}: {ended}", case.name);
+        }
         context.stack.faults(&serde_json::json!({})).await?;
         one(context, case, &mut counts).await;
     }
