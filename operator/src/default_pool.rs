@@ -9,13 +9,14 @@ use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kinora_crds::{VideoWorkerPool, names};
 use kube::api::{Patch, PatchParams};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::ports::Leadership;
+use crate::watches;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A pool that could not be applied is tried again after this, changed or not.
@@ -81,7 +82,7 @@ impl DefaultPool {
         let api: Api<ConfigMap> = Api::namespaced(client, &self.namespace);
         let config =
             watcher::Config::default().fields(&format!("metadata.name={}", self.configmap));
-        let mut stream = std::pin::pin!(watcher::watcher(api, config).default_backoff());
+        let mut stream = std::pin::pin!(watches::patient(watcher::watcher(api, config)));
         let mut listed = None;
         loop {
             match stream.try_next().await {

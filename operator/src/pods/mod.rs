@@ -104,9 +104,8 @@ impl Pods {
 /// Watches until the process ends. Every replica does: a standby's index is warm.
 pub async fn run(watch: PodWatch) {
     let config = Config::default().labels(names::LABEL_POOL);
-    let stream = watches::watch(Api::<Pod>::all(watch.pods.client.clone()), config)
-        .modify(|pod| pod.metadata.managed_fields = None)
-        .default_backoff();
+    let events = watches::watch(Api::<Pod>::all(watch.pods.client.clone()), config);
+    let stream = watches::patient(events).modify(|pod| pod.metadata.managed_fields = None);
     let mut stream = std::pin::pin!(stream);
     loop {
         match stream.try_next().await {

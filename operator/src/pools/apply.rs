@@ -6,15 +6,15 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kinora_crds::{VideoWorkerPool, names};
-use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::plan::{MARK, Memory, Plan};
 use super::refusal::Refusal;
 use super::{Shared, template};
-use crate::pods::index::DELETION_COST;
+use crate::pods::index::{DELETION_COST, controller};
 use crate::ports::{CoreCommand, PoolKey};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,6 +53,8 @@ pub(super) enum Outcome {
     Done,
     /// The Deployment was refused, as memory now says, and nothing after it was done.
     Refused,
+    /// The pool is gone, though the watch has not said so yet.
+    Gone,
 }
 
 /// Does it.
@@ -73,7 +75,7 @@ pub(super) async fn apply(
     if let Some(deployment) = plan.deployment {
         match apply_deployment(shared, pool, &deployment, memory).await? {
             Outcome::Done => {}
-            Outcome::Refused => return Ok(Outcome::Refused),
+            other => return Ok(other),
         }
     }
     command(shared, &plan.moves.cordon, |pod_uid| CoreCommand::Cordon {
@@ -135,12 +137,33 @@ async fn publish_ca(shared: &Shared, pool: &PoolKey) -> Result<(), ApplyError> {
     Ok(())
 }
 
+/// Whether the pool that is to control the Deployment still exists. A cache that is behind would have its workers made anew as
+/// often as the garbage collector takes them away.
+async fn is_there(
+    shared: &Shared,
+    pool: &PoolKey,
+    deployment: &Deployment,
+) -> Result<bool, ApplyError> {
+    let api: Api<VideoWorkerPool> = Api::namespaced(shared.client.clone(), &pool.namespace);
+    let found = bounded("read", pool, api.get_metadata_opt(&pool.name)).await?;
+    let wanted = controller(deployment.owner_references()).map(|owner| owner.uid);
+    Ok(found.is_some_and(|found| found.metadata.uid == wanted))
+}
+
 async fn apply_deployment(
     shared: &Shared,
     pool: &PoolKey,
     deployment: &Deployment,
     memory: &mut Memory,
 ) -> Result<Outcome, ApplyError> {
+    if !is_there(shared, pool, deployment).await? {
+        tracing::info!(
+            namespace = pool.namespace,
+            pool = pool.name,
+            "the pool is gone: no workers are made for it"
+        );
+        return Ok(Outcome::Gone);
+    }
     let api: Api<Deployment> = Api::namespaced(shared.client.clone(), &pool.namespace);
     let name = names::worker_deployment_name(&pool.name);
     let params = PatchParams::apply(names::MANAGER_OPERATOR).force();

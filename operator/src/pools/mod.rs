@@ -36,6 +36,9 @@ use self::plan::{Clock, Memory, Settings};
 use crate::pods::Pods;
 use crate::ports::{Backlog, CoreCommand, Leadership, PoolEvent, PoolKey};
 
+/// When to look again at what the caches do not show yet.
+const BEHIND: Duration = Duration::from_secs(5);
+
 /// What the pools need from the rest of the process.
 #[derive(Clone, Debug)]
 pub struct PoolsConfig {
@@ -162,7 +165,7 @@ async fn reconcile(pool: Arc<VideoWorkerPool>, shared: Arc<Shared>) -> Result<Ac
         return Ok(Action::await_change());
     }
     if pool.metadata.deletion_timestamp.is_some() || !shared.caches.wait().await {
-        return Ok(Action::requeue(Duration::from_secs(5)));
+        return Ok(Action::requeue(BEHIND));
     }
     let observed = observe::observe(&shared, pool);
     let memory = shared
@@ -187,6 +190,7 @@ async fn reconcile(pool: Arc<VideoWorkerPool>, shared: Arc<Shared>) -> Result<Ac
     match outcome {
         Outcome::Done => Ok(Action::requeue(again)),
         Outcome::Refused => Ok(Action::requeue(refusal::TRY_AGAIN)),
+        Outcome::Gone => Ok(Action::requeue(BEHIND)),
     }
 }
 

@@ -14,24 +14,41 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::super::{Caches, PoolsConfig, Settings, Shared, facts, reconcile, template};
+use super::super::{BEHIND, Caches, PoolsConfig, Settings, Shared, facts, reconcile, template};
 use super::*;
 use crate::pods::{self, attempt::Maker};
 use crate::ports::{Leadership, PoolBacklog};
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/videos/deployments/default-workers";
+const POOL: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videoworkerpools/default";
 const SCALE: &str = "/apis/apps/v1/namespaces/videos/deployments/default-workers/scale";
 const STATUS: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videoworkerpools/default/status";
 
-/// What an API server was asked, by path and body, and what it answers to a Deployment.
+/// What an API server was asked to change, by path and body, and what it answers to a Deployment.
 #[derive(Default)]
 struct Server {
     asked: Vec<(String, Value)>,
     verdict: Option<(u16, String)>,
+    /// The uid of the pool that there is now, if it is another than the cache has; empty: there is none.
+    pool_now: Option<&'static str>,
 }
 
 impl Server {
     fn answer(&mut self, path: &str, body: Value) -> (u16, Value) {
+        if path == POOL {
+            let mut found = json!(pool(&json!({})));
+            return match self.pool_now {
+                Some("") => (
+                    404,
+                    json!({"kind": "Status", "code": 404, "reason": "NotFound"}),
+                ),
+                Some(uid) => {
+                    found["metadata"]["uid"] = json!(uid);
+                    (200, found)
+                }
+                None => (200, found),
+            };
+        }
         self.asked.push((path.to_owned(), body.clone()));
         match &self.verdict {
             Some((code, words)) if path == DEPLOYMENT => (
@@ -55,7 +72,10 @@ fn client(server: &Arc<Lock<Server>>) -> Client {
         async move {
             let path = request.uri().path().to_owned();
             let body = request.into_body().collect_bytes().await?;
-            let body = serde_json::from_slice(&body)?;
+            let body = match body.is_empty() {
+                true => Value::Null,
+                false => serde_json::from_slice(&body)?,
+            };
             let (code, answer) = server.lock().unwrap().answer(&path, body);
             let answer = Body::from(serde_json::to_vec(&answer)?);
             Ok::<_, tower::BoxError>(Response::builder().status(code).body(answer)?)
@@ -294,6 +314,18 @@ fn only_the_same_deployment_waits_and_not_longer_than_its_time() {
     ];
     for (hash, now, want) in table {
         assert_eq!(refusal.wait(hash, now), want, "{hash:?} {:?}", now - at);
+    }
+}
+
+/// The garbage collector takes away what a pool leaves, and each time it does, the cache that is behind wants it again.
+#[tokio::test]
+async fn nothing_is_made_for_a_pool_that_is_gone_though_the_cache_still_has_it() {
+    for (name, pool_now) in [("gone", ""), ("made again under its name", "another-uid")] {
+        let world = World::new(None);
+        world.server.lock().unwrap().pool_now = Some(pool_now);
+        let (result, asked) = world.pass(&json!({})).await;
+        assert_eq!(result.unwrap(), Action::requeue(BEHIND), "{name}");
+        assert_eq!(paths(&asked), [""; 0], "{name}");
     }
 }
 

@@ -158,9 +158,9 @@ async fn drive<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
-    let stream =
-        watches::watch(api, config).modify(|object| object.meta_mut().managed_fields = None);
-    let mut stream = std::pin::pin!(stream.default_backoff());
+    let stream = watches::patient(watches::watch(api, config))
+        .modify(|object| object.meta_mut().managed_fields = None);
+    let mut stream = std::pin::pin!(stream);
     loop {
         match stream.try_next().await {
             Ok(Some(event)) => {

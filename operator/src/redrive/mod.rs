@@ -18,7 +18,7 @@ use kinora_crds::conditions::{self, FINISHED, SUSPENDED};
 use kinora_crds::{VideoJobRedrive, VideoJobRedriveStatus, names};
 use kinora_storage::Store;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::runtime::{reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use crate::audit::{AuditError, call};
 use crate::metrics::Upkeep;
 use crate::ports::{Leadership, RedriveRequest};
+use crate::watches;
 
 /// How often the set of requests is looked at without a change.
 const LOOK: Duration = Duration::from_secs(5);
@@ -81,7 +82,7 @@ pub async fn run(config: RedriveConfig) {
     let (changed_in, mut changed) = watch::channel(());
     let events = reflector(
         writer,
-        watcher(api, watcher::Config::default()).default_backoff(),
+        watches::patient(watcher(api, watcher::Config::default())),
     );
     tokio::spawn(async move {
         let mut events = std::pin::pin!(events);

@@ -8,13 +8,12 @@ use std::collections::HashSet;
 use futures::StreamExt;
 use kinora_crds::VideoJob;
 use kube::core::DeserializeGuard;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::watches::watch;
+use crate::watches::{patient, watch};
 
 /// What the watch says.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ pub(crate) async fn watch_jobs(
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    let mut events = std::pin::pin!(watch(api, Config::default()).default_backoff());
+    let mut events = std::pin::pin!(patient(watch(api, Config::default())));
     let mut listed = HashSet::new();
     loop {
         let event = tokio::select! {
