@@ -147,7 +147,10 @@ async fn is_there(
     let api: Api<VideoWorkerPool> = Api::namespaced(shared.client.clone(), &pool.namespace);
     let found = bounded("read", pool, api.get_metadata_opt(&pool.name)).await?;
     let wanted = controller(deployment.owner_references()).map(|owner| owner.uid);
-    Ok(found.is_some_and(|found| found.metadata.uid == wanted))
+    Ok(found.map(|found| found.metadata).is_some_and(|found| {
+        // One that is deleted in the foreground waits for its Deployment to go.
+        found.deletion_timestamp.is_none() && found.uid == wanted
+    }))
 }
 
 async fn apply_deployment(

@@ -29,25 +29,25 @@ const STATUS: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videoworkerpoo
 struct Server {
     asked: Vec<(String, Value)>,
     verdict: Option<(u16, String)>,
-    /// The uid of the pool that there is now, if it is another than the cache has; empty: there is none.
-    pool_now: Option<&'static str>,
+    /// What changed about the pool's metadata since the cache saw it; null: it is gone.
+    pool_now: Option<Value>,
 }
 
 impl Server {
     fn answer(&mut self, path: &str, body: Value) -> (u16, Value) {
         if path == POOL {
             let mut found = json!(pool(&json!({})));
-            return match self.pool_now {
-                Some("") => (
-                    404,
-                    json!({"kind": "Status", "code": 404, "reason": "NotFound"}),
-                ),
-                Some(uid) => {
-                    found["metadata"]["uid"] = json!(uid);
-                    (200, found)
+            match &self.pool_now {
+                Some(Value::Object(changes)) => changes.iter().for_each(|(field, value)| {
+                    found["metadata"][field] = value.clone();
+                }),
+                Some(_) => {
+                    let gone = json!({"kind": "Status", "code": 404, "reason": "NotFound"});
+                    return (404, gone);
                 }
-                None => (200, found),
-            };
+                None => {}
+            }
+            return (200, found);
         }
         self.asked.push((path.to_owned(), body.clone()));
         match &self.verdict {
@@ -320,7 +320,13 @@ fn only_the_same_deployment_waits_and_not_longer_than_its_time() {
 /// The garbage collector takes away what a pool leaves, and each time it does, the cache that is behind wants it again.
 #[tokio::test]
 async fn nothing_is_made_for_a_pool_that_is_gone_though_the_cache_still_has_it() {
-    for (name, pool_now) in [("gone", ""), ("made again under its name", "another-uid")] {
+    let deleted = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+    let table = [
+        ("gone", Value::Null),
+        ("made again under its name", json!({"uid": "another"})),
+        ("going, in the foreground", deleted),
+    ];
+    for (name, pool_now) in table {
         let world = World::new(None);
         world.server.lock().unwrap().pool_now = Some(pool_now);
         let (result, asked) = world.pass(&json!({})).await;
