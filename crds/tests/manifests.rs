@@ -110,7 +110,7 @@ fn the_operator_may_do_what_it_does_and_nothing_else() {
         "everywhere authentication.k8s.io/tokenreviews: create",
         "everywhere /configmaps[kinora-dispatch-ca]: get,list,watch,create,patch",
         "everywhere /namespaces: get",
-        "everywhere apiextensions.k8s.io/customresourcedefinitions[videojobs.kinora.dev]: get",
+        "everywhere apiextensions.k8s.io/customresourcedefinitions[videojobs.kinora.dev,videoworkerpools.kinora.dev]: get",
         "everywhere events.k8s.io/events: create",
         "kinora-system coordination.k8s.io/leases: create",
         "kinora-system coordination.k8s.io/leases[kinora-operator]: get,update",

@@ -1,12 +1,14 @@
 //! The default pool: while this replica leads, what the chart's ConfigMap says is applied to the jobs namespace.
 //!
 //! A chart cannot hold a definition and an object of it in one first install, so the pool travels as text. May create and
-//! patch that one pool; never deletes it.
+//! patch that one pool; never deletes it. One that somebody deleted stays away; one that went with its namespace or its
+//! definition is applied again once they are back.
 
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kinora_crds::{VideoWorkerPool, names};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
@@ -21,6 +23,8 @@ use crate::watches;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A pool that could not be applied is tried again after this, changed or not.
 const RETRY: Duration = Duration::from_secs(15);
+/// How often it is looked whether its home is still the one that it was applied to.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// Where the text is and where the pool goes.
 #[derive(Clone, Debug)]
@@ -45,22 +49,27 @@ pub enum DefaultPoolError {
         what: String,
     },
     /// The API server refused it, or failed.
-    #[error("apply the default pool {name} to namespace {namespace}: {source}")]
+    #[error("{action}: {source}")]
     Api {
-        /// The pool.
-        name: String,
-        /// Its namespace.
-        namespace: String,
+        /// What was tried.
+        action: String,
         /// The client's error.
         #[source]
         source: Box<kube::Error>,
     },
     /// No answer in time.
-    #[error("apply the default pool {name}: no answer in time")]
+    #[error("{action}: no answer in time")]
     Timeout {
-        /// The pool.
-        name: String,
+        /// What was tried.
+        action: String,
     },
+}
+
+/// What takes the pool along when it goes, by uid: the jobs namespace, and the definition of pools.
+#[derive(Debug, PartialEq, Eq)]
+struct Home {
+    namespace: Option<String>,
+    definition: Option<String>,
 }
 
 impl DefaultPool {
@@ -111,50 +120,81 @@ impl DefaultPool {
         mut leadership: watch::Receiver<Leadership>,
         applied: Gauge,
     ) {
+        let mut home = None;
         loop {
             let leads = *leadership.borrow_and_update() == Leadership::Leader;
             let current = text.borrow_and_update().clone();
-            let mut retry = None;
+            let (mut is_applied, mut again) = (false, None);
             if let Some(current) = current.filter(|_| leads) {
-                let done = self.apply(&client, &current).await;
-                applied.set(i64::from(done.is_ok()));
+                let done = self.settle(&client, &current, &mut home).await;
+                is_applied = done.is_ok();
+                again = Some(if is_applied { LOOK } else { RETRY });
                 if let Err(error) = done {
                     tracing::error!(%error, "the default pool is not as its ConfigMap says");
-                    retry = Some(RETRY);
                 }
             }
-            tokio::select! {
-                changed = text.changed() => if changed.is_err() { return },
-                changed = leadership.changed() => if changed.is_err() { return },
-                () = sleep(retry) => {}
+            applied.set(i64::from(is_applied));
+            let changed = tokio::select! {
+                changed = text.changed() => changed,
+                changed = leadership.changed() => changed,
+                () = sleep(again) => continue,
+            };
+            if changed.is_err() {
+                return;
             }
+            home = None;
         }
+    }
+
+    /// Applies the pool, unless `home` says that it was applied to just this one: then somebody deleted it, if it is not there.
+    async fn settle(
+        &self,
+        client: &Client,
+        text: &str,
+        home: &mut Option<Home>,
+    ) -> Result<(), DefaultPoolError> {
+        // Looked for first: one that is replaced meanwhile is another one at the next look.
+        let found = self.home(client).await?;
+        if home.as_ref() != Some(&found) {
+            self.apply(client, text).await?;
+            *home = Some(found);
+        }
+        Ok(())
+    }
+
+    async fn home(&self, client: &Client) -> Result<Home, DefaultPoolError> {
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let name = &self.jobs_namespace;
+        let namespace = call(
+            || format!("read namespace {name}"),
+            namespaces.get_metadata(name),
+        );
+        let namespace = namespace.await?.metadata.uid;
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        let name = format!("videoworkerpools.{}", names::GROUP);
+        let definition = call(
+            || format!("read definition {name}"),
+            definitions.get_metadata(&name),
+        );
+        let definition = definition.await?.metadata.uid;
+        Ok(Home {
+            namespace,
+            definition,
+        })
     }
 
     async fn apply(&self, client: &Client, text: &str) -> Result<(), DefaultPoolError> {
         let (name, pool) = self.parse(text)?;
-        let api: Api<VideoWorkerPool> = Api::namespaced(client.clone(), &self.jobs_namespace);
+        let namespace = self.jobs_namespace.as_str();
+        let api: Api<VideoWorkerPool> = Api::namespaced(client.clone(), namespace);
         let params = PatchParams::apply(names::MANAGER_CHART).force();
-        let patch = Patch::Apply(&pool);
-        match tokio::time::timeout(REQUEST_TIMEOUT, api.patch(&name, &params, &patch)).await {
-            Err(_) => Err(DefaultPoolError::Timeout { name }),
-            Ok(Err(source)) => {
-                let namespace = self.jobs_namespace.clone();
-                Err(DefaultPoolError::Api {
-                    name,
-                    namespace,
-                    source: Box::new(source),
-                })
-            }
-            Ok(Ok(_)) => {
-                tracing::info!(
-                    pool = name,
-                    namespace = self.jobs_namespace,
-                    "applied the default pool"
-                );
-                Ok(())
-            }
-        }
+        call(
+            || format!("apply the default pool {name} to namespace {namespace}"),
+            api.patch(&name, &params, &Patch::Apply(&pool)),
+        )
+        .await?;
+        tracing::info!(pool = name, namespace, "applied the default pool");
+        Ok(())
     }
 
     /// Name and body of what is applied. The text goes to the API server as it is, so that its schema judges every field;
@@ -204,6 +244,21 @@ fn text_after(
     }
 }
 
+/// One call to the API server, with a time limit.
+async fn call<T>(
+    action: impl Fn() -> String,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, DefaultPoolError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
+        Err(_) => Err(DefaultPoolError::Timeout { action: action() }),
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(DefaultPoolError::Api {
+            action: action(),
+            source: Box::new(source),
+        }),
+    }
+}
+
 async fn sleep(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
@@ -212,70 +267,4 @@ async fn sleep(duration: Option<Duration>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A standby that leads days later must not bring back a pool that was switched off.
-    #[test]
-    fn without_the_configmap_there_is_no_text() {
-        use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
-        let map = |text: &str| ConfigMap {
-            data: Some([(names::DEFAULT_POOL_KEY.to_owned(), text.to_owned())].into()),
-            ..ConfigMap::default()
-        };
-        let some = |text: &str| Some(Some(text.to_owned()));
-        let mut listed = None;
-        for (event, want) in [
-            (Init, None),
-            (InitApply(map("a")), None),
-            (InitDone, some("a")),
-            (Apply(map("b")), some("b")),
-            (Delete(map("b")), Some(None)),
-            (Apply(map("c")), some("c")),
-            // Deleted while the watch was broken.
-            (Init, None),
-            (InitDone, Some(None)),
-        ] {
-            assert_eq!(text_after(event, &mut listed), want);
-        }
-    }
-
-    #[test]
-    fn the_text_is_one_pool_and_goes_to_the_jobs_namespace() {
-        let where_to = DefaultPool {
-            namespace: "kinora-system".to_owned(),
-            configmap: "kinora-default-pool".to_owned(),
-            jobs_namespace: "videos".to_owned(),
-        };
-        let good = "apiVersion: kinora.dev/v1alpha1\nkind: VideoWorkerPool\nmetadata: {name: default}\nspec: {typo: kept}\n";
-        let (name, pool) = where_to.parse(good).unwrap();
-        assert_eq!(
-            (name.as_str(), &pool["metadata"]["namespace"]),
-            ("default", &json!("videos"))
-        );
-        assert_eq!(
-            pool["spec"]["typo"], "kept",
-            "the API server judges the fields"
-        );
-        let table = [
-            ("not YAML", "a: b: c"),
-            ("nothing", ""),
-            (
-                "another kind",
-                "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n",
-            ),
-            (
-                "another version",
-                "apiVersion: kinora.dev/v9\nkind: VideoWorkerPool\nmetadata: {name: x}\n",
-            ),
-            (
-                "no name",
-                "apiVersion: kinora.dev/v1alpha1\nkind: VideoWorkerPool\n",
-            ),
-        ];
-        for (name, text) in table {
-            let error = where_to.parse(text).unwrap_err().to_string();
-            assert!(error.contains("kinora-default-pool"), "{name}: {error}");
-        }
-    }
-}
+mod tests;

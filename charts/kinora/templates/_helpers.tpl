@@ -127,6 +127,14 @@ topologySpreadConstraints:
 {{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
 {{- end }}
 
+{{/* The ports to open for a URL: its own, and what is listed of those behind its Service. */}}
+{{- define "kinora.portsOf" -}}
+- port: {{ include "kinora.portOf" .url }}
+{{- range .behind }}
+- port: {{ . }}
+{{- end }}
+{{- end }}
+
 {{/* Every peer but link-local ones, where clouds hand out the credentials of a node. Pods by selector: to some networks they are no addresses. */}}
 {{- define "kinora.anywhere" -}}
 - namespaceSelector: {}

@@ -11,7 +11,7 @@ const HA: &str = "charts/kinora/ci/ha-values.yaml";
 const METADATA: &str = "169.254.169.254";
 
 /// One end of a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum End {
     Pod { namespace: String, labels: Value },
     Address(IpAddr),
@@ -168,12 +168,58 @@ pub(super) fn fenced(render: impl Fn(&[&str]) -> Result<Vec<Value>>) -> Result<(
             );
         }
     }
+    behind_services(&render, &ha)?;
     // Without a collector its port is closed.
     let quiet = [&ha[..], &["--set", "tracing.endpoint="]].concat();
     let quiet = policies(render(&quiet)?);
     for who in [ours("operator"), ours("uploader"), worker("videos")] {
         let collector = pod("monitoring", json!({}));
         ensure!(!connects(&quiet, &who, &collector, &json!(4318)), "{who:?}");
+    }
+    Ok(())
+}
+
+/// A network that resolves Services first judges the port of the pod: it is open where the values name it, and nothing beside.
+fn behind_services(render: impl Fn(&[&str]) -> Result<Vec<Value>>, ha: &[&str]) -> Result<()> {
+    // URL, the value that names further ports, and one port of the pod behind the Service's 80; then who goes there.
+    let (operator, uploader, worker) = (ours("operator"), ours("uploader"), worker("videos"));
+    let both = [&operator, &uploader];
+    let all = [&operator, &uploader, &worker];
+    let table = [
+        ("store.endpoint", "storePorts", 8333, &both[..]),
+        ("tracing.endpoint", "collectorPorts", 4318, &all[..]),
+        (
+            "pool.spec.service.endpoint",
+            "workers.servicePorts",
+            8080,
+            &[&worker],
+        ),
+    ];
+    for (url, value, target, callers) in table {
+        let url = format!("{url}=http://name.elsewhere.svc");
+        let named = format!("networkPolicy.{value}={{{target}}}");
+        let before = policies(render(&[ha, &["--set", &url]].concat())?);
+        let after = policies(render(&[ha, &["--set", &url, "--set", &named]].concat())?);
+        let (pod, port) = (pod("elsewhere", json!({})), json!(target));
+        for who in all {
+            let calls = callers.contains(&who);
+            ensure!(
+                !connects(&before, who, &pod, &port),
+                "{url}: {who:?} to {target} unasked"
+            );
+            ensure!(
+                connects(&after, who, &pod, &port) == calls,
+                "{named}: {who:?} to {target}"
+            );
+            ensure!(
+                connects(&after, who, &pod, &json!(80)) == calls,
+                "{named}: {who:?} to the Service itself"
+            );
+            ensure!(
+                !connects(&after, who, &address(METADATA)?, &port),
+                "{named}: {who:?} to {METADATA}"
+            );
+        }
     }
     Ok(())
 }

@@ -100,6 +100,8 @@ pub struct CoreCounters {
     pub read_retries: AtomicU64,
     /// VideoJobs that cannot be read and are set aside.
     pub unreadable_jobs: AtomicI64,
+    /// Jobs that wait for a pool that does not exist.
+    pub jobs_without_pool: AtomicU64,
     /// Writes that the table of transitions forbade.
     pub illegal_writes: AtomicU64,
     /// Final jobs whose archive is not known to be done; 0 unless this replica leads.

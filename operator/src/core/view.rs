@@ -31,6 +31,10 @@ impl Core {
         counters
             .unreadable_jobs
             .store(unreadable, Ordering::Relaxed);
+        let without_pool = self.engine.jobs_without_pool();
+        counters
+            .jobs_without_pool
+            .store(without_pool, Ordering::Relaxed);
         let skew = self.actor.clock_skew_seconds().unwrap_or(0);
         counters.clock_skew_seconds.store(skew, Ordering::Relaxed);
     }

@@ -58,11 +58,10 @@ impl Metrics {
         upkeep
     }
 
-    /// 1 while the default pool is as its ConfigMap says, 0 while it cannot be applied.
+    /// Of the default pool at the leader; 0 elsewhere.
     pub fn default_pool_applied(&self) -> Gauge {
         let gauge = Gauge::default();
-        let help =
-            "1 while the default pool is as its ConfigMap says, 0 while it could not be applied";
+        let help = "1 at the leader once the default pool was applied as its ConfigMap says, 0 while it could not be";
         self.with(|registry| registry.register("kinora_default_pool_applied", help, gauge.clone()));
         gauge
     }

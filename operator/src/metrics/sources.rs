@@ -153,7 +153,7 @@ impl Sources {
     }
 
     #[rustfmt::skip]
-    fn gauges(&self) -> [(&'static str, &'static str, i64); 9] {
+    fn gauges(&self) -> [(&'static str, &'static str, i64); 10] {
         let c = self.counters.as_ref();
         let leads = i64::from(*self.leadership.borrow() == Leadership::Leader);
         let live = signed(self.admission.borrow().live);
@@ -165,6 +165,7 @@ impl Sources {
             ("kinora_leader", "1 while this replica leads", leads),
             ("kinora_live_jobs", "Non-final jobs, which count against the watermark", live),
             ("kinora_live_jobs_max", "The watermark: with so many live jobs, uploads wait in the outbox", signed(self.max_live_jobs)),
+            ("kinora_jobs_without_pool", "Jobs that wait for a pool that does not exist", read(&c.jobs_without_pool)),
             ("kinora_worker_streams", "Open worker streams", read(&c.streams)),
             ("kinora_archive_pending", "Final jobs whose record and clean-up are not known to be done, at the leader", read(&c.archive_pending)),
             ("kinora_archive_lag_seconds", "Time since the oldest of those ended whose record is known to be missing, or was written by this leader and whose clean-up is not done", lag),

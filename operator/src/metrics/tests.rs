@@ -71,6 +71,8 @@ fn counts_and_pools_are_read_at_the_scrape() {
     let exposed = Exposed::new();
     exposed.counters.claims.fetch_add(2, Ordering::Relaxed);
     exposed.counters.throttled.fetch_add(1, Ordering::Relaxed);
+    let without_pool = &exposed.counters.jobs_without_pool;
+    without_pool.store(5, Ordering::Relaxed);
     let pool = "namespace=\"videos\",pool=\"default\"";
     exposed.shows(&[
         "kinora_claims_total 2",
@@ -80,6 +82,7 @@ fn counts_and_pools_are_read_at_the_scrape() {
         &format!("kinora_pool_call_seconds{{{pool}}} 1.5"),
         &format!("kinora_pool_breaker{{{pool},state=\"refused\"}} 1"),
         &format!("kinora_pool_breaker{{{pool},state=\"closed\"}} 0"),
+        "kinora_jobs_without_pool 5",
         "kinora_live_jobs 4",
         "kinora_live_jobs_max 1000",
         "kinora_leader 1",

@@ -119,6 +119,16 @@ impl Engine {
         self.index.live()
     }
 
+    /// Jobs that wait for a pool that does not exist; none before pools were listed completely.
+    #[must_use]
+    pub fn jobs_without_pool(&self) -> u64 {
+        if self.pools_known {
+            self.index.without_pool()
+        } else {
+            0
+        }
+    }
+
     /// Whether jobs and pools were listed completely.
     #[must_use]
     pub fn is_synced(&self) -> bool {

@@ -3,6 +3,7 @@
 //! Facts only move forward: what was read at an older resourceVersion never replaces newer facts.
 
 mod compact;
+mod counts;
 mod crowd;
 mod unfiled;
 
@@ -15,6 +16,8 @@ use crate::schedule::queue::Queue;
 use crate::time::{Mono, Wall};
 
 use compact::Compact;
+pub use counts::Tally;
+use counts::{Counted, Counts};
 use crowd::Crowd;
 pub use crowd::Kind;
 pub use unfiled::ArchiveBacklog;
@@ -27,28 +30,9 @@ struct Entry {
     archive: Archive,
     cleared: bool,
     ready: Option<Symbol>,
-    counted: Option<(Symbol, Count)>,
+    counted: Counted,
     alarm: Option<Wall>,
     bell: Option<Mono>,
-}
-
-/// As what a job counts in its pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Count {
-    Queued,
-    Running,
-    Suspended,
-}
-
-/// Jobs of a pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Tally {
-    /// Queued or in backoff.
-    pub queued: u32,
-    /// Running.
-    pub running: u32,
-    /// Suspended.
-    pub suspended: u32,
 }
 
 /// All jobs.
@@ -57,9 +41,7 @@ pub struct Index {
     /// In boxes: nodes of the tree stay small, and so does what half-empty ones waste.
     jobs: BTreeMap<Uid, Box<Entry>>,
     ready: BTreeMap<PoolName, Queue>,
-    tallies: BTreeMap<PoolName, Tally>,
-    /// Running jobs of each tenant.
-    tenants: BTreeMap<(PoolName, Symbol), u32>,
+    counts: Counts,
     alarms: BTreeSet<(Wall, Uid)>,
     bells: BTreeSet<(Mono, Uid)>,
     crowd: Crowd,
@@ -137,7 +119,7 @@ impl Index {
     /// The job is gone.
     pub fn remove(&mut self, uid: Uid) -> Option<Job> {
         self.unqueue(uid);
-        self.count(uid, None);
+        self.uncount(uid);
         self.set_alarm(uid, None);
         self.set_bell(uid, None);
         let entry = self.jobs.remove(&uid)?;
@@ -160,62 +142,6 @@ impl Index {
         if let Some(entry) = self.jobs.get_mut(&uid) {
             entry.cleared = true;
         }
-    }
-
-    /// Counts a job in its pool, as what its stored phase says.
-    pub fn count(&mut self, uid: Uid, pool: Option<PoolName>) {
-        let Some(entry) = self.jobs.get_mut(&uid) else {
-            return;
-        };
-        let as_what = match entry.facts.phase() {
-            Phase::Queued | Phase::Backoff => Some(Count::Queued),
-            Phase::Running => Some(Count::Running),
-            Phase::Suspended => Some(Count::Suspended),
-            Phase::Succeeded | Phase::DeadLettered | Phase::Cancelled => None,
-        };
-        let next = pool.map(|pool| pool.name).zip(as_what);
-        let before = std::mem::replace(&mut entry.counted, next);
-        if before == next {
-            return;
-        }
-        let (tenant, namespace) = (entry.facts.tenant(), entry.facts.namespace());
-        let named = |(name, what)| (PoolName { namespace, name }, what);
-        let (before, next) = (before.map(named), next.map(named));
-        if let Some((pool, Count::Running)) = before {
-            let left = self.tenants.remove(&(pool, tenant)).unwrap_or(0);
-            if left > 1 {
-                self.tenants.insert((pool, tenant), left - 1);
-            }
-        }
-        if let Some((pool, Count::Running)) = next {
-            let running = self.tenants.entry((pool, tenant)).or_default();
-            *running = running.saturating_add(1);
-        }
-        if let Some((pool, what)) = before {
-            let tally = self.tallies.entry(pool).or_default();
-            let counter = tally.counter(what);
-            *counter = counter.saturating_sub(1);
-            if *tally == Tally::default() {
-                self.tallies.remove(&pool);
-            }
-        }
-        if let Some((pool, what)) = next {
-            let counter = self.tallies.entry(pool).or_default();
-            let counter = counter.counter(what);
-            *counter = counter.saturating_add(1);
-        }
-    }
-
-    /// Counts of a pool.
-    #[must_use]
-    pub fn tally(&self, pool: PoolName) -> Tally {
-        self.tallies.get(&pool).copied().unwrap_or_default()
-    }
-
-    /// Running jobs of a tenant in a pool.
-    #[must_use]
-    pub fn running_of(&self, pool: PoolName, tenant: Symbol) -> u32 {
-        self.tenants.get(&(pool, tenant)).copied().unwrap_or(0)
     }
 
     /// Puts a job into its pool's ready queue, and in no other. `alone`: it gets a worker for itself.
@@ -288,12 +214,6 @@ impl Index {
         self.ready.iter().flat_map(each)
     }
 
-    /// Pools with any live job.
-    #[must_use]
-    pub fn counted_pools(&self) -> Vec<PoolName> {
-        self.tallies.keys().copied().collect()
-    }
-
     /// Backoff jobs that come due until `until`, by pool.
     #[must_use]
     pub fn due_until(&self, until: Wall) -> BTreeMap<PoolName, u32> {
@@ -305,9 +225,9 @@ impl Index {
             let soon = entry.facts.phase() == Phase::Backoff
                 && entry.ready.is_none()
                 && entry.facts.next_attempt().is_some_and(|at| at <= until);
-            if let (true, Some((name, _))) = (soon, entry.counted) {
-                let namespace = entry.facts.namespace();
-                *due.entry(PoolName { namespace, name }).or_default() += 1;
+            let counted = entry.counted.in_pool(entry.facts.namespace());
+            if let (true, Some((pool, _))) = (soon, counted) {
+                *due.entry(pool).or_default() += 1;
             }
         }
         due
@@ -362,15 +282,5 @@ impl Index {
             return Some(uid);
         }
         None
-    }
-}
-
-impl Tally {
-    fn counter(&mut self, what: Count) -> &mut u32 {
-        match what {
-            Count::Queued => &mut self.queued,
-            Count::Running => &mut self.running,
-            Count::Suspended => &mut self.suspended,
-        }
     }
 }

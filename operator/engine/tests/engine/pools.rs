@@ -47,6 +47,46 @@ fn a_job_that_waits_goes_with_the_default_and_waits_nowhere_else() {
     assert_eq!(world.status(3).worker, Some(Uid(1)), "its slot is free");
 }
 
+#[test]
+fn who_waits_for_a_pool_that_does_not_exist_is_counted_until_it_comes_or_the_wait_ends() {
+    let mut world = World::new();
+    let without = |world: &World| world.engine.jobs_without_pool();
+    (1..=5).for_each(|uid| world.put(of(OTHER, uid)));
+    world.put(job(6));
+    assert_eq!(world.status(1).reason, Reason::PoolNotFound);
+    assert_eq!(without(&world), 5, "all but the one with a default pool");
+    world.edit(1, |spec| spec.cancel = true);
+    assert_eq!(without(&world), 4, "it ended");
+    world.edit(2, |spec| spec.suspend = true);
+    assert_eq!(without(&world), 3, "it is held");
+    world.edit(2, |spec| spec.suspend = false);
+    assert_eq!(without(&world), 4, "it waits again");
+    world.feed(Event::JobDeleted(Uid(2)));
+    world.feed(Event::JobDeleted(Uid(2)));
+    assert_eq!(without(&world), 3, "it is gone");
+    world.feed(Event::Lead(Lead::Standby));
+    assert_eq!(without(&world), 3, "whoever leads");
+    world.feed(Event::Lead(Lead::Leader));
+    world.feed(Event::Pool(OTHER, with_default(false)));
+    assert_eq!(without(&world), 0, "the pool came");
+    world.hello_in(OTHER, 1, 1, 1, 100, &[]);
+    assert_eq!(world.phase(3), Phase::Running);
+    for pool in [OTHER, POOL] {
+        world.feed(Event::PoolGone(pool));
+    }
+    assert_eq!(without(&world), 3, "what runs has its claimed pool");
+}
+
+#[test]
+fn no_job_lacks_a_pool_before_pools_were_listed() {
+    let mut world = World::new();
+    world.engine = Engine::new();
+    world.put(job(1));
+    assert_eq!(world.engine.jobs_without_pool(), 0);
+    world.feed(Event::PoolsSynced);
+    assert_eq!(world.engine.jobs_without_pool(), 1);
+}
+
 /// The job that a held write is about.
 fn subject(action: &Action) -> Uid {
     let Action::Write { job, .. } = action else {

@@ -66,3 +66,14 @@ async fn an_object_that_is_no_videojob_is_set_aside_until_it_is_mended_or_gone()
     stage.put_as("vj-a-1", BAD, &mended);
     aside(0).await;
 }
+
+#[tokio::test]
+async fn a_job_without_a_pool_is_counted_until_there_is_one() {
+    let stage = Stage::leading().await;
+    let without = |s: &Stage| s.counters.jobs_without_pool.load(Ordering::Relaxed);
+    stage.delete_pool().await;
+    stage.create("vj-a-1");
+    stage.until("counted", |s| without(s) == 1).await;
+    stage.change_pool(|_| {}).await;
+    stage.until("the pool is there", |s| without(s) == 0).await;
+}
