@@ -58,6 +58,8 @@ pub struct App {
     pub budget: Budget,
     /// Memory for slices that are read back.
     pub turns: Turns,
+    /// Memory for finished objects that are read back.
+    pub object_turns: Turns,
     /// Who cleans up.
     pub janitor: Janitor,
     /// Whether the operator wants more.

@@ -230,6 +230,7 @@ pub fn app(
         budget: Budget::new(args.body_memory_bytes, largest_part).counted(&metrics),
         waits: Waits::default(),
         turns: Turns::default(),
+        object_turns: Turns::default(),
         janitor,
         admission: Admission::default(),
         pace: Pace::default(),

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use kinora_storage::documents::{Active, Pending};
 use kinora_upload_engine::finish::{Facts, Finish, Finished};
 use kinora_upload_engine::{Answer, Call, Context, Next, State};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Driver, Ram, nonce};
 use crate::documents::{self, ObjectFacts};
@@ -35,6 +36,8 @@ pub struct Finisher {
     /// The decision, once it is stored or read.
     pub(super) active: Option<Active>,
     pub(super) ram: Ram,
+    /// The turn of the look into the object, while it lasts.
+    pub(super) look: Option<OwnedSemaphorePermit>,
     /// How long the video plays, in milliseconds, once it was looked into.
     pub(super) duration_ms: Option<u64>,
     pub(super) trouble: Option<SinkError>,
@@ -72,6 +75,7 @@ impl Finisher {
             object,
             active: None,
             ram,
+            look: None,
             duration_ms: None,
             trouble: None,
         }
@@ -105,6 +109,9 @@ impl Finisher {
                 }
                 Next::Call(call) => {
                     self.duration_ms = machine.duration_ms();
+                    if !matches!(call, Call::ReadVideo { .. }) {
+                        self.look = None;
+                    }
                     if is_past_the_bytes(&call) {
                         // Others wait for this memory, and Kubernetes may hang.
                         self.ram = Ram::default();
@@ -122,6 +129,7 @@ impl Finisher {
                 Next::Done(finished) => break finished,
             }
         };
+        self.look = None;
         self.report(&finished);
         finished
     }

@@ -12,7 +12,7 @@ use kinora_storage::{
 };
 use kinora_upload_engine::call::{CompleteAnswer, FinalRecord, JobAnswer, SeenVideo};
 use kinora_upload_engine::finish::Facts;
-use kinora_upload_engine::media::{Piece, Reason};
+use kinora_upload_engine::media::{MAX_READS, Piece, READ, Reason};
 use kinora_upload_engine::{Answer, Call, Decision, Slice};
 
 use super::bytes::gather;
@@ -21,6 +21,9 @@ use super::finish::Finisher;
 use crate::documents;
 use crate::janitor::Garbage;
 use crate::jobs::SinkError;
+
+/// Most bytes that a look into a large video reads.
+const LOOK: u64 = READ * MAX_READS as u64;
 
 impl Finisher {
     pub(super) async fn call(&mut self, call: Call, facts: &Facts) -> Answer {
@@ -213,9 +216,14 @@ impl Finisher {
         }
     }
 
-    async fn read_video(&self, from: u64, to: u64) -> Answer {
+    async fn read_video(&mut self, from: u64, to: u64) -> Answer {
         if let Some(bytes) = self.ram.range(from, to) {
             return Answer::Bytes(Piece::new(bytes.into_bytes()));
+        }
+        if self.look.is_none() {
+            // For all that the look may read: looks that wait for more while they hold some would wait for each other.
+            let most = (to - from).max(LOOK).min(self.pending.length);
+            self.look = self.driver.app.object_turns.take(most).await;
         }
         let key = &self.pending.key;
         match self.driver.app.store.get_range(key, from..to).await {

@@ -1,15 +1,16 @@
-//! Turns for reading stored slices back. Such bytes are outside the budget of bodies, as the part that waits for them
-//! holds its share of that already: so only so many may be in memory at once, whoever reads them.
+//! Turns for reading back what is stored: slices, and finished objects, each with turns of its own, so that neither
+//! waits for the other. Such bytes are outside the budget of bodies, as whoever waits for them may hold a share of that
+//! already: so only so many may be in memory at once, whoever reads them.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const MIB: u64 = 1 << 20;
-/// MiB of slices in memory at once; a part that is larger has its turn alone.
+/// MiB in memory at once; what is larger has its turn alone.
 const AT_ONCE: u32 = 16;
 
-/// The turns of one replica.
+/// The turns of one replica for one kind of bytes.
 #[derive(Debug)]
 pub struct Turns(Arc<Semaphore>);
 
@@ -20,7 +21,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Waits for a turn for so many bytes; it ends with the permit.
+    /// Waits for a turn for so many bytes; it ends with the permit. Whoever has one may not wait for another.
     pub(super) async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let mib = u32::try_from(bytes.div_ceil(MIB)).unwrap_or(AT_ONCE);
         // The semaphore is never closed.

@@ -23,6 +23,7 @@ mod lengths;
 mod listing;
 mod protocol;
 mod refusing;
+mod rereading;
 mod resuming;
 mod small;
 mod sweeping;
