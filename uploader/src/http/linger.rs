@@ -15,14 +15,16 @@ use bytes::Bytes;
 use http::header;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::drive::body::{RATE_BYTES, RATE_WINDOW};
 use crate::serve::Running;
 
 /// Of a refused body, this much is read; what is longer breaks off, as it would have at once.
-const MOST_BYTES: usize = 16 << 20;
+const MOST_BYTES: u64 = 16 << 20;
 /// And for this long.
 const MOST_TIME: Duration = Duration::from_secs(10);
 
@@ -54,22 +56,44 @@ pub(super) async fn linger(State(app): State<Arc<App>>, request: Request, next: 
     answer
 }
 
-/// Reads a body that nobody needs, up to the same bounds, or until this process ends.
-pub(super) async fn read_out(body: Body, closing: &CancellationToken) {
+/// Reads a body that nobody needs, up to these bounds, or until this process ends.
+async fn read_out(mut body: Body, closing: &CancellationToken) {
+    let mut read = 0;
     tokio::select! {
         () = closing.cancelled() => {}
         () = tokio::time::sleep(MOST_TIME) => {}
-        () = drop_bytes(body) => {}
+        () = drop_bytes(&mut body, &mut read, MOST_BYTES) => {}
     }
 }
 
-async fn drop_bytes(mut body: Body) {
+/// Reads a body whose bytes are there already: as far as any may go, and no slower than any, or until this process ends.
+pub(super) async fn read_through(
+    mut body: Body,
+    most: u64,
+    received: &Counter,
+    closing: &CancellationToken,
+) {
     let mut read = 0;
-    while read < MOST_BYTES {
+    loop {
+        let before = read;
+        let ended = tokio::select! {
+            () = closing.cancelled() => true,
+            ended = tokio::time::timeout(RATE_WINDOW, drop_bytes(&mut body, &mut read, most)) => ended.is_ok(),
+        };
+        received.inc_by(read - before);
+        if ended || read - before < RATE_BYTES {
+            return;
+        }
+    }
+}
+
+/// Reads to the end, or beyond `most` bytes.
+async fn drop_bytes(body: &mut Body, read: &mut u64, most: u64) {
+    while *read <= most {
         let Some(Ok(frame)) = body.frame().await else {
             return;
         };
-        read += frame.data_ref().map_or(0, Bytes::len);
+        *read += frame.data_ref().map_or(0, Bytes::len) as u64;
     }
 }
 
@@ -125,7 +149,7 @@ impl Drop for Lent {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
+    use futures::{FutureExt, StreamExt};
 
     use super::*;
 
@@ -135,8 +159,28 @@ mod tests {
         let endless =
             || Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>());
         let closing = CancellationToken::new();
+        let received = Counter::default();
+        let through = || read_through(endless(), 1, &received, &closing).now_or_never();
         assert!(read_out(endless(), &closing).now_or_never().is_none());
+        assert!(through().is_none());
         closing.cancel();
         assert!(read_out(endless(), &closing).now_or_never().is_some());
+        assert!(through().is_some());
+    }
+
+    /// covers: S7
+    #[tokio::test]
+    async fn a_body_that_is_there_already_is_read_to_its_end_and_no_further_than_any() {
+        let chunks = |n| {
+            let chunk = || Ok::<_, axum::Error>(Bytes::from_static(&[0; 1024]));
+            Body::from_stream(futures::stream::repeat_with(chunk).take(n))
+        };
+        for (name, n, want) in [("to its end", 9, 9), ("too much", usize::MAX, 17)] {
+            let received = Counter::default();
+            let closing = CancellationToken::new();
+            let read = read_through(chunks(n), 16 * 1024, &received, &closing);
+            assert!(read.now_or_never().is_some(), "{name}");
+            assert_eq!(received.get(), want * 1024, "{name}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use kinora_storage::documents::Idempotency;
 use kinora_storage::{StoreArgs, UploadId, keys};
 use kinora_uploader::sweep::sweep_idem;
 use reqwest::{RequestBuilder, Response};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{KEY, Replica, STREAM, World, id_of, offset_of, problem_of, until, video};
@@ -138,6 +138,29 @@ async fn a_repeated_file_becomes_one_video() {
     assert_eq!(problem_of(refused).await, (415, "not-a-video".into()));
     let mended = plain(&world, &one, "k2-none", &video(2_000)).await;
     assert_eq!(mended.status(), 201, "nothing was stored under the key");
+}
+
+/// Clients that write all before they read would never see an answer that comes in the middle.
+/// covers: F7
+#[tokio::test]
+async fn a_repeated_large_file_is_answered_when_all_of_it_was_sent() {
+    let world = World::new("k11").await;
+    let replica = world.replica().await;
+    let file = video(40 << 20);
+    let first = plain(&world, &replica, "k11", &file).await;
+    assert_eq!(first.status(), 201);
+    let mut socket = TcpStream::connect(replica.address).await.unwrap();
+    let head = format!(
+        "POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nIdempotency-Key: k11\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n",
+        file.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(&file).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert!(answer.contains(&id_of(&first)), "{answer}");
 }
 
 /// The first try died between the key's entry and the upload.

@@ -28,9 +28,9 @@ pub(in crate::drive) const IDLE: Duration = Duration::from_secs(1);
 /// The same while others wait for memory.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_millis(250);
 /// Over so much time of waiting for the client …
-pub(in crate::drive) const RATE_WINDOW: Duration = Duration::from_secs(30);
+pub(crate) const RATE_WINDOW: Duration = Duration::from_secs(30);
 /// … it has to bring so many bytes.
-pub(in crate::drive) const RATE_BYTES: u64 = 30 * 16 * 1024;
+pub(crate) const RATE_BYTES: u64 = 30 * 16 * 1024;
 
 enum Ended {
     Not,

@@ -261,6 +261,13 @@ fn file_name(headers: &HeaderMap) -> Option<&str> {
     Some(named.trim_matches('"')).filter(|name| !name.is_empty())
 }
 
+/// Most bytes of a body that is sent again, though its create was answered.
+pub(in crate::http) fn most(app: &App, headers: &HeaderMap) -> Result<u64, Problem> {
+    let metadata = metadata(headers, Protocol::of_create(headers)?)?;
+    let name = profile_name(headers, &metadata)?;
+    Ok(app.profiles.or_default(&name).max_bytes)
+}
+
 fn profile_name(headers: &HeaderMap, metadata: &tus::UploadMetadata) -> Result<String, Problem> {
     let bad = || {
         Problem::bad_request(

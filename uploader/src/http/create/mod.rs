@@ -27,6 +27,7 @@ use crate::drive::begin::{self, Gathered, NotGathered};
 use crate::drive::body::{self, Incoming, Written};
 use crate::drive::{Driver, Pieces, Ram};
 use crate::wire::Interim;
+pub(super) use asked::most;
 use asked::{Asked, longer_than_told, no_body};
 
 /// Ids that are tried for one create.

@@ -125,7 +125,9 @@ async fn create_once(app: &Arc<App>, request: Request, key: Key) -> Result<Respo
             Settled::Answer(answer) => {
                 // An answer that comes before its body was read would break the client's pipe.
                 if let Some(body) = body.filter(|_| !parts.headers.contains_key(header::EXPECT)) {
-                    linger::read_out(body, &app.closing).await;
+                    let most = create::most(app, &parts.headers)?;
+                    let received = &app.metrics.received_bytes;
+                    linger::read_through(body, most, received, &app.closing).await;
                 }
                 return Ok(*answer);
             }
