@@ -1,6 +1,7 @@
 //! The keys of one issuer, as it publishes them. They are read again when they are old, and when a
-//! token names one that is not among them, but not more often than every ten seconds; while the
-//! issuer cannot be reached, the ones that were read last go on.
+//! token names one that is not among them, but not more often than every ten seconds; meanwhile, and
+//! while the issuer cannot be reached, the ones that were read last go on. Only a token whose key is
+//! not among them waits, and no client that goes away ends a read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,13 +13,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::super::Denied;
 use super::super::config::{self, IssuerConfig, safe};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Keys that were taken back are refused after this.
+/// Keys that were taken back are refused after this and one more reading.
 const FRESH_FOR: Duration = Duration::from_secs(600);
 const TRIED_EVERY: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: usize = 256 << 10;
@@ -34,7 +36,6 @@ pub(super) struct Jwks {
     /// Without a file of authorities, which may change.
     http: Option<reqwest::Client>,
     seen: Mutex<Seen>,
-    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -48,7 +49,9 @@ struct Seen {
     keys: Arc<Vec<Key>>,
     read: Option<Instant>,
     tried: Option<Instant>,
-    /// The last try brought none: a key that is not known may be published all the same.
+    /// Cancelled when the last try has ended.
+    ended: Option<CancellationToken>,
+    /// The last try has brought none: a key that is not known may be published all the same.
     failed: bool,
 }
 
@@ -104,23 +107,22 @@ impl Jwks {
             config: config.clone(),
             http: config.ca_file.is_none().then_some(http),
             seen: Mutex::default(),
-            reading: tokio::sync::Mutex::default(),
         })
     }
 
     /// The key that a token names, for its algorithm.
     pub(super) async fn key(
-        &self,
+        self: &Arc<Self>,
         kid: Option<&str>,
         alg: Algorithm,
     ) -> Result<DecodingKey, Denied> {
-        if self.is_old() {
-            self.read_again().await;
-        }
         if let Some(key) = self.find(kid, alg) {
+            if self.is_old() {
+                self.read_again();
+            }
             return Ok(key);
         }
-        self.read_again().await;
+        self.read_again().cancelled().await;
         let found = self.find(kid, alg);
         let none = {
             let seen = self.seen();
@@ -159,20 +161,31 @@ impl Jwks {
         (kid.is_some() || fitting.next().is_none()).then(|| key.key.clone())
     }
 
-    /// Reads the keys, once for all who wait; no more often than every ten seconds.
-    async fn read_again(&self) {
-        let _one = self.reading.lock().await;
+    /// Begins to read the keys, once for all who wait, no more often than every ten seconds; cancelled when the last
+    /// try has ended.
+    pub(super) fn read_again(self: &Arc<Self>) -> CancellationToken {
+        let mut seen = self.seen();
+        let recent = seen
+            .tried
+            .is_some_and(|tried| tried.elapsed() < TRIED_EVERY);
+        if let Some(ended) = &seen.ended
+            && (recent || !ended.is_cancelled())
         {
-            let mut seen = self.seen();
-            if seen
-                .tried
-                .is_some_and(|tried| tried.elapsed() < TRIED_EVERY)
-            {
-                return;
-            }
-            seen.tried = Some(Instant::now());
+            return ended.clone();
         }
-        match self.read().await {
+        let ended = CancellationToken::new();
+        (seen.tried, seen.failed) = (Some(Instant::now()), true);
+        seen.ended = Some(ended.clone());
+        let (jwks, ends) = (Arc::clone(self), ended.clone().drop_guard());
+        tokio::spawn(async move {
+            jwks.take_in(jwks.read().await);
+            drop(ends);
+        });
+        ended
+    }
+
+    fn take_in(&self, read: Result<Vec<Key>, String>) {
+        match read {
             Ok(keys) => {
                 let mut seen = self.seen();
                 seen.keys = Arc::new(keys);
@@ -180,7 +193,6 @@ impl Jwks {
                 seen.failed = false;
             }
             Err(problem) => {
-                self.seen().failed = true;
                 tracing::warn!(problem, "the keys of a token issuer stay as they were");
             }
         }

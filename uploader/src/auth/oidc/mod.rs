@@ -30,7 +30,7 @@ pub(super) struct Issuers(Arc<Vec<Issuer>>);
 struct Issuer {
     config: IssuerConfig,
     validation: Validation,
-    jwks: Jwks,
+    jwks: Arc<Jwks>,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +99,7 @@ impl Issuer {
         Ok(Self {
             config,
             validation,
-            jwks,
+            jwks: Arc::new(jwks),
         })
     }
 

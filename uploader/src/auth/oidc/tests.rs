@@ -5,11 +5,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures::FutureExt;
 use http::StatusCode;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::super::config::AccessConfig;
 use super::super::{SCOPE_TENANT, SCOPE_UPLOAD};
@@ -57,6 +59,8 @@ struct Published {
     speaks_for: Mutex<Option<String>>,
     keys: Mutex<Vec<Value>>,
     away: AtomicBool,
+    /// It takes requests for its keys, and answers none.
+    silent: watch::Sender<bool>,
     reads: AtomicUsize,
 }
 
@@ -99,6 +103,16 @@ impl Web {
     fn reads(&self) -> usize {
         self.0.reads.load(Ordering::SeqCst)
     }
+
+    fn rotate(&self, pair: &Pair) {
+        *self.0.keys.lock().unwrap() = vec![pair.jwk.clone()];
+    }
+
+    async fn until_read(&self, times: usize) {
+        while self.reads() < times {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 async fn discovery(State(web): State<Arc<Published>>) -> Response {
@@ -116,6 +130,7 @@ async fn discovery(State(web): State<Arc<Published>>) -> Response {
 
 async fn keys_of(State(web): State<Arc<Published>>) -> Response {
     web.reads.fetch_add(1, Ordering::SeqCst);
+    let _ = web.silent.subscribe().wait_for(|silent| !silent).await;
     if web.away.load(Ordering::SeqCst) {
         return StatusCode::BAD_GATEWAY.into_response();
     }
@@ -400,15 +415,70 @@ async fn keys_rotate_go_and_outlive_an_issuer_that_is_away() {
 
     web.0.away.store(true, Ordering::SeqCst);
     jwks.forget_when(true, true);
-    assert!(issuers.check(&new).await.is_ok(), "the keys go on");
+    for time in ["during the read", "after it"] {
+        assert!(issuers.check(&new).await.is_ok(), "the keys go on {time}");
+        jwks.read_again().cancelled().await;
+    }
     web.0.away.store(false, Ordering::SeqCst);
     *web.0.speaks_for.lock().unwrap() = Some("https://evil.example".into());
     jwks.forget_when(true, true);
     *web.0.keys.lock().unwrap() = vec![OTHER.jwk.clone()];
+    jwks.read_again().cancelled().await;
     assert!(
         issuers.check(&new).await.is_ok(),
         "what another issuer says is not believed"
     );
+}
+
+/// covers: S9
+#[tokio::test]
+async fn old_keys_go_on_without_a_wait_while_the_issuer_is_silent_and_go_with_its_answer() {
+    let web = Web::start(vec![EC.jwk.clone()]).await;
+    let issuers = web.issuers("");
+    let jwks = &issuers.0[0].jwks;
+    let old = signed(&EC, "ec", &web.claims());
+    let new = signed(&RSA, "rsa", &web.claims());
+    assert!(issuers.check(&old).await.is_ok());
+    web.rotate(&RSA);
+    web.0.silent.send_replace(true);
+    jwks.forget_when(true, true);
+    let mut waiting = Box::pin(issuers.check(&new));
+    for times in 1..=2 {
+        let known = issuers.check(&old).now_or_never();
+        assert!(known.is_some_and(|known| known.is_ok()), "time {times}");
+        assert!(
+            (&mut waiting).now_or_never().is_none(),
+            "its key is not known"
+        );
+    }
+    web.until_read(2).await;
+    assert!((&mut waiting).now_or_never().is_none());
+    web.0.silent.send_replace(false);
+    assert!(waiting.await.is_ok());
+    assert_eq!(issuers.check(&old).await, Err(Denied::Unauthenticated));
+    assert_eq!(web.reads(), 2, "one read for all");
+}
+
+/// covers: S9
+#[tokio::test]
+async fn a_client_that_goes_ends_no_read_that_others_wait_for() {
+    let web = Web::start(vec![EC.jwk.clone()]).await;
+    let issuers = web.issuers("");
+    let old = signed(&EC, "ec", &web.claims());
+    let new = signed(&RSA, "rsa", &web.claims());
+    assert!(issuers.check(&old).await.is_ok());
+    web.rotate(&RSA);
+    web.0.silent.send_replace(true);
+    issuers.0[0].jwks.forget_when(true, false);
+    tokio::select! {
+        got = issuers.check(&new) => panic!("nobody has answered: {got:?}"),
+        () = web.until_read(2) => {}
+    }
+    let mut next = Box::pin(issuers.check(&new));
+    assert!((&mut next).now_or_never().is_none(), "the read goes on");
+    web.0.silent.send_replace(false);
+    assert!(next.await.is_ok());
+    assert_eq!(web.reads(), 2);
 }
 
 /// covers: S9
