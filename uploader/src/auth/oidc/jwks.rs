@@ -1,7 +1,7 @@
 //! The keys of one issuer, as it publishes them. They are read again when they are old, and when a
 //! token names one that is not among them, but not more often than every ten seconds; meanwhile, and
 //! while the issuer cannot be reached, the ones that were read last go on. Only a token whose key is
-//! not among them waits, and no client that goes away ends a read.
+//! not among them waits, and the first one after a quiet time; no client that goes away ends a read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,9 @@ use super::super::config::{self, IssuerConfig, safe};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Keys that were taken back are refused after this and one more reading.
-const FRESH_FOR: Duration = Duration::from_secs(600);
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(600);
+/// Nobody came for so long that a key that was taken back may still be among them.
+pub(super) const STALE_AFTER: Duration = Duration::from_secs(1_200);
 const TRIED_EVERY: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: usize = 256 << 10;
 const MAX_KEYS: usize = 64;
@@ -116,8 +118,9 @@ impl Jwks {
         kid: Option<&str>,
         alg: Algorithm,
     ) -> Result<DecodingKey, Denied> {
-        if let Some(key) = self.find(kid, alg) {
-            if self.is_old() {
+        let may_go_on = !self.is_older_than(STALE_AFTER) || self.seen().failed;
+        if let Some(key) = self.find(kid, alg).filter(|_| may_go_on) {
+            if self.is_older_than(FRESH_FOR) {
                 self.read_again();
             }
             return Ok(key);
@@ -135,22 +138,20 @@ impl Jwks {
         })
     }
 
-    /// As if the last try, or the last reading, were long ago.
+    /// As if the last try were long ago, or the last reading so long.
     #[cfg(test)]
-    pub(super) fn forget_when(&self, tried: bool, read: bool) {
+    pub(super) fn forget_when(&self, tried: bool, read: Duration) {
         let mut seen = self.seen();
         seen.tried = seen.tried.filter(|_| !tried);
-        seen.read = seen.read.filter(|_| !read);
+        seen.read = seen.read.and_then(|at| at.checked_sub(read));
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_old(&self) -> bool {
-        self.seen()
-            .read
-            .is_none_or(|read| read.elapsed() > FRESH_FOR)
+    fn is_older_than(&self, age: Duration) -> bool {
+        self.seen().read.is_none_or(|read| read.elapsed() > age)
     }
 
     fn find(&self, kid: Option<&str>, alg: Algorithm) -> Option<DecodingKey> {

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -15,7 +16,11 @@ use tokio::sync::watch;
 
 use super::super::config::AccessConfig;
 use super::super::{SCOPE_TENANT, SCOPE_UPLOAD};
+use super::jwks::{FRESH_FOR, STALE_AFTER};
 use super::*;
+
+/// A little older than fresh.
+const OLD: Duration = FRESH_FOR.saturating_add(Duration::from_secs(1));
 
 /// A key pair: what signs, what is published, and the public half as text.
 struct Pair {
@@ -363,14 +368,14 @@ async fn an_unknown_key_is_no_refusal_while_the_issuer_cannot_be_asked() {
     assert!(issuers.check(&old).await.is_ok());
     *web.0.keys.lock().unwrap() = vec![EC.jwk.clone(), RSA.jwk.clone()];
     std::fs::write(&file, "no certificate").unwrap();
-    jwks.forget_when(true, false);
+    jwks.forget_when(true, Duration::ZERO);
     assert!(matches!(
         issuers.check(&new).await,
         Err(Denied::Unavailable(_))
     ));
     assert!(issuers.check(&old).await.is_ok(), "the keys go on");
     std::fs::write(&file, authority.cert.pem()).unwrap();
-    jwks.forget_when(true, false);
+    jwks.forget_when(true, Duration::ZERO);
     assert!(issuers.check(&new).await.is_ok());
 }
 
@@ -393,7 +398,7 @@ async fn keys_rotate_go_and_outlive_an_issuer_that_is_away() {
         "too soon"
     );
     assert_eq!(web.reads(), 1);
-    jwks.forget_when(true, true);
+    jwks.forget_when(true, OLD);
     assert!(issuers.check(&old).await.is_ok());
 
     *web.0.keys.lock().unwrap() = vec![RSA.jwk.clone()];
@@ -402,7 +407,7 @@ async fn keys_rotate_go_and_outlive_an_issuer_that_is_away() {
         Err(Denied::Unauthenticated),
         "read moments ago"
     );
-    jwks.forget_when(true, false);
+    jwks.forget_when(true, Duration::ZERO);
     assert!(
         issuers.check(&new).await.is_ok(),
         "an unknown key is looked for"
@@ -414,14 +419,14 @@ async fn keys_rotate_go_and_outlive_an_issuer_that_is_away() {
     );
 
     web.0.away.store(true, Ordering::SeqCst);
-    jwks.forget_when(true, true);
+    jwks.forget_when(true, OLD);
     for time in ["during the read", "after it"] {
         assert!(issuers.check(&new).await.is_ok(), "the keys go on {time}");
         jwks.read_again().cancelled().await;
     }
     web.0.away.store(false, Ordering::SeqCst);
     *web.0.speaks_for.lock().unwrap() = Some("https://evil.example".into());
-    jwks.forget_when(true, true);
+    jwks.forget_when(true, OLD);
     *web.0.keys.lock().unwrap() = vec![OTHER.jwk.clone()];
     jwks.read_again().cancelled().await;
     assert!(
@@ -441,7 +446,7 @@ async fn old_keys_go_on_without_a_wait_while_the_issuer_is_silent_and_go_with_it
     assert!(issuers.check(&old).await.is_ok());
     web.rotate(&RSA);
     web.0.silent.send_replace(true);
-    jwks.forget_when(true, true);
+    jwks.forget_when(true, OLD);
     let mut waiting = Box::pin(issuers.check(&new));
     for times in 1..=2 {
         let known = issuers.check(&old).now_or_never();
@@ -459,6 +464,28 @@ async fn old_keys_go_on_without_a_wait_while_the_issuer_is_silent_and_go_with_it
     assert_eq!(web.reads(), 2, "one read for all");
 }
 
+/// Nobody read the keys meanwhile, and one was taken back. covers: S9
+#[tokio::test]
+async fn the_first_token_after_a_quiet_time_waits_for_the_keys_unless_the_issuer_is_away() {
+    let web = Web::start(vec![EC.jwk.clone()]).await;
+    let issuers = web.issuers("");
+    let jwks = &issuers.0[0].jwks;
+    let token = signed(&EC, "ec", &web.claims());
+    assert!(issuers.check(&token).await.is_ok());
+    web.0.away.store(true, Ordering::SeqCst);
+    jwks.forget_when(true, STALE_AFTER);
+    for _ in 1..=2 {
+        assert!(issuers.check(&token).await.is_ok());
+    }
+    assert_eq!(web.reads(), 2, "and the next one does not wait");
+    web.0.away.store(false, Ordering::SeqCst);
+    jwks.forget_when(true, Duration::ZERO);
+    jwks.read_again().cancelled().await;
+    web.rotate(&RSA);
+    jwks.forget_when(true, STALE_AFTER);
+    assert_eq!(issuers.check(&token).await, Err(Denied::Unauthenticated));
+}
+
 /// covers: S9
 #[tokio::test]
 async fn a_client_that_goes_ends_no_read_that_others_wait_for() {
@@ -469,7 +496,7 @@ async fn a_client_that_goes_ends_no_read_that_others_wait_for() {
     assert!(issuers.check(&old).await.is_ok());
     web.rotate(&RSA);
     web.0.silent.send_replace(true);
-    issuers.0[0].jwks.forget_when(true, false);
+    issuers.0[0].jwks.forget_when(true, Duration::ZERO);
     tokio::select! {
         got = issuers.check(&new) => panic!("nobody has answered: {got:?}"),
         () = web.until_read(2) => {}
