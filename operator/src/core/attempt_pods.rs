@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use kinora_crds::{WorkerRef, names};
 use kinora_engine::action::PodAction;
 use kinora_engine::{AttemptId, Event, Phase, Status, Uid};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::act::Outcome;
 use super::run::Core;
@@ -27,7 +28,7 @@ impl Core {
         self.step(Event::AttemptPod { worker, attempt });
     }
 
-    pub(super) fn act_on_pod(&mut self, action: PodAction) {
+    pub(super) fn act_on_pod(&mut self, action: PodAction, permit: Option<OwnedSemaphorePermit>) {
         match action {
             PodAction::Make {
                 token,
@@ -36,7 +37,7 @@ impl Core {
             } => match self.attempt_pod(attempt) {
                 Some(of) => {
                     let pool = self.memory.names.pool_key(pool);
-                    self.actor.make_pod(attempt.job, token, of, pool);
+                    self.actor.make_pod(attempt.job, token, of, pool, permit);
                 }
                 None => self.answer(attempt.job, token, kinora_engine::event::Answer::Gone),
             },
@@ -46,7 +47,7 @@ impl Core {
             },
             PodAction::Remove { worker } => {
                 if let Some(pod) = self.memory.pods.get(&worker) {
-                    self.actor.remove_pod(pod.clone());
+                    self.actor.remove_pod(pod.clone(), permit);
                 }
             }
         }

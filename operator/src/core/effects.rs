@@ -1,101 +1,19 @@
 //! From the engine's actions to calls and messages, and from their answers to the engine's events.
 
 use kinora_crds::VideoJob;
-use kinora_engine::action::{Cause, CloseReason, ToWorker};
+use kinora_engine::action::{CloseReason, ToWorker};
 use kinora_engine::event::Answer;
 use kinora_engine::ids::SessionId;
-use kinora_engine::outcome::Class;
-use kinora_engine::{Action, AttemptId, Event, Now, Phase, Status, Token, Uid};
+use kinora_engine::{AttemptId, Event, Phase, Status, Token, Uid};
 use kinora_protocol::dispatch as wire;
 
-use super::act::{Done, Kind, Outcome};
+use super::act::{Done, Outcome};
 use super::run::Core;
 use super::tally::count;
-use super::translate::{Extras, FailureText, status_patch};
 use super::{dispatch, lease};
 use crate::ports::PodEvent;
 
 impl Core {
-    pub(super) fn act_on_job(&mut self, action: Action, now: Now) {
-        match action {
-            Action::Write {
-                job,
-                token,
-                rv,
-                before,
-                after,
-                cause,
-            } => {
-                let Some(address) = self.memory.address(job) else {
-                    return self.answer(job, token, Answer::Gone);
-                };
-                let extras = self.extras(job, &before, &after, cause);
-                let names = &self.memory.names;
-                let patch = status_patch(rv, &before, &after, cause, &extras, now.wall, names);
-                let kind = match cause {
-                    Cause::Claimed | Cause::Reclaimed(_) => Kind::Claim,
-                    Cause::Observed if after.phase.is_final() => Kind::Observed,
-                    Cause::Observed
-                    | Cause::Blocked
-                    | Cause::Suspension
-                    | Cause::Cancelled
-                    | Cause::Expired
-                    | Cause::SourceGone
-                    | Cause::Placed
-                    | Cause::Progress(_)
-                    | Cause::Redriven
-                    | Cause::Ended(_) => Kind::Plain,
-                };
-                self.writing
-                    .insert(token, (cause, after.phase, after.reason));
-                log_end(&address.name, &address.uid, &before, &after, cause);
-                self.actor.write(job, token, address, patch, kind);
-            }
-            Action::Read { job, token } => match self.memory.address(job) {
-                Some(address) => self.actor.read(job, token, address),
-                None => self.answer(job, token, Answer::Gone),
-            },
-            Action::Delete { job, token, rv } => match self.memory.address(job) {
-                Some(address) => self.actor.delete(job, token, address, rv),
-                None => self.answer(job, token, Answer::Gone),
-            },
-            Action::Prepare { .. }
-            | Action::CheckOutputs { .. }
-            | Action::CheckSource { .. }
-            | Action::ReadRecord { .. }
-            | Action::WriteRecord { .. }
-            | Action::Clean { .. }
-            | Action::Pod(_)
-            | Action::Reactivate { .. }
-            | Action::Redriven { .. }
-            | Action::Send { .. }
-            | Action::Close { .. } => {}
-        }
-    }
-
-    fn extras(&self, job: Uid, before: &Status, after: &Status, cause: Cause) -> Extras {
-        let attempt = AttemptId {
-            job,
-            attempt: before.attempt,
-        };
-        let said = before.worker;
-        let report = said.and_then(|worker| self.memory.reports.of(worker, attempt));
-        let outputs = match (cause, report) {
-            (Cause::Ended(Class::Succeeded), Some(report)) => report.all_outputs(),
-            _ => Vec::new(),
-        };
-        let failure = report.map_or_else(|| untold(cause), |r| Some(r.failure.clone()));
-        Extras {
-            worker: after
-                .worker
-                .map(|worker| self.memory.worker_ref(worker))
-                .or_else(|| self.pod_to_come(job, after)),
-            outputs,
-            failure,
-            step: self.memory.step(attempt),
-        }
-    }
-
     pub(super) fn answer(&mut self, job: Uid, token: Token, answer: Answer) {
         self.step(Event::Answer { job, token, answer });
     }
@@ -108,7 +26,12 @@ impl Core {
                 token,
                 outcome,
             } => (job, token, outcome),
-            Done::PodMissing(pod_uid) => return self.on_pod(PodEvent::AttemptDeleted { pod_uid }),
+            Done::PodRemoval { pod_uid, missing } => {
+                if missing {
+                    self.on_pod(PodEvent::AttemptDeleted { pod_uid });
+                }
+                return self.write_whatever_may();
+            }
         };
         let mut pushed = None;
         let written = self.writing.remove(&token);
@@ -166,6 +89,7 @@ impl Core {
         }
         self.tidy(job);
         self.call_whoever_may();
+        self.write_whatever_may();
     }
 
     fn learn_and_keep(&mut self, uid: Uid, object: VideoJob) -> Option<kinora_engine::Job> {
@@ -288,53 +212,5 @@ impl Core {
         };
         let _ = line.out.try_send(Err(status));
         line.hang_up.cancel();
-    }
-}
-
-/// What to say of an end that no worker reported.
-fn untold(cause: Cause) -> Option<FailureText> {
-    let (reason, message) = match cause {
-        Cause::Ended(Class::Failed) => (
-            "DEADLINE_EXCEEDED",
-            "no outcome within the call's timeout and 30 s",
-        ),
-        Cause::Ended(Class::Interrupted) | Cause::Reclaimed(Class::Interrupted) => {
-            ("Interrupted", "the worker's process ended by itself")
-        }
-        Cause::Ended(Class::Lost) | Cause::Reclaimed(Class::Lost) => {
-            ("Lost", "the worker was lost, or never got the lease")
-        }
-        Cause::Ended(Class::Released) => (
-            "PodNotStarted",
-            "the attempt's pod could not be made, or did not report in time",
-        ),
-        _ => return None,
-    };
-    Some(FailureText {
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    })
-}
-
-fn log_end(name: &str, uid: &str, before: &Status, after: &Status, cause: Cause) {
-    match cause {
-        // Told too often to be logged.
-        Cause::Progress(_) => {}
-        Cause::Ended(class) => tracing::info!(
-            job = name, uid, attempt = before.attempt, ?class, state = ?after.phase, "an attempt ends"
-        ),
-        Cause::Claimed | Cause::Reclaimed(_) => {
-            tracing::info!(job = name, uid, attempt = after.attempt, "claim");
-        }
-        Cause::Observed
-        | Cause::Blocked
-        | Cause::Suspension
-        | Cause::Cancelled
-        | Cause::Expired
-        | Cause::Placed
-        | Cause::Redriven
-        | Cause::SourceGone => {
-            tracing::info!(job = name, uid, ?cause, state = ?after.phase, "status changes");
-        }
     }
 }

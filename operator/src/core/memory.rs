@@ -170,7 +170,13 @@ impl Memory {
                 pod_uid: who.pod_uid.clone(),
                 node_name: who.node_name.clone(),
             },
+            // Its process ended while a write that names it waited.
             None => WorkerRef {
+                pod_name: self
+                    .pods
+                    .get(&worker)
+                    .map(|pod| pod.name.clone())
+                    .unwrap_or_default(),
                 pod_uid: uid_text(worker),
                 ..WorkerRef::default()
             },

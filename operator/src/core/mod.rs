@@ -26,6 +26,8 @@ mod tests;
 mod trace;
 mod translate;
 mod view;
+mod writes;
+mod written;
 
 pub use dispatch::DispatchService;
 pub use handle::{Admission, CoreConfig, CoreCounters, CoreHandle};

@@ -18,10 +18,11 @@ use super::dispatch::{DispatchService, Said};
 use super::handle::{Admission, CoreConfig, CoreCounters, CoreHandle};
 use super::memory::Memory;
 use super::observe::{Seen, watch_jobs};
-use super::queues::StoreQueues;
+use super::stored::{self, StoreQueues};
 use super::trace::Traces;
 use super::translate::{Terms, uid_of};
 use super::view;
+use super::writes::WriteQueues;
 use crate::ports::{
     Backlog, CoreCommand, ForeignDeletion, Leadership, PodEvent, PoolEvent, RedriveRequest,
 };
@@ -48,6 +49,7 @@ pub(super) struct Core {
     /// Writes under way, to be counted once they are confirmed.
     pub(super) writing: HashMap<Token, (Cause, Phase, Reason)>,
     pub(super) queues: StoreQueues,
+    pub(super) writes: WriteQueues,
     started: Instant,
     backlog: watch::Sender<Backlog>,
     admission: watch::Sender<Admission>,
@@ -171,7 +173,8 @@ impl Core {
                 leader_address: None,
             },
             writing: HashMap::new(),
-            queues: StoreQueues::new(),
+            queues: stored::queues(),
+            writes: WriteQueues::new(),
             started: Instant::now(),
             backlog,
             admission,
@@ -306,8 +309,8 @@ impl Core {
 
     fn act(&mut self, action: Action, now: Now) {
         match action {
-            Action::Write { .. } | Action::Read { .. } | Action::Delete { .. } => {
-                self.act_on_job(action, now);
+            Action::Write { .. } | Action::Read { .. } | Action::Delete { .. } | Action::Pod(_) => {
+                self.act_on_api(action, now.wall);
             }
             Action::Prepare { .. }
             | Action::CheckOutputs { .. }
@@ -316,7 +319,6 @@ impl Core {
             | Action::WriteRecord { .. }
             | Action::Reactivate { .. }
             | Action::Clean { .. } => self.act_on_store(action),
-            Action::Pod(action) => self.act_on_pod(action),
             Action::Redriven { job, by, outcome } => {
                 if let Some(reply) = self.memory.redrives.remove(&(job, by)) {
                     let _ = reply.send(outcome);

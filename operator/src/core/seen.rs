@@ -46,12 +46,14 @@ impl Core {
 
     fn on_job(&mut self, job: &VideoJob) {
         if let Some(facts) = self.memory.learn(job) {
+            self.take_back(facts.uid, facts.rv);
             self.step(Event::Job(Box::new(facts)));
         }
     }
 
     fn on_gone(&mut self, uid: Uid) {
         self.step(Event::JobDeleted(uid));
+        self.writes.forget(uid);
         self.memory.forget(uid);
         self.traces.ended(uid, None);
     }
@@ -69,6 +71,7 @@ impl Core {
         if lead == Lead::Standby {
             self.memory.redrives.clear();
             self.queues.clear();
+            self.writes.clear();
         }
         self.leadership = leadership;
         self.step(Event::Lead(lead));

@@ -7,15 +7,47 @@ use kinora_engine::event::Answer;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::act::StoreTask;
-use super::queues::Line;
+use super::queues::Queues;
 use super::run::Core;
+
+/// Where a call waits: only behind others of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// An attempt that ended waits for it, or a redrive.
+    Pressing,
+    /// Records of jobs that can go on only then.
+    Open,
+    /// Records to write, and what they make superfluous.
+    Filing,
+    /// Records of ended jobs, that nobody waits for.
+    Ended,
+}
+
+impl Line {
+    const ALL: [Line; 4] = [Line::Pressing, Line::Open, Line::Filing, Line::Ended];
+
+    /// How many of its calls run at once.
+    const fn at_once(self) -> usize {
+        match self {
+            Line::Pressing | Line::Filing => 16,
+            Line::Open | Line::Ended => 8,
+        }
+    }
+}
+
+/// One queue for each [`Line`].
+pub(super) type StoreQueues = Queues<Action, { Line::ALL.len() }>;
+
+pub(super) fn queues() -> StoreQueues {
+    Queues::new(Line::ALL.map(Line::at_once))
+}
 
 impl Core {
     pub(super) fn act_on_store(&mut self, action: Action) {
         let Some(line) = self.line(&action) else {
             return self.call(&action, None);
         };
-        self.queues.push(line, action);
+        self.queues.push(line as usize, action);
         self.call_whoever_may();
     }
 

@@ -10,6 +10,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use rand::Rng;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::super::tally::count;
@@ -34,22 +35,27 @@ pub(crate) enum Kind {
 }
 
 impl Actor {
-    /// Writes a status; the patch carries the resourceVersion.
-    pub(crate) fn write(&self, job: Uid, token: Token, address: Address, patch: Value, kind: Kind) {
+    /// Writes a status; the patch carries the resourceVersion. The permit is given back before the call is done.
+    pub(crate) fn write(
+        &self,
+        job: Uid,
+        token: Token,
+        address: Address,
+        patch: Value,
+        kind: Kind,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
         let actor = self.clone();
         self.spawn(job, token, async move {
+            let _permit = permit;
             let api = actor.api(&address);
             match kind {
                 Kind::Claim if actor.renewed.borrow().elapsed() >= RENEW_DEADLINE => {
                     Outcome::NotSent
                 }
                 Kind::Claim => actor.patch(&api, &address, &patch, CLAIM_TIMEOUT).await,
-                Kind::Plain => {
-                    let _permit = actor.writes.acquire().await;
-                    actor.patch(&api, &address, &patch, WRITE_TIMEOUT).await
-                }
+                Kind::Plain => actor.patch(&api, &address, &patch, WRITE_TIMEOUT).await,
                 Kind::Observed => {
-                    let _permit = actor.writes.acquire().await;
                     let Some(patch) = actor.keep_messages(&api, &address, patch).await else {
                         return Outcome::Unknown;
                     };
@@ -182,10 +188,17 @@ impl Actor {
     }
 
     /// Deletes the job, if it is still the one that was decided about.
-    pub(crate) fn delete(&self, job: Uid, token: Token, address: Address, rv: Rv) {
+    pub(crate) fn delete(
+        &self,
+        job: Uid,
+        token: Token,
+        address: Address,
+        rv: Rv,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
         let actor = self.clone();
         self.spawn(job, token, async move {
-            let _permit = actor.writes.acquire().await;
+            let _permit = permit;
             let params = DeleteParams {
                 preconditions: Some(Preconditions {
                     uid: Some(address.uid.to_string()),

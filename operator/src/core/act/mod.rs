@@ -22,8 +22,6 @@ pub(crate) use stored::StoreTask;
 use super::handle::CoreCounters;
 use super::seams::{AttemptPods, FoundOutput, LeaseUrls, StoreWork};
 
-/// How many writes other than claims run at once. Claims are bounded by the engine.
-const WRITES: usize = 32;
 /// How many reads run at once, with the pauses after those that failed.
 const READS: usize = 64;
 
@@ -77,8 +75,13 @@ pub(crate) enum Done {
         /// How it ended.
         outcome: Outcome,
     },
-    /// A pod with this uid is not there to be removed.
-    PodMissing(String),
+    /// A pod was to be removed.
+    PodRemoval {
+        /// The pod.
+        pod_uid: String,
+        /// It is not there.
+        missing: bool,
+    },
 }
 
 /// Where a job is found.
@@ -99,7 +102,6 @@ pub(crate) struct Actor {
     store: Arc<dyn StoreWork>,
     pods: Arc<dyn AttemptPods>,
     renewed: watch::Receiver<Instant>,
-    writes: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     events: events::Events,
     /// Writes in a row that the API server failed.
@@ -124,7 +126,6 @@ impl Actor {
             store,
             pods,
             renewed,
-            writes: Arc::new(Semaphore::new(WRITES)),
             reads: Arc::new(Semaphore::new(READS)),
             events: events::Events::new(),
             failing: Arc::default(),

@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/videos/events";
@@ -33,6 +33,8 @@ struct Stored {
     rv: u64,
     objects: BTreeMap<String, Value>,
     patches: Vec<Value>,
+    /// Whose they are.
+    patched: Vec<String>,
     deletes: Vec<Value>,
     told: Vec<Value>,
     fault: Option<Fault>,
@@ -48,6 +50,8 @@ struct Stored {
 pub(super) struct Api {
     stored: Arc<Mutex<Stored>>,
     events: broadcast::Sender<String>,
+    /// Status writes with this reason are not answered for now.
+    held: watch::Sender<Option<&'static str>>,
 }
 
 impl Api {
@@ -57,6 +61,7 @@ impl Api {
         let api = Api {
             stored: Arc::default(),
             events,
+            held: watch::Sender::default(),
         };
         let router = Router::new()
             .route(JOBS, get(list_or_watch))
@@ -129,6 +134,11 @@ impl Api {
         self.stored.lock().unwrap().reads = Some(0);
     }
 
+    /// Leaves status writes with this reason open, or answers all again.
+    pub(super) fn hold(&self, reason: Option<&'static str>) {
+        self.held.send_replace(reason);
+    }
+
     /// How many reads were not answered.
     pub(super) fn reads(&self) -> usize {
         self.stored.lock().unwrap().reads.unwrap_or_default()
@@ -146,6 +156,11 @@ impl Api {
     /// Status patches that arrived, refused ones too.
     pub(super) fn patches(&self) -> Vec<Value> {
         self.stored.lock().unwrap().patches.clone()
+    }
+
+    /// The objects that they are about.
+    pub(super) fn patched(&self) -> Vec<String> {
+        self.stored.lock().unwrap().patched.clone()
     }
 
     /// DeleteOptions that arrived.
@@ -247,8 +262,17 @@ async fn patch(
     body: axum::body::Bytes,
 ) -> Response {
     let patch: Value = serde_json::from_slice(&body).unwrap();
+    {
+        let mut stored = api.stored.lock().unwrap();
+        stored.patches.push(patch.clone());
+        stored.patched.push(name.clone());
+    }
+    let reason = patch["status"]["conditions"][0]["reason"].as_str();
+    let mut held = api.held.subscribe();
+    let _ = held
+        .wait_for(|held| held.is_none() || *held != reason)
+        .await;
     let mut stored = api.stored.lock().unwrap();
-    stored.patches.push(patch.clone());
     if stored.refused.as_deref() == Some(&*name) {
         return status(422, "Invalid");
     }

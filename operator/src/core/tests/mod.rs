@@ -11,6 +11,7 @@ mod poison;
 mod server;
 mod stage;
 mod tracing;
+mod writes;
 
 use std::sync::atomic::Ordering;
 

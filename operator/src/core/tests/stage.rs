@@ -402,6 +402,19 @@ impl Stage {
         self.until("the pool's news are taken", taken).await;
     }
 
+    /// There is another pool, of this name.
+    pub(super) async fn add_pool(&self, name: &str) {
+        let key = PoolKey {
+            name: name.into(),
+            ..pool_key()
+        };
+        let facts = PoolFacts {
+            is_default: false,
+            ..pool_facts()
+        };
+        self.tell(PoolEvent::Changed(key, Box::new(facts))).await;
+    }
+
     /// The pool is deleted.
     pub(super) async fn delete_pool(&self) {
         self.tell(PoolEvent::Gone(pool_key())).await;
