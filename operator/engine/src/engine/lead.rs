@@ -94,7 +94,7 @@ impl Engine {
     /// What was left of the time of those that another leader claimed was reckoned by a clock that nobody trusts, or may be.
     fn allow_all_their_time(&mut self, now: Mono) {
         for uid in self.index.uids() {
-            let Some(limit) = self.index.job(uid).map(|job| self.limit_of(&job)) else {
+            let Some(limit) = self.index.job(uid).and_then(|job| self.limit_of(&job)) else {
                 continue;
             };
             if let Some(live) = self.live.get_mut(&uid)

@@ -158,7 +158,11 @@ fn is_unobserved(job: &Job) -> bool {
 }
 
 fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> Next {
-    let fallback = PoolPolicy::default();
+    if beside.policy.is_none() && !beside.pools_known {
+        // How long its call may be, and how often it may fail: its pool will say so.
+        return Next::Wait(None);
+    }
+    let fallback = PoolPolicy::unknown();
     let policy = beside.policy.unwrap_or(&fallback);
     let report = beside.report.filter(|r| r.attempt == job.status.attempt);
     let loss = beside.loss.filter(|l| l.attempt == job.status.attempt);

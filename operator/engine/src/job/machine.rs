@@ -111,8 +111,15 @@ impl Job {
     /// The pod of the attempt reported: from now on it is the holder, and the attempt's time runs.
     #[must_use]
     pub fn placed(&self, worker: Uid, now: Wall) -> Status {
-        let mut next = self.next(Phase::Running, Reason::Processing, now);
+        let mut next = self.delayed(now);
         next.worker = Some(worker);
+        next
+    }
+
+    /// Its lease goes out long after the claim: the attempt's time runs from now on.
+    #[must_use]
+    pub fn delayed(&self, now: Wall) -> Status {
+        let mut next = self.next(Phase::Running, Reason::Processing, now);
         next.started = Some(now.floor_second());
         next
     }

@@ -152,6 +152,70 @@ fn a_leader_that_doubts_from_the_start_begins_without_tokens_too() {
     assert!(world.leases().is_empty());
 }
 
+/// Jobs may be heard of before their pools, and a pool may be gone before its last calls are.
+#[test]
+fn an_attempt_whose_pool_is_not_known_is_not_ended_before_its_time() {
+    let long = PoolPolicy {
+        timeout: secs(3600),
+        ..pool()
+    };
+    let mut runs = job(1);
+    runs.status.attempt = 2;
+    runs.status = runs.claimed(Uid(1), POOL.name, Wall(START.0 - 400_000));
+    let adopts = |world: &mut World| {
+        let session = world.hello_with(1, 1, 1, 100, &[attempt(1, 3)]);
+        world.pass(secs(60), &[session]);
+        assert!(world.writes.is_empty(), "{:?}", world.writes);
+        assert!(world.asked.is_empty(), "{:?}", world.asked);
+        session
+    };
+
+    let mut world = World::cold();
+    world.feed(Event::Lead(Lead::Leader));
+    world.put(runs.clone());
+    world.feed(Event::JobsSynced);
+    world.pass(secs(5), &[]);
+    world.feed(Event::Pool(POOL, Box::new(long.clone())));
+    world.feed(Event::PoolsSynced);
+    let session = adopts(&mut world);
+    world.pass(secs(3630 - 400 - 66), &[session]);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.pass(secs(2), &[session]);
+    assert_eq!(world.status(1).failures, 1, "its own limit is kept");
+
+    let mut world = World::with_pool(long);
+    world.feed(Event::Lead(Lead::Standby));
+    world.put(runs);
+    world.feed(Event::PoolGone(POOL));
+    world.feed(Event::Lead(Lead::Leader));
+    let session = adopts(&mut world);
+    world.feed(Event::Closed(session));
+    world.pass(secs(20), &[]);
+    let longest = Wall(START.0 - 400_000) + secs(86_430);
+    assert_eq!(world.status(1).ghosts, [longest]);
+}
+
+#[test]
+fn what_is_said_of_a_job_before_its_pool_is_known_waits_for_that() {
+    let mut runs = job(1);
+    runs.status = runs.claimed(Uid(1), POOL.name, START);
+    runs.status.failures = 5;
+    let mut world = World::cold();
+    world.feed(Event::Lead(Lead::Leader));
+    world.put(runs);
+    let session = world.hello_with(1, 1, 1, 100, &[attempt(1, 1)]);
+    world.report(session, attempt(1, 1), outcome::Fact::Grpc(13));
+    world.feed(Event::JobsSynced);
+    assert!(world.writes.is_empty());
+    let patient = PoolPolicy {
+        max_failures: 20,
+        ..pool()
+    };
+    world.feed(Event::Pool(POOL, Box::new(patient)));
+    assert_eq!(world.phase(1), Phase::Backoff);
+    assert_eq!(world.acks(), [(attempt(1, 1), true)]);
+}
+
 /// covers: F60
 #[test]
 fn a_clock_that_is_off_takes_no_time_from_those_that_run() {
