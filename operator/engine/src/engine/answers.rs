@@ -7,15 +7,15 @@ use rand::RngCore;
 use super::Engine;
 use super::live::{Op, Pending, Placement, What};
 use super::review::STORE_HOLD;
-use crate::action::{Action, Cause, Redrive, ToWorker};
+use crate::action::{Action, Cause, Redrive};
 use crate::archive::Archive;
 use crate::backoff;
 use crate::event::Answer;
 use crate::ids::{AttemptId, Token, Uid};
 use crate::job::Job;
-use crate::job::decide::{Look, Loss};
+use crate::job::decide::Look;
 use crate::job::fence::{self, Fence};
-use crate::outcome::{Class, classify};
+use crate::outcome::classify;
 use crate::time::Now;
 
 /// A write that was not sent, or a lease not signed, is tried again after this.

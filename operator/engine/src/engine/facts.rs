@@ -184,10 +184,7 @@ impl Engine {
 
     /// A running attempt, ours or not: its worker is expected to have it, and its time is limited.
     pub(super) fn attempt_entered(&mut self, job: &Job, now: Now) {
-        if let Some(pool) = job.claimed_pool() {
-            let pool = self.pools.entry(pool).or_default();
-            pool.ghosts.sync(job.uid, &job.status.ghosts, now.wall);
-        }
+        self.count_ghosts(job, now);
         if job.awaits_pod() {
             return self.limit_attempt(job, now);
         }
@@ -204,6 +201,14 @@ impl Engine {
             self.workers.seclude(worker, attempt);
         }
         self.limit_attempt(job, now);
+    }
+
+    /// Calls of its ended attempts that may still run keep their permits.
+    pub(super) fn count_ghosts(&mut self, job: &Job, now: Now) {
+        if let Some(pool) = job.claimed_pool() {
+            let pool = self.pools.entry(pool).or_default();
+            pool.ghosts.sync(job.uid, &job.status.ghosts, now.wall);
+        }
     }
 
     /// How long a running attempt may wait for its pod, or call; `None`: its pool may still come to be known.
@@ -283,7 +288,7 @@ impl Engine {
         if let (Some(pool), Some(started)) = (job.claimed_pool(), job.status.started) {
             let until = (started + self.call_limit(&job)).ceil_second();
             if let Some(pool) = self.pools.get_mut(&pool)
-                && until > now.wall
+                && (self.clock_off || until > now.wall)
             {
                 pool.ghosts.add(attempt, worker, until);
             }

@@ -1,4 +1,4 @@
-//! How long an attempt may take, and from when on.
+//! How long an attempt may take, and from when on. covers: F22, F23
 
 use kinora_engine::action::Action;
 use kinora_engine::event::Answer;

@@ -267,6 +267,89 @@ fn a_clock_that_is_off_ends_nobody_by_a_deadline() {
 
 /// covers: F60
 #[test]
+fn an_attempt_that_ends_by_a_clock_that_is_off_is_not_measured_by_it() {
+    let one = PoolPolicy {
+        max_in_flight: Some(1),
+        ..pool()
+    };
+    let mut limited = job(1);
+    limited.spec.active_deadline = Some(secs(3600));
+    let (mut world, session) = World::running_with(limited, one);
+    let right = world.now.wall;
+    world.now.wall = right + secs(7200);
+    world.feed(Event::ClockTrusted(false));
+    world.report(session, attempt(1, 1), outcome::Fact::Grpc(13));
+    assert_eq!(world.phase(1), Phase::Backoff);
+    assert_eq!(world.status(1).active, secs(0));
+    world.now.wall = right + secs(300);
+    world.feed(Event::ClockTrusted(true));
+    world.until_running(1, session);
+    assert_eq!(world.status(1).attempt, 2);
+    world.pass(secs(10), &[session]);
+    assert_eq!(world.phase(1), Phase::Running);
+    assert_eq!(world.status(1).active, secs(0));
+}
+
+/// By its leader, by a new one, or by a deletion: whoever ends the call meanwhile.
+/// covers: F60
+#[test]
+fn a_clock_that_is_off_takes_no_call_for_over() {
+    let one = PoolPolicy {
+        max_in_flight: Some(1),
+        ..pool()
+    };
+    let lost = |world: &mut World, session| {
+        world.feed(Event::Closed(session));
+        world.pass(secs(20), &[]);
+        assert_eq!(world.status(1).ghosts.len(), 1, "its own");
+    };
+    let cancelled = |world: &mut World, session| {
+        world.edit(1, |spec| spec.cancel = true);
+        assert_eq!(world.status(1).ghosts.len(), 1, "its own");
+        world.feed(Event::Closed(session));
+    };
+    let suspended_later = |world: &mut World, session| {
+        lost(world, session);
+        world.edit(1, |spec| spec.suspend = true);
+        assert_eq!(world.phase(1), Phase::Suspended);
+        assert_eq!(world.status(1).ghosts.len(), 1, "of an earlier attempt");
+    };
+    let taken_over = |world: &mut World, session| {
+        lost(world, session);
+        world.feed(Event::Lead(Lead::Standby));
+        world.feed(Event::Lead(Lead::Leader));
+    };
+    let deleted = |world: &mut World, session| {
+        world.etcd.remove(&Uid(1));
+        world.feed(Event::JobDeleted(Uid(1)));
+        world.feed(Event::Closed(session));
+    };
+    type Ends<'a> = &'a dyn Fn(&mut World, ids::SessionId);
+    let table: [(&str, Ends<'_>); 5] = [
+        ("lost", &lost),
+        ("cancelled", &cancelled),
+        ("lost, then suspended", &suspended_later),
+        ("lost, then another leads", &taken_over),
+        ("deleted", &deleted),
+    ];
+    for (name, ends) in table {
+        let (mut world, session) = World::running_with(job(1), one.clone());
+        let right = world.now;
+        world.now.wall = right.wall + secs(7200);
+        world.feed(Event::ClockTrusted(false));
+        ends(&mut world, session);
+        world.now.wall = right.wall + world.now.mono.since(right.mono);
+        world.feed(Event::ClockTrusted(true));
+        let other = world.hello(2, 2, 1);
+        world.put(job(2));
+        assert_eq!(world.leases(), [attempt(1, 1)], "{name}");
+        world.pass(secs(331), &[other]);
+        assert_eq!(world.leases().len(), 2, "{name}: its time is over");
+    }
+}
+
+/// covers: F60
+#[test]
 fn what_a_clock_that_was_ahead_wrote_delays_nobody() {
     let month = secs(30 * 86_400);
     let mut waits = job(1);
