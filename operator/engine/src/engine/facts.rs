@@ -101,6 +101,12 @@ impl Engine {
             return;
         };
         if job.runs(before.attempt, worker) {
+            // Dated anew before its lease went out, perhaps by a leader that this one follows.
+            if job.status.started != before.started
+                && let Some(live) = self.live.get_mut(&job.uid)
+            {
+                live.deadline = None;
+            }
             return;
         }
         let attempt = AttemptId {

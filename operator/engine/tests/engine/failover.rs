@@ -316,7 +316,12 @@ fn a_clock_that_is_off_takes_no_call_for_over() {
     };
     let taken_over = |world: &mut World, session| {
         lost(world, session);
-        world.feed(Event::Lead(Lead::Standby));
+        world.engine = Engine::new();
+        world.feed(Event::ClockTrusted(false));
+        world.feed(Event::Pool(POOL, Box::new(one.clone())));
+        world.feed(Event::PoolsSynced);
+        world.feed(Event::Job(Box::new(world.etcd[&Uid(1)].clone())));
+        world.feed(Event::JobsSynced);
         world.feed(Event::Lead(Lead::Leader));
     };
     let deleted = |world: &mut World, session| {
