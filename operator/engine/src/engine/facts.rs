@@ -106,6 +106,7 @@ impl Engine {
                 && let Some(live) = self.live.get_mut(&job.uid)
             {
                 live.deadline = None;
+                live.report = live.report.filter(|report| !report.by_operator);
             }
             return;
         }
