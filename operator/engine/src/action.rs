@@ -7,7 +7,7 @@ use crate::outcome::Class;
 /// Why a status is written: for events, counters, and the parts of a status that only the shell holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// First status of a declared job, or a change of its spec was seen.
+    /// First status of a declared job, a change of its spec was seen, or a claim is dated anew before its lease goes out.
     Observed,
     /// No such pool, or there is one again.
     Blocked,

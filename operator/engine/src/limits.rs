@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::ids::{AttemptId, Uid};
-use crate::policy::PoolPolicy;
+use crate::policy::{ATTEMPT_GRACE, LONGEST_TIMEOUT, PoolPolicy};
 use crate::schedule::CLAIM_CONCURRENCY;
 use crate::time::{Mono, Wall};
 
@@ -82,7 +82,7 @@ struct Ghost {
 }
 
 /// No call may take longer than this, which is the longest timeout of a pool with the grace of an attempt.
-const LONGEST_CALL: Duration = Duration::from_secs(86_400 + 30);
+const LONGEST_CALL: Duration = LONGEST_TIMEOUT.saturating_add(ATTEMPT_GRACE);
 
 /// Whether a call that was to be over by `until` may still run. A time further away than any call can last was written by a
 /// clock that was ahead.

@@ -8,6 +8,9 @@ use crate::time::Wall;
 /// How much longer than the call's timeout the operator waits for an outcome before it ends the attempt itself.
 pub const ATTEMPT_GRACE: Duration = Duration::from_secs(30);
 
+/// The longest timeout that a pool can have.
+pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
+
 /// Settings of one pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolPolicy {
@@ -142,6 +145,15 @@ impl Default for Fairness {
 }
 
 impl PoolPolicy {
+    /// Of a pool that is gone: its calls may have been as long as any.
+    #[must_use]
+    pub fn unknown() -> PoolPolicy {
+        PoolPolicy {
+            timeout: LONGEST_TIMEOUT,
+            ..PoolPolicy::default()
+        }
+    }
+
     /// How long after its claim an attempt may still be calling, whatever happened to its worker.
     #[must_use]
     pub fn attempt_limit(&self) -> Duration {

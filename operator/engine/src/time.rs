@@ -20,6 +20,21 @@ pub struct Now {
     pub wall: Wall,
 }
 
+/// The wall clock, and whether it can be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Clock {
+    /// What it shows.
+    pub wall: Wall,
+    /// It is known to be wrong: nothing is measured by it.
+    pub off: bool,
+}
+
+impl From<Wall> for Clock {
+    fn from(wall: Wall) -> Clock {
+        Clock { wall, off: false }
+    }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,15 +7,15 @@ use rand::RngCore;
 use super::Engine;
 use super::live::{Op, Pending, Placement, What};
 use super::review::STORE_HOLD;
-use crate::action::{Action, Cause, Redrive, ToWorker};
+use crate::action::{Action, Cause, Redrive};
 use crate::archive::Archive;
 use crate::backoff;
 use crate::event::Answer;
 use crate::ids::{AttemptId, Token, Uid};
 use crate::job::Job;
-use crate::job::decide::{Look, Loss};
+use crate::job::decide::Look;
 use crate::job::fence::{self, Fence};
-use crate::outcome::{Class, classify};
+use crate::outcome::classify;
 use crate::time::Now;
 
 /// A write that was not sent, or a lease not signed, is tried again after this.
@@ -109,7 +109,7 @@ impl Engine {
             Answer::Found(job) if pending.is_stored_in(&job) => {
                 self.on_stored(uid, &pending, *job, now);
                 let live = self.live(uid);
-                live.shared = pending.claim.is_some();
+                live.shared |= pending.claim.is_some();
                 live.placement = Placement::ToFind;
             }
             Answer::Found(job) => {
@@ -259,53 +259,6 @@ impl Engine {
         if waits {
             self.refresh(uid);
         }
-    }
-
-    /// The lease's URLs are signed: push it, if its worker is still there.
-    fn on_prepared(&mut self, attempt: AttemptId, worker: Uid, answer: &Answer, now: Now) {
-        let current = self
-            .index
-            .job(attempt.job)
-            .is_some_and(|job| job.runs(attempt.attempt, worker));
-        if !current {
-            return;
-        }
-        // Given up meanwhile: a call must not start now.
-        let given_up = self
-            .live
-            .get(&attempt.job)
-            .is_some_and(|live| live.loss.is_some());
-        let sent = match answer.look() {
-            Look::There if given_up => None,
-            Look::There => self.send(worker, ToWorker::Lease(attempt)),
-            Look::Missing => {
-                self.live(attempt.job).foreign = true;
-                None
-            }
-            Look::Away | Look::Unasked => None,
-        };
-        if let Some(seq) = sent {
-            self.workers.pushed(worker, attempt, seq, now.mono);
-            self.live(attempt.job).pushed = Some(now.mono);
-            return;
-        }
-        self.workers.forget(worker, attempt);
-        let shared = self.live(attempt.job).shared;
-        let pool = self
-            .index
-            .job(attempt.job)
-            .as_ref()
-            .and_then(Job::claimed_pool);
-        if let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool))
-            && !shared
-        {
-            pool.give_back_token();
-        }
-        self.live(attempt.job).loss = Some(Loss {
-            attempt: attempt.attempt,
-            class: Class::Lost,
-            call_may_run: shared,
-        });
     }
 
     fn on_record(&mut self, uid: Uid, answer: &Answer, now: Now) {

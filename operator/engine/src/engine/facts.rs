@@ -101,6 +101,13 @@ impl Engine {
             return;
         };
         if job.runs(before.attempt, worker) {
+            // Dated anew before its lease went out, perhaps by a leader that this one follows.
+            if job.status.started != before.started
+                && let Some(live) = self.live.get_mut(&job.uid)
+            {
+                live.deadline = None;
+                live.report = live.report.filter(|report| !report.by_operator);
+            }
             return;
         }
         let attempt = AttemptId {
@@ -184,10 +191,7 @@ impl Engine {
 
     /// A running attempt, ours or not: its worker is expected to have it, and its time is limited.
     pub(super) fn attempt_entered(&mut self, job: &Job, now: Now) {
-        if let Some(pool) = job.claimed_pool() {
-            let pool = self.pools.entry(pool).or_default();
-            pool.ghosts.sync(job.uid, &job.status.ghosts, now.wall);
-        }
+        self.count_ghosts(job, now);
         if job.awaits_pod() {
             return self.limit_attempt(job, now);
         }
@@ -206,24 +210,48 @@ impl Engine {
         self.limit_attempt(job, now);
     }
 
-    /// How long a running attempt may wait for its pod, or call.
-    pub(super) fn limit_of(&self, job: &Job) -> Duration {
-        if job.awaits_pod() {
-            self.pod_start(job)
-        } else {
-            self.call_limit(job)
+    /// Calls of its ended attempts that may still run keep their permits.
+    pub(super) fn count_ghosts(&mut self, job: &Job, now: Now) {
+        if let Some(pool) = job.claimed_pool() {
+            let pool = self.pools.entry(pool).or_default();
+            pool.ghosts.sync(job.uid, &job.status.ghosts, now.wall);
         }
+    }
+
+    /// How long a running attempt may wait for its pod, or call; `None`: its pool may still come to be known.
+    pub(super) fn limit_of(&self, job: &Job) -> Option<Duration> {
+        let known = self.pools_known || self.claimed_policy(job).is_some();
+        known.then(|| {
+            if job.awaits_pod() {
+                self.pod_start(job)
+            } else {
+                self.call_limit(job)
+            }
+        })
     }
 
     /// How long an attempt of this job may call, by the pool that it was claimed in.
     pub(super) fn call_limit(&self, job: &Job) -> Duration {
-        job.claimed_pool()
-            .and_then(|pool| self.pools.get(&pool))
-            .and_then(|pool| pool.policy.as_ref())
-            .map_or_else(
-                || PoolPolicy::default().attempt_limit(),
-                PoolPolicy::attempt_limit,
-            )
+        self.claimed_policy(job).map_or_else(
+            || PoolPolicy::unknown().attempt_limit(),
+            PoolPolicy::attempt_limit,
+        )
+    }
+
+    pub(super) fn claimed_policy(&self, job: &Job) -> Option<&PoolPolicy> {
+        let pool = job.claimed_pool().and_then(|name| self.pools.get(&name));
+        pool.and_then(|pool| pool.policy.as_ref())
+    }
+
+    /// An attempt that was met before its pool.
+    pub(super) fn limit_if_unlimited(&mut self, job: &Job, now: Now) {
+        let limited = self
+            .live
+            .get(&job.uid)
+            .is_some_and(|live| live.deadline.is_some());
+        if job.status.phase == Phase::Running && !limited {
+            self.limit_attempt(job, now);
+        }
     }
 
     /// The operator itself ends what the attempt waits for or does after so long.
@@ -239,7 +267,7 @@ impl Engine {
                 .map(|started| now.wall - started)
                 .unwrap_or_default();
             live.attempt = job.status.attempt;
-            live.deadline = Some(now.mono + limit.saturating_sub(spent));
+            live.deadline = limit.map(|limit| now.mono + limit.saturating_sub(spent));
         }
         let deadline = self.live.get(&job.uid).and_then(|live| live.deadline);
         self.index.set_bell(job.uid, deadline);
@@ -267,7 +295,7 @@ impl Engine {
         if let (Some(pool), Some(started)) = (job.claimed_pool(), job.status.started) {
             let until = (started + self.call_limit(&job)).ceil_second();
             if let Some(pool) = self.pools.get_mut(&pool)
-                && until > now.wall
+                && (self.clock_off || until > now.wall)
             {
                 pool.ghosts.add(attempt, worker, until);
             }

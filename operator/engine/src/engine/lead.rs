@@ -81,6 +81,7 @@ impl Engine {
     pub(super) fn on_clock(&mut self, trusted: bool, now: Now, rng: &mut dyn RngCore) {
         self.clock_off = !trusted;
         self.allow_all_their_time(now.mono);
+        self.count_all_ghosts(now);
         self.review_all(now, rng);
         self.dirty.extend(self.index.ready_pools());
     }
@@ -91,10 +92,22 @@ impl Engine {
         self.index.set_alarm(uid, alarm);
     }
 
+    /// A clock that was ahead may have taken some for over.
+    fn count_all_ghosts(&mut self, now: Now) {
+        if self.clock_off || self.lead == Lead::Standby {
+            return;
+        }
+        for uid in self.index.uids() {
+            if let Some(job) = self.index.job(uid) {
+                self.count_ghosts(&job, now);
+            }
+        }
+    }
+
     /// What was left of the time of those that another leader claimed was reckoned by a clock that nobody trusts, or may be.
     fn allow_all_their_time(&mut self, now: Mono) {
         for uid in self.index.uids() {
-            let Some(limit) = self.index.job(uid).map(|job| self.limit_of(&job)) else {
+            let Some(limit) = self.index.job(uid).and_then(|job| self.limit_of(&job)) else {
                 continue;
             };
             if let Some(live) = self.live.get_mut(&uid)

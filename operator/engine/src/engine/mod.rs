@@ -9,6 +9,7 @@ mod claims;
 mod facts;
 mod late;
 mod lead;
+mod leases;
 mod live;
 mod pods;
 mod progress;

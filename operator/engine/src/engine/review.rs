@@ -31,7 +31,8 @@ impl Engine {
         if !self.may_decide(&job) || self.is_busy(&job) || self.is_held(uid, now.mono) {
             return;
         }
-        if self.prepare_if_claimed(&job) || self.place_if_awaited(&job, now) {
+        self.limit_if_unlimited(&job, now);
+        if self.prepare_if_claimed(&job, now) || self.place_if_awaited(&job, now) {
             return;
         }
         self.expect_holder(&job, now);
@@ -113,48 +114,6 @@ impl Engine {
         let deadline = self.live(uid).deadline;
         self.index.set_bell(uid, deadline);
         false
-    }
-
-    /// The claim is stored and its lease was not sent yet: sign its URLs.
-    fn prepare_if_claimed(&mut self, job: &Job) -> bool {
-        let (Phase::Running, Some(worker), Some(pool)) =
-            (job.status.phase, job.status.worker, job.claimed_pool())
-        else {
-            return false;
-        };
-        let attempt = AttemptId {
-            job: job.uid,
-            attempt: job.status.attempt,
-        };
-        let unsent = self
-            .workers
-            .get(worker)
-            .and_then(|w| w.leases.get(&attempt))
-            .is_some_and(|lease| lease.since_seq.is_none());
-        let ended = job.spec.cancel
-            || self
-                .live
-                .get(&job.uid)
-                .is_some_and(|l| l.foreign || l.loss.is_some());
-        if !unsent || ended {
-            return false;
-        }
-        let token = self.token();
-        self.live(job.uid).op = Some(Op {
-            token,
-            what: What::Prepare {
-                attempt: attempt.attempt,
-                worker,
-                pool,
-            },
-        });
-        self.out.push(Action::Prepare {
-            token,
-            attempt,
-            worker,
-            pool,
-        });
-        true
     }
 
     /// Stored as running, and nothing says that it ended: its worker must show it, or it is lost.

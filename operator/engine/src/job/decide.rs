@@ -15,7 +15,7 @@ use crate::ids::Uid;
 use crate::limits;
 use crate::outcome::{Class, Fact, classify};
 use crate::policy::PoolPolicy;
-use crate::time::Wall;
+use crate::time::{Clock, Wall};
 
 /// What a look into the store said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -107,6 +107,13 @@ pub struct Beside<'a> {
     pub clock_off: bool,
 }
 
+impl Beside<'_> {
+    fn clock(&self, wall: Wall) -> Clock {
+        let off = self.clock_off;
+        Clock { wall, off }
+    }
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Next {
@@ -158,7 +165,11 @@ fn is_unobserved(job: &Job) -> bool {
 }
 
 fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> Next {
-    let fallback = PoolPolicy::default();
+    if beside.policy.is_none() && !beside.pools_known {
+        // How long its call may be, and how often it may fail: its pool will say so.
+        return Next::Wait(None);
+    }
+    let fallback = PoolPolicy::unknown();
     let policy = beside.policy.unwrap_or(&fallback);
     let report = beside.report.filter(|r| r.attempt == job.status.attempt);
     let loss = beside.loss.filter(|l| l.attempt == job.status.attempt);
@@ -167,7 +178,7 @@ fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> 
             || loss.is_some_and(|l| !l.call_may_run)
             || job.awaits_pod();
         return write(
-            job.cancelled(policy.attempt_limit(), !is_over, now),
+            job.cancelled(policy.attempt_limit(), !is_over, beside.clock(now)),
             Cause::Cancelled,
         );
     }
@@ -184,7 +195,7 @@ fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> 
     if let Some(loss) = loss {
         let mut verdict = Verdict::of(loss.class);
         verdict.call_may_run = loss.call_may_run;
-        let after = job.ended(verdict, policy, now, rng);
+        let after = job.ended(verdict, policy, beside.clock(now), rng);
         return match after.phase {
             Phase::Queued => Next::Requeue(Box::new(after), loss.class),
             _ => write(after, Cause::Ended(loss.class)),
@@ -249,7 +260,8 @@ fn reported(
             Look::Missing => verdict.source_missing = true,
         }
     }
-    write(job.ended(verdict, policy, now, rng), Cause::Ended(class))
+    let after = job.ended(verdict, policy, beside.clock(now), rng);
+    write(after, Cause::Ended(class))
 }
 
 /// Cancel, and the deadlines, of a job that does not run.

@@ -9,9 +9,10 @@ use rand::RngCore;
 use super::ends::End;
 use super::{Job, Phase, Reason, Spec, Status};
 use crate::ids::{Symbol, Uid};
+use crate::limits;
 use crate::outcome::Class;
 use crate::policy::PoolPolicy;
-use crate::time::Wall;
+use crate::time::{Clock, Wall};
 
 /// More calls of one job than this never haunt a service at once; a full list holds the next claim back.
 pub const MAX_GHOSTS: usize = 8;
@@ -60,7 +61,6 @@ impl Job {
         next.observed = self.generation;
         next.phase = phase;
         next.reason = reason;
-        next.ghosts.retain(|until| *until > now);
         if !next.is_written() || was_final != phase.is_final() {
             next.since = Some(now);
         }
@@ -96,7 +96,7 @@ impl Job {
         self.next(self.status.phase, reason, now)
     }
 
-    /// Attempt + 1, for one worker only; for none yet if a pod is to be made for it.
+    /// Attempt + 1, for one worker only; for none yet if a pod is to be made for it. Only made by a clock that is right.
     #[must_use]
     pub fn claimed(&self, worker: impl Into<Option<Uid>>, pool: Symbol, now: Wall) -> Status {
         let mut next = self.next(Phase::Running, Reason::Processing, now);
@@ -105,14 +105,22 @@ impl Job {
         next.pool = Some(pool);
         next.started = Some(now.floor_second());
         next.next_attempt = None;
+        next.ghosts.retain(|until| limits::is_ghost(*until, now));
         next
     }
 
     /// The pod of the attempt reported: from now on it is the holder, and the attempt's time runs.
     #[must_use]
     pub fn placed(&self, worker: Uid, now: Wall) -> Status {
-        let mut next = self.next(Phase::Running, Reason::Processing, now);
+        let mut next = self.delayed(now);
         next.worker = Some(worker);
+        next
+    }
+
+    /// Its lease goes out long after the claim: the attempt's time runs from now on.
+    #[must_use]
+    pub fn delayed(&self, now: Wall) -> Status {
+        let mut next = self.next(Phase::Running, Reason::Processing, now);
         next.started = Some(now.floor_second());
         next
     }
@@ -170,9 +178,10 @@ impl Job {
 
     /// Given up by its author. A call that may still run leaves a ghost.
     #[must_use]
-    pub fn cancelled(&self, limit: Duration, call_may_run: bool, now: Wall) -> Status {
-        let mut next = self.next(Phase::Cancelled, Reason::Cancelled, now);
-        self.close_attempt(&mut next, limit, call_may_run, now);
+    pub fn cancelled(&self, limit: Duration, call_may_run: bool, now: impl Into<Clock>) -> Status {
+        let clock = now.into();
+        let mut next = self.next(Phase::Cancelled, Reason::Cancelled, clock.wall);
+        self.close_attempt(&mut next, limit, call_may_run, clock);
         next
     }
 
@@ -180,7 +189,7 @@ impl Job {
     #[must_use]
     pub fn expired(&self, limit: Duration, call_may_run: bool, now: Wall) -> Status {
         let mut next = self.dead(Reason::DeadlineExceeded, now);
-        self.close_attempt(&mut next, limit, call_may_run, now);
+        self.close_attempt(&mut next, limit, call_may_run, now.into());
         if self.status.phase == Phase::Running {
             next.worker = None;
         }
@@ -227,11 +236,14 @@ impl Job {
         &self,
         verdict: Verdict,
         policy: &PoolPolicy,
-        now: Wall,
+        now: impl Into<Clock>,
         rng: &mut dyn RngCore,
     ) -> Status {
+        let clock = now.into();
+        let now = clock.wall;
         let mut next = self.next(Phase::Queued, Reason::Queued, now);
-        self.close_attempt(&mut next, policy.attempt_limit(), verdict.call_may_run, now);
+        let limit = policy.attempt_limit();
+        self.close_attempt(&mut next, limit, verdict.call_may_run, clock);
         let end = End {
             job: self,
             verdict,
@@ -269,13 +281,19 @@ impl Job {
         next
     }
 
-    fn close_attempt(&self, next: &mut Status, limit: Duration, call_may_run: bool, now: Wall) {
+    /// By a clock that is off no time has passed, and no call is over.
+    fn close_attempt(&self, next: &mut Status, limit: Duration, call_may_run: bool, clock: Clock) {
         let (Phase::Running, Some(started)) = (self.status.phase, self.status.started) else {
             return;
         };
-        next.active = next.active.saturating_add(now.floor_second() - started);
+        let runs = |until: Wall| clock.off || until > clock.wall;
+        if !clock.off {
+            let active = (clock.wall.floor_second() - started).min(limit);
+            next.active = next.active.saturating_add(active);
+        }
+        next.ghosts.retain(|until| runs(*until));
         let until = (started + limit).ceil_second();
-        if call_may_run && until > now && next.ghosts.len() < MAX_GHOSTS {
+        if call_may_run && runs(until) && next.ghosts.len() < MAX_GHOSTS {
             next.ghosts.push(until);
         }
     }

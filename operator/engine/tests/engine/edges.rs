@@ -308,6 +308,11 @@ fn a_call_that_may_still_run_is_kept_until_its_second_and_never_more_than_eight_
     );
     assert_eq!(after(&[end; MAX_GHOSTS - 1], now), [end; MAX_GHOSTS]);
     assert_eq!(after(&[end; MAX_GHOSTS], now), [end; MAX_GHOSTS]);
+    // A claim makes room: for what is over, and for what a clock that was ahead wrote.
+    let mut waits = job(1);
+    waits.status.ghosts = vec![now, now + secs(1), now + DAY * 30];
+    let claimed = waits.claimed(Uid(1), POOL.name, now);
+    assert_eq!(claimed.ghosts, [now + secs(1)]);
 }
 
 #[test]

@@ -205,6 +205,7 @@ fn a_cancelled_call_leaves_a_ghost_unless_somebody_knows_that_it_is_over() {
         given_up.status = given_up.claimed(worker, POOL.name, START);
         given_up.spec.cancel = true;
         let beside = Beside {
+            pools_known: true,
             report,
             loss,
             ..Beside::default()

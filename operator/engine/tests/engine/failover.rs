@@ -152,6 +152,70 @@ fn a_leader_that_doubts_from_the_start_begins_without_tokens_too() {
     assert!(world.leases().is_empty());
 }
 
+/// Jobs may be heard of before their pools, and a pool may be gone before its last calls are.
+#[test]
+fn an_attempt_whose_pool_is_not_known_is_not_ended_before_its_time() {
+    let long = PoolPolicy {
+        timeout: secs(3600),
+        ..pool()
+    };
+    let mut runs = job(1);
+    runs.status.attempt = 2;
+    runs.status = runs.claimed(Uid(1), POOL.name, Wall(START.0 - 400_000));
+    let adopts = |world: &mut World| {
+        let session = world.hello_with(1, 1, 1, 100, &[attempt(1, 3)]);
+        world.pass(secs(60), &[session]);
+        assert!(world.writes.is_empty(), "{:?}", world.writes);
+        assert!(world.asked.is_empty(), "{:?}", world.asked);
+        session
+    };
+
+    let mut world = World::cold();
+    world.feed(Event::Lead(Lead::Leader));
+    world.put(runs.clone());
+    world.feed(Event::JobsSynced);
+    world.pass(secs(5), &[]);
+    world.feed(Event::Pool(POOL, Box::new(long.clone())));
+    world.feed(Event::PoolsSynced);
+    let session = adopts(&mut world);
+    world.pass(secs(3630 - 400 - 66), &[session]);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.pass(secs(2), &[session]);
+    assert_eq!(world.status(1).failures, 1, "its own limit is kept");
+
+    let mut world = World::with_pool(long);
+    world.feed(Event::Lead(Lead::Standby));
+    world.put(runs);
+    world.feed(Event::PoolGone(POOL));
+    world.feed(Event::Lead(Lead::Leader));
+    let session = adopts(&mut world);
+    world.feed(Event::Closed(session));
+    world.pass(secs(20), &[]);
+    let longest = Wall(START.0 - 400_000) + secs(86_430);
+    assert_eq!(world.status(1).ghosts, [longest]);
+}
+
+#[test]
+fn what_is_said_of_a_job_before_its_pool_is_known_waits_for_that() {
+    let mut runs = job(1);
+    runs.status = runs.claimed(Uid(1), POOL.name, START);
+    runs.status.failures = 5;
+    let mut world = World::cold();
+    world.feed(Event::Lead(Lead::Leader));
+    world.put(runs);
+    let session = world.hello_with(1, 1, 1, 100, &[attempt(1, 1)]);
+    world.report(session, attempt(1, 1), outcome::Fact::Grpc(13));
+    world.feed(Event::JobsSynced);
+    assert!(world.writes.is_empty());
+    let patient = PoolPolicy {
+        max_failures: 20,
+        ..pool()
+    };
+    world.feed(Event::Pool(POOL, Box::new(patient)));
+    assert_eq!(world.phase(1), Phase::Backoff);
+    assert_eq!(world.acks(), [(attempt(1, 1), true)]);
+}
+
 /// covers: F60
 #[test]
 fn a_clock_that_is_off_takes_no_time_from_those_that_run() {
@@ -199,6 +263,94 @@ fn a_clock_that_is_off_ends_nobody_by_a_deadline() {
     world.pass(secs(5), &[session]);
     assert_eq!(world.phase(1), Phase::DeadLettered);
     assert_eq!(world.phase(2), Phase::DeadLettered);
+}
+
+/// covers: F60
+#[test]
+fn an_attempt_that_ends_by_a_clock_that_is_off_is_not_measured_by_it() {
+    let one = PoolPolicy {
+        max_in_flight: Some(1),
+        ..pool()
+    };
+    let mut limited = job(1);
+    limited.spec.active_deadline = Some(secs(3600));
+    let (mut world, session) = World::running_with(limited, one);
+    let right = world.now.wall;
+    world.now.wall = right + secs(7200);
+    world.feed(Event::ClockTrusted(false));
+    world.report(session, attempt(1, 1), outcome::Fact::Grpc(13));
+    assert_eq!(world.phase(1), Phase::Backoff);
+    assert_eq!(world.status(1).active, secs(0));
+    world.now.wall = right + secs(300);
+    world.feed(Event::ClockTrusted(true));
+    world.until_running(1, session);
+    assert_eq!(world.status(1).attempt, 2);
+    world.pass(secs(10), &[session]);
+    assert_eq!(world.phase(1), Phase::Running);
+    assert_eq!(world.status(1).active, secs(0));
+}
+
+/// By its leader, by a new one, or by a deletion: whoever ends the call meanwhile.
+/// covers: F60
+#[test]
+fn a_clock_that_is_off_takes_no_call_for_over() {
+    let one = PoolPolicy {
+        max_in_flight: Some(1),
+        ..pool()
+    };
+    let lost = |world: &mut World, session| {
+        world.feed(Event::Closed(session));
+        world.pass(secs(20), &[]);
+        assert_eq!(world.status(1).ghosts.len(), 1, "its own");
+    };
+    let cancelled = |world: &mut World, session| {
+        world.edit(1, |spec| spec.cancel = true);
+        assert_eq!(world.status(1).ghosts.len(), 1, "its own");
+        world.feed(Event::Closed(session));
+    };
+    let suspended_later = |world: &mut World, session| {
+        lost(world, session);
+        world.edit(1, |spec| spec.suspend = true);
+        assert_eq!(world.phase(1), Phase::Suspended);
+        assert_eq!(world.status(1).ghosts.len(), 1, "of an earlier attempt");
+    };
+    let taken_over = |world: &mut World, session| {
+        lost(world, session);
+        world.engine = Engine::new();
+        world.feed(Event::ClockTrusted(false));
+        world.feed(Event::Pool(POOL, Box::new(one.clone())));
+        world.feed(Event::PoolsSynced);
+        world.feed(Event::Job(Box::new(world.etcd[&Uid(1)].clone())));
+        world.feed(Event::JobsSynced);
+        world.feed(Event::Lead(Lead::Leader));
+    };
+    let deleted = |world: &mut World, session| {
+        world.etcd.remove(&Uid(1));
+        world.feed(Event::JobDeleted(Uid(1)));
+        world.feed(Event::Closed(session));
+    };
+    type Ends<'a> = &'a dyn Fn(&mut World, ids::SessionId);
+    let table: [(&str, Ends<'_>); 5] = [
+        ("lost", &lost),
+        ("cancelled", &cancelled),
+        ("lost, then suspended", &suspended_later),
+        ("lost, then another leads", &taken_over),
+        ("deleted", &deleted),
+    ];
+    for (name, ends) in table {
+        let (mut world, session) = World::running_with(job(1), one.clone());
+        let right = world.now;
+        world.now.wall = right.wall + secs(7200);
+        world.feed(Event::ClockTrusted(false));
+        ends(&mut world, session);
+        world.now.wall = right.wall + world.now.mono.since(right.mono);
+        world.feed(Event::ClockTrusted(true));
+        let other = world.hello(2, 2, 1);
+        world.put(job(2));
+        assert_eq!(world.leases(), [attempt(1, 1)], "{name}");
+        world.pass(secs(331), &[other]);
+        assert_eq!(world.leases().len(), 2, "{name}: its time is over");
+    }
 }
 
 /// covers: F60

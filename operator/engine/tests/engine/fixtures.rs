@@ -102,7 +102,17 @@ impl World {
     }
 
     pub(crate) fn with_pool(policy: PoolPolicy) -> World {
-        let mut world = World {
+        let mut world = World::cold();
+        world.feed(Event::Pool(POOL, Box::new(policy)));
+        world.feed(Event::PoolsSynced);
+        world.feed(Event::JobsSynced);
+        world.feed(Event::Lead(Lead::Leader));
+        world
+    }
+
+    /// A replica that knows nothing and leads nobody.
+    pub(crate) fn cold() -> World {
+        World {
             engine: Engine::new(),
             now: Now {
                 mono: Mono(1_000_000),
@@ -132,12 +142,7 @@ impl World {
             redriven: Vec::new(),
             rng: StdRng::seed_from_u64(7),
             rv: 100,
-        };
-        world.feed(Event::Pool(POOL, Box::new(policy)));
-        world.feed(Event::PoolsSynced);
-        world.feed(Event::JobsSynced);
-        world.feed(Event::Lead(Lead::Leader));
-        world
+        }
     }
 
     pub(crate) fn feed(&mut self, event: Event) {

@@ -7,6 +7,7 @@ mod archive;
 mod attempt_pods;
 mod claims;
 mod conservation;
+mod deadlines;
 mod decisions;
 mod drain;
 mod edges;
