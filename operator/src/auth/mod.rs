@@ -1,12 +1,14 @@
 //! Proves who a worker is: TokenReview for the dispatch audience, then the pod index, then the pod's owner chain.
 //!
-//! May create TokenReviews and read pods, ReplicaSets and Deployments. Tokens are kept only as hashes.
+//! May create TokenReviews and read pods, ReplicaSets and Deployments. Tokens are kept only as hashes. Anybody can write a
+//! token that seems to be a pod's: those of pods that the watch has not seen have few places of their own, and wait for none.
 
 pub mod chain;
+mod claims;
 mod review;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -15,6 +17,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kinora_crds::VideoWorkerPool;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use self::review::{Reviewed, Reviews};
@@ -29,6 +32,10 @@ const GET_TIMEOUT: Duration = Duration::from_secs(2);
 const WATCH_LAG: Duration = Duration::from_secs(2);
 /// Owners of ReplicaSets and Deployments that are remembered; a full memory starts afresh.
 const OWNERS_KEPT: usize = 4096;
+/// Pods at once that the watch has not seen (yet).
+const STRANGERS: usize = 16;
+/// How long the place of one that was not good stays taken: what is forged costs the API server little.
+const STRANGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct TokenAuth {
@@ -37,6 +44,7 @@ pub struct TokenAuth {
     pods: Pods,
     pools: Store<VideoWorkerPool>,
     maker: Maker,
+    strangers: Arc<Semaphore>,
     /// Controlling owner by the uid of the owned object; a uid never gets another controller.
     owners: Mutex<HashMap<String, Option<Owner>>>,
 }
@@ -50,12 +58,45 @@ impl TokenAuth {
             pods,
             pools,
             maker,
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
             owners: Mutex::default(),
         }
     }
 
-    async fn identify(&self, token: &str) -> Result<WorkerIdentity, AuthError> {
-        let reviewed = self.reviews.review(token).await?;
+    async fn admit(&self, token: &str) -> Result<WorkerIdentity, AuthError> {
+        let claimed_uid = claims::pod_uid(token).ok_or_else(|| {
+            AuthError::Refused(
+                "it is no token of a pod for the audience kinora-dispatch".to_owned(),
+            )
+        })?;
+        let place = self.place(&claimed_uid)?;
+        let who = self.identify(token, &claimed_uid).await;
+        if let (Some(place), Ok(_)) = (place, &who) {
+            let _ = place.send(());
+        }
+        who
+    }
+
+    /// A stranger's place, which is free at once only for one who was good: not for one who is refused, or hangs up.
+    fn place(&self, claimed_uid: &str) -> Result<Option<oneshot::Sender<()>>, AuthError> {
+        if self.pods.get(claimed_uid).is_some() {
+            return Ok(None);
+        }
+        let place = self.strangers.clone().try_acquire_owned().map_err(|_| {
+            AuthError::Unavailable("too many pods at once that the watch has not seen".to_owned())
+        })?;
+        let (good, was_good) = oneshot::channel();
+        tokio::spawn(async move {
+            let _place = place;
+            if was_good.await.is_err() {
+                tokio::time::sleep(STRANGER_PAUSE).await;
+            }
+        });
+        Ok(Some(good))
+    }
+
+    async fn identify(&self, token: &str, claimed_uid: &str) -> Result<WorkerIdentity, AuthError> {
+        let reviewed = self.reviews.review(token, claimed_uid).await?;
         let pod = self.pod(&reviewed).await?;
         if pod.ended {
             return Err(AuthError::Refused(format!("pod {} has ended", pod.name)));
@@ -193,7 +234,7 @@ impl Authenticate for TokenAuth {
         &'a self,
         bearer_token: &'a str,
     ) -> BoxFuture<'a, Result<WorkerIdentity, AuthError>> {
-        self.identify(bearer_token).boxed()
+        self.admit(bearer_token).boxed()
     }
 }
 
@@ -201,5 +242,7 @@ fn unavailable(action: &'static str) -> impl Fn(kube::Error) -> AuthError {
     move |error| AuthError::Unavailable(format!("{action}: {error}"))
 }
 
+#[cfg(test)]
+mod forged_tests;
 #[cfg(test)]
 mod tests;

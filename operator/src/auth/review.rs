@@ -1,8 +1,9 @@
-//! Asks the API server whose token it is. Good answers are kept for a minute by the token's hash, so a reconnecting fleet
-//! does not become a storm of reviews; refusals and errors are never kept.
+//! Asks the API server whose token it is, a bounded number of times at once, and about one pod once at a time. Answers are
+//! kept by the token's hash, so a reconnecting fleet does not become a storm of reviews: good ones for a minute, refusals for
+//! 10 s and apart, so that forged tokens push no good answer out. Errors are never kept.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
@@ -10,15 +11,17 @@ use kinora_crds::names;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::core::seams::AuthError;
 
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
-const KEPT_FOR: Duration = Duration::from_secs(60);
+const GOOD_FOR: Duration = Duration::from_secs(60);
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 const KEPT: usize = 4096;
-/// Longer is no token of a service account.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// Reviews at once; each is a connection to the API server.
+pub(super) const AT_ONCE: usize = 64;
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
@@ -30,10 +33,21 @@ pub(super) struct Reviewed {
     pub(super) pod_uid: String,
 }
 
+type Hash = [u8; 32];
+
 /// TokenReviews with a short memory.
 pub(super) struct Reviews {
     api: Api<TokenReview>,
-    kept: Mutex<HashMap<[u8; 32], (Reviewed, Instant)>>,
+    kept: Mutex<Kept>,
+    places: Semaphore,
+}
+
+#[derive(Default)]
+struct Kept {
+    good: HashMap<Hash, (Reviewed, Instant)>,
+    refused: HashMap<Hash, (String, Instant)>,
+    /// Held while one is asked about, by the uid of the pod that its token claims.
+    turns: HashMap<String, Arc<tokio::sync::Mutex<()>>>,
 }
 
 impl Reviews {
@@ -41,20 +55,36 @@ impl Reviews {
         Self {
             api: Api::all(client),
             kept: Mutex::default(),
+            places: Semaphore::new(AT_ONCE),
         }
     }
 
-    pub(super) async fn review(&self, token: &str) -> Result<Reviewed, AuthError> {
-        if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
-            return Err(AuthError::Refused("not a service account token".to_owned()));
+    /// The pod of a token. `claimed_uid`: the pod's by the token's own word.
+    pub(super) async fn review(
+        &self,
+        token: &str,
+        claimed_uid: &str,
+    ) -> Result<Reviewed, AuthError> {
+        let hash: Hash = Sha256::digest(token.as_bytes()).into();
+        if let Some(verdict) = self.kept().verdict(&hash) {
+            return verdict;
         }
-        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(reviewed) = self.remembered(&hash, Instant::now()) {
-            return Ok(reviewed);
+        let turn = self.kept().turn(claimed_uid);
+        let _turn = turn.lock().await;
+        // Whoever had the turn before may have asked about the same token.
+        if let Some(verdict) = self.kept().verdict(&hash) {
+            return verdict;
         }
-        let reviewed = judge(self.ask(token).await?)?;
-        self.remember(hash, reviewed.clone(), Instant::now());
-        Ok(reviewed)
+        let Ok(_place) = self.places.acquire().await else {
+            return Err(AuthError::Unavailable("no reviews any more".to_owned()));
+        };
+        let verdict = judge(self.ask(token).await?);
+        self.kept().keep(hash, &verdict);
+        verdict
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, token: &str) -> Result<TokenReviewStatus, AuthError> {
@@ -75,21 +105,47 @@ impl Reviews {
             Ok(Ok(review)) => Ok(review.status.unwrap_or_default()),
         }
     }
+}
 
-    fn remembered(&self, hash: &[u8; 32], now: Instant) -> Option<Reviewed> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (reviewed, until) = kept.get(hash)?;
-        (now < *until).then(|| reviewed.clone())
+impl Kept {
+    /// The last answer, while it is believed.
+    fn verdict(&self, hash: &Hash) -> Option<Result<Reviewed, AuthError>> {
+        let now = Instant::now();
+        let good = self.good.get(hash).filter(|(_, until)| now < *until);
+        let refused = self.refused.get(hash).filter(|(_, until)| now < *until);
+        match (good, refused) {
+            (Some((reviewed, _)), _) => Some(Ok(reviewed.clone())),
+            (None, Some((why, _))) => Some(Err(AuthError::Refused(why.clone()))),
+            (None, None) => None,
+        }
     }
 
-    fn remember(&self, hash: [u8; 32], reviewed: Reviewed, now: Instant) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT {
-            kept.retain(|_, (_, until)| now < *until);
+    fn keep(&mut self, hash: Hash, verdict: &Result<Reviewed, AuthError>) {
+        match verdict {
+            Ok(reviewed) => remember(&mut self.good, hash, reviewed.clone(), GOOD_FOR),
+            Err(AuthError::Refused(why)) => {
+                remember(&mut self.refused, hash, why.clone(), REFUSED_FOR);
+            }
+            Err(AuthError::Unavailable(_)) => {}
         }
-        if kept.len() < KEPT {
-            kept.insert(hash, (reviewed, now + KEPT_FOR));
+    }
+
+    fn turn(&mut self, pod_uid: &str) -> Arc<tokio::sync::Mutex<()>> {
+        if self.turns.len() >= KEPT {
+            self.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         }
+        self.turns.entry(pod_uid.to_owned()).or_default().clone()
+    }
+}
+
+/// Remembers an answer; a full memory takes only what others have left.
+fn remember<T>(kept: &mut HashMap<Hash, (T, Instant)>, hash: Hash, answer: T, time: Duration) {
+    let now = Instant::now();
+    if kept.len() >= KEPT {
+        kept.retain(|_, (_, until)| now < *until);
+    }
+    if kept.len() < KEPT {
+        kept.insert(hash, (answer, now + time));
     }
 }
 

@@ -5,6 +5,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kube::runtime::reflector;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -13,29 +15,46 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::core::seams::AttemptPod;
-use crate::pods;
+use crate::pods::{self, PodWatch};
 
 const KEY: [u8; 32] = [7; 32];
 
-/// Pods by name; a token is the name of the pod it is bound to, and the uid.
-async fn auth(pods: Value) -> TokenAuth {
-    let review = |Json(review): Json<Value>| async move {
-        let token = review["spec"]["token"].as_str().unwrap().to_owned();
-        let mut parts = token.split(' ');
-        let (pod, uid) = (parts.next().unwrap(), parts.next().unwrap_or_default());
-        Json(json!({
-            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {},
-            "status": {
-                "authenticated": true, "audiences": ["kinora-dispatch"],
-                "user": {
-                    "username": "system:serviceaccount:videos:default",
-                    "extra": {
-                        "authentication.kubernetes.io/pod-name": [pod],
-                        "authentication.kubernetes.io/pod-uid": [uid],
-                    },
+/// What the kubelet would give a pod; the API server here believes every one.
+pub(super) fn token(pod: &str, uid: &str) -> String {
+    let claims =
+        json!({"aud": ["kinora-dispatch"], "kubernetes.io": {"pod": {"name": pod, "uid": uid}}});
+    format!("eyJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+/// The pod of such a token.
+pub(super) fn claimed(token: &str) -> Value {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap());
+    let claims: Value = serde_json::from_slice(&claims.unwrap()).unwrap();
+    claims["kubernetes.io"]["pod"].clone()
+}
+
+/// A review that vouches for the pod of such a token.
+pub(super) fn vouched(token: &str) -> Value {
+    let pod = claimed(token);
+    json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {},
+        "status": {
+            "authenticated": true, "audiences": ["kinora-dispatch"],
+            "user": {
+                "username": "system:serviceaccount:videos:default",
+                "extra": {
+                    "authentication.kubernetes.io/pod-name": [pod["name"]],
+                    "authentication.kubernetes.io/pod-uid": [pod["uid"]],
                 },
             },
-        }))
+        },
+    })
+}
+
+/// With these pods, by name, at the API server, and none in the index.
+async fn auth(pods: Value) -> TokenAuth {
+    let review = |Json(review): Json<Value>| async move {
+        Json(vouched(review["spec"]["token"].as_str().unwrap()))
     };
     let read = |State(pods): State<Value>, Path(name): Path<String>| async move {
         match pods.get(&name) {
@@ -56,8 +75,13 @@ async fn auth(pods: Value) -> TokenAuth {
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
     let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+    with_index(client).0
+}
+
+/// And the watch that fills its index of pods.
+pub(super) fn with_index(client: Client) -> (TokenAuth, PodWatch) {
     let (events, _) = mpsc::channel(1);
-    let (index, _) = pods::new(client.clone(), Maker::new(&KEY), events);
+    let (index, watch) = pods::new(client.clone(), Maker::new(&KEY), events);
     let (store, mut writer) = reflector::store();
     let pool: VideoWorkerPool = serde_json::from_value(json!({
         "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoWorkerPool",
@@ -66,10 +90,11 @@ async fn auth(pods: Value) -> TokenAuth {
     }))
     .unwrap();
     writer.apply_watcher_event(&Event::Apply(pool));
-    TokenAuth::new(client, index, store, Maker::new(&KEY))
+    let auth = TokenAuth::new(client, index, store, Maker::new(&KEY));
+    (auth, watch)
 }
 
-fn attempt_pod(name: &str, change: impl FnOnce(&mut Value)) -> Value {
+pub(super) fn attempt_pod(name: &str, change: impl FnOnce(&mut Value)) -> Value {
     let of = AttemptPod {
         namespace: "videos".to_owned(),
         job_name: "clip".to_owned(),
@@ -164,7 +189,7 @@ async fn only_a_living_pod_that_the_operator_made_is_the_worker_of_an_attempt() 
             json!({ pod_name: pod })
         };
         let auth = auth(pods).await;
-        let got = auth.authenticate(&format!("{pod_name} {uid}")).await;
+        let got = auth.authenticate(&token(pod_name, uid)).await;
         assert_eq!(got.is_ok(), want, "{name}: {got:?}");
         match got {
             Ok(who) => {

@@ -120,7 +120,7 @@ pub async fn run(watch: PodWatch) {
 }
 
 impl PodWatch {
-    async fn apply(&self, event: Event<Pod>) {
+    pub(crate) async fn apply(&self, event: Event<Pod>) {
         let events = {
             let mut index = self
                 .pods

@@ -1,4 +1,5 @@
-//! TLS connections of workers: each handshake uses the certificate that is current then; many at once, each with a limit.
+//! TLS connections of workers: each handshake uses the certificate that is current then; many at once, each with a limit,
+//! and few of one address.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -16,12 +17,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::places::Places;
 use super::{Serving, TlsError};
 
 /// A peer that does not get through its handshake in this time is no worker.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes at once; more wait in the listener's backlog.
-const HANDSHAKES: usize = 256;
+pub(super) const HANDSHAKES: usize = 256;
 /// After a failed accept (no file descriptors, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -112,6 +114,7 @@ async fn accept(
     out: mpsc::Sender<std::io::Result<TlsStream<TcpStream>>>,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let places = Places::default();
     loop {
         let Ok(permit) = handshakes.clone().acquire_owned().await else {
             return;
@@ -120,17 +123,21 @@ async fn accept(
             tcp = listener.accept() => tcp,
             () = out.closed() => return,
         };
-        let tcp = match tcp {
-            Ok((tcp, _)) => tcp,
+        let (tcp, peer) = match tcp {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept a worker's connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        let Some(place) = places.take(peer.ip()) else {
+            tracing::debug!(address = %peer.ip(), "too many handshakes at once of one address");
+            continue;
+        };
         let (acceptor, out) = (acceptor.clone(), out.clone());
         tokio::spawn(async move {
-            let _permit = permit;
+            let _permits = (permit, place);
             let _ = tcp.set_nodelay(true);
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
                 Ok(Ok(stream)) => {

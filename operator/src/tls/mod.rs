@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod keeper;
+mod places;
 mod rotation;
 mod store;
 
@@ -238,6 +239,8 @@ impl Authority {
     }
 }
 
+#[cfg(test)]
+mod accept_tests;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
