@@ -86,10 +86,12 @@ impl Engine {
             return false;
         }
         let (placement, deadline) = (live.placement, live.deadline);
-        if let Some(worker) = self.reporter(attempt) {
+        // Its pod would wait for a call for ever.
+        let is_in_vain = self.pools_known && self.claimed_policy(job).is_none();
+        if let Some(worker) = self.reporter(attempt).filter(|_| !is_in_vain) {
             return self.meet(job, attempt, worker, now);
         }
-        if deadline.is_some_and(|at| at <= now.mono) {
+        if is_in_vain || deadline.is_some_and(|at| at <= now.mono) {
             self.pod_will_not_come(attempt);
             return false;
         }

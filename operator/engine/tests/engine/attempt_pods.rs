@@ -263,6 +263,17 @@ fn calls_start_within_the_service_s_rate_however_their_pods_come_up() {
     assert_eq!(world.leases().len(), 1);
     world.pass(secs(6), &sessions);
     assert_eq!(world.leases().len(), 2);
+
+    // The last one waits in vain.
+    world.feed(Event::PoolGone(POOL));
+    world.pass(secs(1), &sessions);
+    assert_ne!(world.phase(3), Phase::Running);
+    assert_eq!(world.status(3).failures, 0);
+    assert!(
+        asked(&world).contains(&"remove 13".to_owned()),
+        "{:?}",
+        asked(&world)
+    );
 }
 
 #[test]
