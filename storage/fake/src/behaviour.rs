@@ -23,6 +23,10 @@ pub struct Behaviour {
     pub contended_wait: Duration,
     /// Parts on one page of ListParts.
     pub parts_page: usize,
+    /// What is overwritten or deleted lives on as a version.
+    pub keeps_versions: bool,
+    /// Versions on one page of ListObjectVersions.
+    pub versions_page: usize,
 }
 
 impl Behaviour {
@@ -39,6 +43,8 @@ impl Behaviour {
             abort_destroys_completed: false,
             contended_wait: Duration::ZERO,
             parts_page: 1000,
+            keeps_versions: false,
+            versions_page: 1000,
         }
     }
 
@@ -63,6 +69,16 @@ impl Behaviour {
             abort_destroys_completed: true,
             parts_page: 2,
             ..Self::seaweedfs()
+        }
+    }
+
+    /// AWS S3 with versions, and few of them on a page.
+    #[must_use]
+    pub fn versioned() -> Self {
+        Self {
+            keeps_versions: true,
+            versions_page: 2,
+            ..Self::aws()
         }
     }
 

@@ -2,9 +2,11 @@
 //!
 //! [`FakeS3`] listens on a loopback port and speaks the protocol through `s3s`, signatures included. [`Behaviour`] says
 //! what kind of store it is, [`Faults`] what goes wrong and when, [`Journal`] what was asked, and [`Clock`] what time it
-//! says. `state` holds the bytes and decides, `objects` and `multipart` translate, `server` moves and cuts connections.
+//! says. `state` holds the bytes and decides, with `bucket` and `versions`; `objects` and `multipart` translate, `server`
+//! moves and cuts connections.
 
 mod behaviour;
+mod bucket;
 mod clock;
 mod faults;
 mod journal;
@@ -13,6 +15,7 @@ mod objects;
 mod server;
 mod service;
 mod state;
+mod versions;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -106,6 +109,34 @@ impl FakeS3 {
     #[must_use]
     pub fn object(&self, key: &str) -> Option<Bytes> {
         self.shared.state().whole(BUCKET, key)
+    }
+
+    /// All versions of keys that begin with `prefix`, the newest of each first, as `(key, version id)`; ids of delete
+    /// markers begin with `marker`.
+    #[must_use]
+    pub fn versions(&self, prefix: &str) -> Vec<(String, String)> {
+        let state = self.shared.state();
+        let versions = state.bucket(BUCKET).ok().and_then(|b| b.versions.as_ref());
+        let listed = versions.map(|versions| versions.list(prefix, None));
+        let listed = listed.unwrap_or_default().into_iter();
+        listed.map(|(key, one, _)| (key, one.id())).collect()
+    }
+
+    /// Locks the versions that are there of keys that begin with `prefix`.
+    pub fn lock(&self, prefix: &str) {
+        self.edit_versions(|versions| versions.lock(prefix));
+    }
+
+    /// Whether the key of the store has the right to remove versions, as it does at first.
+    pub fn may_remove_versions(&self, may: bool) {
+        self.edit_versions(|versions| versions.forbidden = !may);
+    }
+
+    fn edit_versions(&self, edit: impl FnOnce(&mut versions::Versions)) {
+        let mut state = self.shared.state();
+        if let Ok(bucket) = state.bucket_mut(BUCKET) {
+            bucket.versions.as_mut().map(edit);
+        }
     }
 
     /// Multipart uploads that still hold parts or wait for some, as `(key, upload id)`.

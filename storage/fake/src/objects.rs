@@ -6,15 +6,16 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use futures::stream;
 use s3s::dto::{
-    ChecksumMode, ChecksumType, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-    DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, GetObjectInput, GetObjectOutput,
-    HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
+    ChecksumMode, ChecksumType, DeleteMarkerEntry, DeleteObjectInput, DeleteObjectOutput,
+    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, Error,
+    GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectVersionsInput,
+    ListObjectVersionsOutput, ListObjectsV2Input, ListObjectsV2Output, Object, ObjectVersion,
     PutObjectInput, PutObjectOutput, Range, StreamingBlob, Timestamp,
 };
 use s3s::{S3Result, s3_error};
 
 use crate::service::{Shared, gather};
-use crate::state::{About, Condition, crc64};
+use crate::state::{About, Condition, Refusal, crc64};
 
 /// How long a store without atomic conditions takes between its look and its write.
 const NOT_ATOMIC: Duration = Duration::from_millis(5);
@@ -147,8 +148,13 @@ impl Shared {
     }
 
     pub(crate) fn delete_object(&self, input: &DeleteObjectInput) -> S3Result<DeleteObjectOutput> {
-        self.state().delete(&input.bucket, &input.key)?;
-        Ok(DeleteObjectOutput::default())
+        let of = (input.bucket.as_str(), input.key.as_str());
+        let marker = self.state().delete(of, input.version_id.as_deref())?;
+        Ok(DeleteObjectOutput {
+            delete_marker: marker.as_ref().map(|_| true),
+            version_id: marker,
+            ..DeleteObjectOutput::default()
+        })
     }
 
     pub(crate) fn delete_objects(
@@ -159,18 +165,78 @@ impl Shared {
             return Err(s3_error!(MalformedXML));
         }
         let mut state = self.state();
-        let mut deleted = Vec::new();
+        let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for object in &input.delete.objects {
-            state.delete(&input.bucket, &object.key)?;
-            deleted.push(DeletedObject {
-                key: Some(object.key.clone()),
-                ..DeletedObject::default()
-            });
+            let of = (input.bucket.as_str(), object.key.as_str());
+            let key = Some(object.key.clone());
+            let version_id = object.version_id.clone();
+            match state.delete(of, version_id.as_deref()) {
+                Ok(_) => deleted.push(DeletedObject {
+                    key,
+                    version_id,
+                    ..DeletedObject::default()
+                }),
+                // Of one, while the others go.
+                Err(Refusal::AccessDenied) => errors.push(Error {
+                    code: Some("AccessDenied".to_owned()),
+                    key,
+                    version_id,
+                    ..Error::default()
+                }),
+                Err(refusal) => return Err(refusal.into()),
+            }
         }
         let quiet = input.delete.quiet == Some(true);
         Ok(DeleteObjectsOutput {
             deleted: (!quiet).then_some(deleted),
+            errors: Some(errors),
             ..DeleteObjectsOutput::default()
+        })
+    }
+
+    pub(crate) fn list_versions(
+        &self,
+        input: &ListObjectVersionsInput,
+    ) -> S3Result<ListObjectVersionsOutput> {
+        let state = self.state();
+        let versions = state.bucket(&input.bucket)?.versions.as_ref();
+        let versions = versions.ok_or(Refusal::NotImplemented)?;
+        let prefix = input.prefix.as_deref().unwrap_or_default();
+        let after = (&input.key_marker, &input.version_id_marker);
+        let after = after.0.as_deref().zip(after.1.as_deref());
+        let mut page = versions.list(prefix, after);
+        let more = page.len() > self.behaviour.versions_page;
+        page.truncate(self.behaviour.versions_page);
+        let last = page.last().filter(|_| more);
+        let (next_key_marker, next_version_id_marker) = last
+            .map(|(key, version, _)| (key.clone(), version.id()))
+            .unzip();
+        let (mut versions, mut markers) = (Vec::new(), Vec::new());
+        for (key, version, latest) in page {
+            match &version.object {
+                Some(object) => versions.push(ObjectVersion {
+                    key: Some(key),
+                    version_id: Some(version.id()),
+                    is_latest: Some(latest),
+                    last_modified: Some(time(object.modified)),
+                    size: Some(signed(object.size)),
+                    ..ObjectVersion::default()
+                }),
+                None => markers.push(DeleteMarkerEntry {
+                    key: Some(key),
+                    version_id: Some(version.id()),
+                    is_latest: Some(latest),
+                    ..DeleteMarkerEntry::default()
+                }),
+            }
+        }
+        Ok(ListObjectVersionsOutput {
+            versions: Some(versions),
+            delete_markers: Some(markers),
+            is_truncated: Some(more),
+            next_key_marker,
+            next_version_id_marker,
+            ..ListObjectVersionsOutput::default()
         })
     }
 

@@ -13,8 +13,9 @@ use s3s::dto::{
     CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput,
     CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput,
     DeleteObjectsInput, DeleteObjectsOutput, GetObjectInput, GetObjectOutput, HeadObjectInput,
-    HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    PutObjectInput, PutObjectOutput, StreamingBlob, UploadPartInput, UploadPartOutput,
+    HeadObjectOutput, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
+    StreamingBlob, UploadPartInput, UploadPartOutput,
 };
 use s3s::path::S3Path;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -101,6 +102,8 @@ impl From<Refusal> for S3Error {
             Refusal::InvalidPartOrder => s3_error!(InvalidPartOrder),
             Refusal::EntityTooSmall => s3_error!(EntityTooSmall),
             Refusal::BadDigest => s3_error!(BadDigest),
+            Refusal::AccessDenied => s3_error!(AccessDenied),
+            Refusal::NotImplemented => s3_error!(NotImplemented),
         }
     }
 }
@@ -240,6 +243,12 @@ impl S3 for Backend {
         r: S3Request<ListObjectsV2Input>,
     ) -> Answer<ListObjectsV2Output> {
         self.0.list_objects(&r.input).map(S3Response::new)
+    }
+    async fn list_object_versions(
+        &self,
+        r: S3Request<ListObjectVersionsInput>,
+    ) -> Answer<ListObjectVersionsOutput> {
+        self.0.list_versions(&r.input).map(S3Response::new)
     }
     async fn create_multipart_upload(
         &self,

@@ -8,6 +8,8 @@ use crc_fast::CrcAlgorithm::Crc64Nvme;
 use jiff::Timestamp;
 
 use crate::behaviour::Behaviour;
+use crate::bucket::{Bucket, Upload};
+use crate::versions::Versions;
 
 /// CRC64NVME as S3 means it.
 pub(crate) fn crc64(bytes: &[u8]) -> u64 {
@@ -66,21 +68,6 @@ pub(crate) struct Part {
     pub(crate) modified: Timestamp,
 }
 
-#[derive(Debug)]
-struct Upload {
-    key: String,
-    about: About,
-    /// In order of arrival.
-    parts: Vec<Part>,
-}
-
-#[derive(Debug, Default)]
-struct Bucket {
-    objects: BTreeMap<String, Object>,
-    uploads: BTreeMap<String, Upload>,
-    completed: HashMap<String, String>,
-}
-
 /// A condition of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
@@ -100,6 +87,8 @@ pub(crate) enum Refusal {
     InvalidPartOrder,
     EntityTooSmall,
     BadDigest,
+    AccessDenied,
+    NotImplemented,
 }
 
 /// Everything.
@@ -120,14 +109,17 @@ impl State {
     }
 
     pub(crate) fn create_bucket(&mut self, name: &str) {
-        self.buckets.entry(name.to_owned()).or_default();
+        let bucket = self.buckets.entry(name.to_owned()).or_default();
+        if self.behaviour.keeps_versions && bucket.versions.is_none() {
+            bucket.versions = Some(Versions::default());
+        }
     }
 
-    fn bucket(&self, name: &str) -> Result<&Bucket, Refusal> {
+    pub(crate) fn bucket(&self, name: &str) -> Result<&Bucket, Refusal> {
         self.buckets.get(name).ok_or(Refusal::NoSuchBucket)
     }
 
-    fn bucket_mut(&mut self, name: &str) -> Result<&mut Bucket, Refusal> {
+    pub(crate) fn bucket_mut(&mut self, name: &str) -> Result<&mut Bucket, Refusal> {
         self.buckets.get_mut(name).ok_or(Refusal::NoSuchBucket)
     }
 
@@ -173,15 +165,21 @@ impl State {
             about,
         };
         let etag = object.etag.clone();
-        self.bucket_mut(bucket)?
-            .objects
-            .insert(key.to_owned(), object);
+        self.bucket_mut(bucket)?.store(key, object);
         Ok(etag)
     }
 
-    pub(crate) fn delete(&mut self, bucket: &str, key: &str) -> Result<(), Refusal> {
-        self.bucket_mut(bucket)?.objects.remove(key);
-        Ok(())
+    /// Removes an object, or a version of it; the id of the marker that this made.
+    pub(crate) fn delete(
+        &mut self,
+        (bucket, key): (&str, &str),
+        version: Option<&str>,
+    ) -> Result<Option<String>, Refusal> {
+        let bucket = self.bucket_mut(bucket)?;
+        match version {
+            Some(id) => bucket.remove_version(key, id).map(|()| None),
+            None => Ok(bucket.remove(key)),
+        }
     }
 
     /// Objects after `after` that begin with `prefix`, at most `max`, and whether there are more.
@@ -295,7 +293,7 @@ impl State {
             about: upload.about.clone(),
         };
         let answer = (object.etag.clone(), object.crc);
-        there.objects.insert(key.to_owned(), object);
+        there.store(key, object);
         there.uploads.remove(id);
         there.completed.insert(id.to_owned(), key.to_owned());
         Ok(answer)
@@ -310,7 +308,7 @@ impl State {
         let destroys = self.behaviour.abort_destroys_completed;
         let there = self.bucket_mut(bucket)?;
         if destroys && there.completed.get(id).is_some_and(|done| done == key) {
-            there.objects.remove(key);
+            there.remove(key);
             return Ok(());
         }
         let upload = there.uploads.get_mut(id).filter(|upload| upload.key == key);
