@@ -2,8 +2,8 @@
 
 use aws_sdk_s3::types::{Delete, Error, ObjectIdentifier};
 
-use crate::error::{StoreError, StoreErrorKind};
-use crate::observe::StoreCall;
+use crate::error::{StoreError, StoreErrorKind, by_answer};
+use crate::observe::{Action, StoreCall};
 use crate::store::Store;
 
 /// Keys in one call of DeleteObjects.
@@ -23,29 +23,51 @@ impl Store {
         what: &str,
     ) -> Result<(), StoreError> {
         for batch in named.chunks(BATCH) {
-            let first = batch[0].0.unwrap_or("?");
-            let text = format!("delete {} {what} from {first}", batch.len());
-            let action = StoreCall::DeleteMany.on(text);
-            let invalid = |cause: String| StoreError::new(StoreErrorKind::Invalid, &action, cause);
-            let list = listed(batch).map_err(|cause| invalid(cause.to_string()))?;
-            let call = || async {
-                let request = self
-                    .client()
-                    .delete_objects()
-                    .bucket(self.bucket())
-                    .delete(list.clone());
-                request
-                    .send()
-                    .await
-                    .map_err(|error| self.classify(&action, error))
-            };
-            let answer = self.retrying(&action, self.long(), call).await?;
-            if let Some(message) = failed(answer.errors()) {
-                let kind = StoreErrorKind::Unavailable;
-                return Err(StoreError::new(kind, &action, message));
-            }
+            let (action, errors) = self.delete_batch(batch, what).await?;
+            failed(&action, &errors)?;
         }
         Ok(())
+    }
+
+    /// The same of versions; the key of each that was refused, as one that is locked is.
+    pub(crate) async fn delete_versions(
+        &self,
+        named: &[Named<'_>],
+    ) -> Result<Vec<String>, StoreError> {
+        let mut refused = Vec::new();
+        for batch in named.chunks(BATCH) {
+            let (action, errors) = self.delete_batch(batch, "versions").await?;
+            let (of_locks, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(may_be_locked);
+            failed(&action, &others)?;
+            refused.extend(of_locks.into_iter().filter_map(|error| error.key));
+        }
+        Ok(refused)
+    }
+
+    /// One call, and what it says of those that were not removed.
+    async fn delete_batch(
+        &self,
+        batch: &[Named<'_>],
+        what: &str,
+    ) -> Result<(Action, Vec<Error>), StoreError> {
+        let first = batch.first().and_then(|(key, _)| *key).unwrap_or("?");
+        let text = format!("delete {} {what} from {first}", batch.len());
+        let action = StoreCall::DeleteMany.on(text);
+        let invalid = |cause: String| StoreError::new(StoreErrorKind::Invalid, &action, cause);
+        let list = listed(batch).map_err(|cause| invalid(cause.to_string()))?;
+        let call = || async {
+            let request = self
+                .client()
+                .delete_objects()
+                .bucket(self.bucket())
+                .delete(list.clone());
+            request
+                .send()
+                .await
+                .map_err(|error| self.classify(&action, error))
+        };
+        let answer = self.retrying(&action, self.long(), call).await?;
+        Ok((action, answer.errors.unwrap_or_default()))
     }
 }
 
@@ -61,13 +83,18 @@ fn listed(batch: &[Named<'_>]) -> Result<Delete, aws_sdk_s3::error::BuildError> 
         .build()
 }
 
-/// What to say of those that were not removed; none when the rest was not there.
-fn failed(errors: &[Error]) -> Option<String> {
+/// AWS and SeaweedFS say the first of a locked version, MinIO the second.
+fn may_be_locked(error: &Error) -> bool {
+    error.key().is_some() && matches!(error.code(), Some("AccessDenied" | "InvalidRequest"))
+}
+
+/// Those that are not there have not failed.
+fn failed(action: &Action, errors: &[Error]) -> Result<(), StoreError> {
     let gone = |error: &&Error| matches!(error.code(), Some("NoSuchKey" | "NoSuchVersion"));
-    let error = errors.iter().find(|error| !gone(error))?;
+    let Some(error) = errors.iter().find(|error| !gone(error)) else {
+        return Ok(());
+    };
     let (key, code) = (error.key().unwrap_or("?"), error.code().unwrap_or("?"));
-    Some(format!(
-        "{} of them failed, {key} with {code}",
-        errors.len()
-    ))
+    let message = format!("{} of them failed, {key} with {code}", errors.len());
+    Err(StoreError::new(by_answer(code, None), action, message))
 }

@@ -226,7 +226,7 @@ impl Target {
 }
 
 /// Error codes of S3 and its stand-ins; a code wins over the status, since 200 may carry an error too.
-fn by_answer(code: &str, status: Option<u16>) -> StoreErrorKind {
+pub(crate) fn by_answer(code: &str, status: Option<u16>) -> StoreErrorKind {
     match code {
         "NoSuchKey" | "NotFound" | "NoSuchVersion" => StoreErrorKind::NotFound,
         "NoSuchBucket" => StoreErrorKind::NoSuchBucket,

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use aws_sdk_s3::types::{
+    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode,
+    ObjectLockRule,
+};
 use bytes::Bytes;
 
 use crate::args::StoreArgs;
@@ -22,6 +26,7 @@ pub const ACCESS_KEY_ID: &str = "kinora-test";
 pub const SECRET_ACCESS_KEY: &str = "kinora-test-secret";
 /// The bucket that exists.
 pub const BUCKET: &str = "kinora";
+const LOCKING_BUCKET: &str = "kinora-locking";
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Runs the server until its own standard input ends, which it does with the process that holds the other end.
@@ -126,6 +131,31 @@ impl Weed {
     #[must_use]
     pub fn args(&self) -> StoreArgs {
         StoreArgs::new(self.endpoint(), BUCKET, self.credentials_dir())
+    }
+
+    /// Flags that reach a second bucket, which keeps versions and locks each for a day.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub async fn locking(&self) -> Result<StoreArgs, StoreError> {
+        let args = StoreArgs::new(self.endpoint(), LOCKING_BUCKET, self.credentials_dir());
+        let store = Store::new(&args)?;
+        let client = store.client();
+        let made = client.create_bucket().bucket(LOCKING_BUCKET);
+        let made = made.object_lock_enabled_for_bucket(true).send().await;
+        made.map_err(|error| store.classify("create the locking bucket", error))?;
+        let retention = DefaultRetention::builder()
+            .mode(ObjectLockRetentionMode::Compliance)
+            .days(1);
+        let rule = ObjectLockRule::builder().default_retention(retention.build());
+        let lock = ObjectLockConfiguration::builder()
+            .object_lock_enabled(ObjectLockEnabled::Enabled)
+            .rule(rule.build());
+        let put = client.put_object_lock_configuration();
+        let put = put.bucket(LOCKING_BUCKET);
+        let put = put.object_lock_configuration(lock.build()).send().await;
+        put.map_err(|error| store.classify("lock the locking bucket", error))?;
+        Ok(args)
     }
 
     /// A new client; use it in one test only.

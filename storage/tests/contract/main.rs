@@ -14,6 +14,7 @@ mod objects;
 mod presign;
 mod start;
 mod tls;
+mod versions;
 
 use std::sync::OnceLock;
 
@@ -33,21 +34,24 @@ pub(crate) enum On {
     LikeWeed,
 }
 
+/// The SeaweedFS of all tests of this program; it ends with the program.
+pub(crate) async fn weed() -> &'static Weed {
+    static WEED: OnceCell<Weed> = OnceCell::const_new();
+    let weed = WEED.get_or_init(|| async {
+        Weed::start()
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+    });
+    weed.await
+}
+
 /// One server of each kind for all tests of this program; they end with the program.
 pub(crate) async fn args(on: On) -> StoreArgs {
-    static WEED: OnceCell<Weed> = OnceCell::const_new();
     static AWS: OnceLock<FakeS3> = OnceLock::new();
     static LIKE_WEED: OnceLock<FakeS3> = OnceLock::new();
     let start = |behaviour| || FakeS3::start(behaviour).unwrap();
     let fake = match on {
-        On::Weed => {
-            let weed = WEED.get_or_init(|| async {
-                Weed::start()
-                    .await
-                    .unwrap_or_else(|error| panic!("{error}"))
-            });
-            return weed.await.args();
-        }
+        On::Weed => return weed().await.args(),
         On::Aws => AWS.get_or_init(start(Behaviour::aws())),
         On::LikeWeed => LIKE_WEED.get_or_init(start(Behaviour::seaweedfs())),
     };

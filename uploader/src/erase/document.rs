@@ -33,6 +33,9 @@ pub struct Erasure {
     /// Whose outputs go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_uid: Option<String>,
+    /// Versions that a lock of the bucket kept from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<u64>,
     /// When it was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased: Option<Timestamp>,
@@ -74,6 +77,9 @@ pub struct AuditLine {
     pub by: Owner,
     /// Why.
     pub reason: String,
+    /// Versions that a lock of the bucket kept from being erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<u64>,
     /// When this happened.
     pub at: Timestamp,
 }

@@ -11,7 +11,9 @@ use kinora_storage::documents::{
     self as stored, Active, Document, DocumentError, Pending, Record, VERSION, encode,
 };
 use kinora_storage::versions::Purge;
-use kinora_storage::{CasOutcome, Condition, Day, PutOptions, StoreError, UploadId, keys};
+use kinora_storage::{
+    CasOutcome, Condition, Day, PutOptions, StoreError, StoreErrorKind, UploadId, keys,
+};
 use kinora_upload_engine::{Phase, State};
 
 pub use document::{AuditLine, Erasure, Happened, tombstone};
@@ -71,11 +73,12 @@ pub async fn audit(app: &App, erasure: &Erasure, happened: Happened) -> Result<(
         happened,
         by: erasure.by.clone(),
         reason: erasure.reason.clone(),
+        locked: erasure.locked,
         at,
     };
     let (ms, nonce) = (at.as_millisecond(), rand::random());
     let key = keys::erase_audit(Day::from_timestamp(at), ms, &erasure.id, nonce);
-    tracing::info!(upload = %erasure.id, ?happened, "an erasure");
+    tracing::info!(upload = %erasure.id, ?happened, locked = erasure.locked, "an erasure");
     write(app, &key, &line, Condition::IfAbsent).await.map(drop)
 }
 
@@ -128,8 +131,9 @@ pub async fn carry_out(driver: &Driver, mut erasure: Erasure) -> Result<Carried>
         }
         bury(app, &erasure, record).await?;
     }
-    remove(app, &erasure).await?;
+    let locked = remove(app, &erasure).await?;
     if erasure.erased.is_none() {
+        erasure.locked = (locked > 0).then_some(locked);
         audit(app, &erasure, Happened::Erased).await?;
         erasure.erased = Some(app.store.now());
         write(app, &keys::erasure(id), &erasure, Condition::None).await?;
@@ -205,9 +209,9 @@ async fn bury(app: &App, erasure: &Erasure, record: Option<(Record, String)>) ->
     }
 }
 
-/// Removes all there is but the tombstone and the audit trail.
-async fn remove(app: &App, erasure: &Erasure) -> Result<()> {
-    let (store, id) = (&app.store, &erasure.id);
+/// Removes all there is but the tombstone and the audit trail; how many versions stay because they are locked.
+async fn remove(app: &App, erasure: &Erasure) -> Result<u64> {
+    let id = &erasure.id;
     let mut all = vec![
         keys::video(id),
         keys::upload_prefix(id),
@@ -218,13 +222,21 @@ async fn remove(app: &App, erasure: &Erasure) -> Result<()> {
     all.extend(erasure.index_key.clone());
     let outputs = erasure.job_uid.as_deref().filter(|uid| !uid.is_empty());
     all.extend(outputs.map(|uid| keys::outputs_of_job(id.day(), uid)));
-    for prefix in &all {
-        store.purge(prefix, Purge::Everything).await?;
+    let all = all.into_iter().map(|prefix| (prefix, Purge::Everything));
+    let earlier = [keys::record_for_upload(id), keys::erasure(id)];
+    let earlier = earlier.map(|key| (key, Purge::Earlier));
+    let (mut locked, mut denied) = (0, None);
+    for (prefix, what) in all.chain(earlier) {
+        match app.store.purge(&prefix, what).await {
+            Ok(more) => locked += more,
+            // What can be hidden is, wherever a right is missing.
+            Err(error) if error.kind == StoreErrorKind::AccessDenied => {
+                denied.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    for key in [keys::record_for_upload(id), keys::erasure(id)] {
-        store.purge(&key, Purge::Earlier).await?;
-    }
-    Ok(())
+    denied.map_or(Ok(locked), |error| Err(error.into()))
 }
 
 /// The last look, a day later: what a worker that had been cut off has written since goes too, then the wish.
@@ -234,7 +246,17 @@ async fn remove(app: &App, erasure: &Erasure) -> Result<()> {
 pub async fn forget(app: &App, erasure: &Erasure) -> Result<()> {
     remove(app, erasure).await?;
     let key = keys::erasure(&erasure.id);
-    Ok(app.store.purge(&key, Purge::Everything).await?)
+    app.store.purge(&key, Purge::Everything).await?;
+    Ok(())
+}
+
+/// Whether nothing is left to do for a video that has a tombstone, but the last look.
+///
+/// # Errors
+/// When the wish cannot be read: then nothing is known.
+pub async fn is_through(app: &App, id: &UploadId) -> Result<bool> {
+    let wish = read::<Erasure>(app, &keys::erasure(id)).await?;
+    Ok(wish.is_none_or(|(erasure, _)| erasure.erased.is_some()))
 }
 
 /// Whether so much time has gone by since it was carried out.

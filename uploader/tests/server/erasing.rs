@@ -14,7 +14,11 @@ pub(crate) const ERASER: &str = "eraser.secret";
 const OWNER: &str = "owner.secret";
 
 pub(crate) async fn world(cell: &str, policy: ErasePolicy) -> (World, Replica) {
-    let mut world = World::new(cell).await;
+    erasers(World::new(cell).await, policy).await
+}
+
+/// Those who may erase, in a world on any store.
+pub(crate) async fn erasers(mut world: World, policy: ErasePolicy) -> (World, Replica) {
     world.admit("eraser", "acme", &["kinora:erase", "kinora:tenant"]);
     world.admit("owner", "acme", &["kinora:erase", "kinora:upload"]);
     world.admit("rival", "rival", &["kinora:erase", "kinora:tenant"]);
@@ -36,7 +40,7 @@ pub(crate) async fn erase(
     request.body(body).send().await.unwrap()
 }
 
-async fn erasure(answer: reqwest::Response) -> (u16, String) {
+pub(crate) async fn erasure(answer: reqwest::Response) -> (u16, String) {
     let status = answer.status().as_u16();
     let answer: serde_json::Value = answer.json().await.unwrap();
     (
@@ -45,16 +49,21 @@ async fn erasure(answer: reqwest::Response) -> (u16, String) {
     )
 }
 
-async fn audited(world: &World, id: &str) -> Vec<Happened> {
+pub(crate) async fn audit_lines(world: &World, id: &str) -> Vec<AuditLine> {
     let page = world.store.list("audit/erase/", None, 1000).await.unwrap();
     assert!(page.next.is_none());
     let mut lines = Vec::new();
     for entry in page.entries.iter().filter(|entry| entry.key.contains(id)) {
         let line: AuditLine = world.read(&entry.key).await.unwrap();
         assert_eq!(line.reason, "request 4711");
-        lines.push(line.happened);
+        lines.push(line);
     }
     lines
+}
+
+async fn audited(world: &World, id: &str) -> Vec<Happened> {
+    let lines = audit_lines(world, id).await;
+    lines.iter().map(|line| line.happened).collect()
 }
 
 /// The end of a video, as the operator leaves it: a record with an output.
@@ -91,7 +100,7 @@ pub(crate) async fn succeed(world: &World, id: &UploadId) -> String {
     output
 }
 
-async fn all_is_gone(world: &World, id: &UploadId, more: &[&str]) {
+pub(crate) async fn all_is_gone(world: &World, id: &UploadId, more: &[&str]) {
     for key in [
         keys::video(id),
         keys::active(id),

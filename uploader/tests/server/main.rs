@@ -21,6 +21,7 @@ mod http2;
 mod keyed;
 mod lengths;
 mod listing;
+mod locked;
 mod protocol;
 mod refusing;
 mod rereading;

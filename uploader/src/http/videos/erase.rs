@@ -114,7 +114,7 @@ async fn ask(driver: &Driver, who: Principal, reason: String) -> Result<ErasureS
     let app = &driver.app;
     let found = find(driver).await?.filter(|found| found.is_for(&who));
     let found = found.ok_or_else(Problem::not_found)?;
-    if found.what == What::Erased {
+    if found.what == What::Erased && erase::is_through(app, &driver.id).await? {
         return Ok(ErasureState::Erased);
     }
     let erasure = Erasure {
@@ -126,6 +126,7 @@ async fn ask(driver: &Driver, who: Principal, reason: String) -> Result<ErasureS
         requested: app.store.now(),
         index_key: None,
         job_uid: None,
+        locked: None,
         erased: None,
         extra: serde_json::Map::new(),
     };
