@@ -19,7 +19,7 @@ use crate::faults::{FaultBoard, Ordeal};
 use crate::ffmpeg::Ffmpeg;
 use crate::ledger::Ledger;
 use crate::memory::{Made, MadeFile, Memory};
-use crate::transfer;
+use crate::transfer::{self, Digests};
 
 /// What all calls share.
 #[derive(Debug)]
@@ -201,7 +201,7 @@ async fn copies(dir: TempDir, source: &Path, request: &ProcessRequest) -> Result
 }
 
 async fn made_file(path: &Path, kind: Kind) -> Result<MadeFile, Failure> {
-    let (size, sha256) = transfer::digest(path).await?;
+    let Digests { size, sha256, md5 } = transfer::digest(path).await?;
     if size == 0 {
         return Err(Failure::Ffmpeg {
             action: "make an output",
@@ -212,6 +212,7 @@ async fn made_file(path: &Path, kind: Kind) -> Result<MadeFile, Failure> {
         path: path.to_owned(),
         size,
         sha256,
+        md5,
         content_type: kind.content_type(),
     })
 }

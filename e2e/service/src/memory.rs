@@ -17,6 +17,8 @@ pub struct MadeFile {
     pub size: u64,
     /// Lower-case hex.
     pub sha256: String,
+    /// Base64.
+    pub md5: String,
     /// For the PUT, if the URL's signed headers say nothing else.
     pub content_type: &'static str,
 }
@@ -102,6 +104,7 @@ mod tests {
             path: dir.path().join("video"),
             size,
             sha256: String::new(),
+            md5: String::new(),
             content_type: "video/mp4",
         };
         Arc::new(Made {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures::StreamExt;
+use md5::Md5;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode};
 use sha2::{Digest, Sha256};
@@ -14,6 +16,7 @@ use crate::failure::Failure;
 use crate::memory::MadeFile;
 
 const PUT_TRIES: u32 = 3;
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// A client for the store: no redirects, no proxies, a timeout for every wait.
 ///
@@ -133,7 +136,8 @@ async fn put_once(
     Ok(response.status())
 }
 
-/// The signed headers as they were given; a length, because stores refuse chunked bodies; a type, if none is signed.
+/// The signed headers as they were given; a length, because stores refuse chunked bodies; the MD5, because a bucket
+/// with a default retention asks for it; a type, if none is signed.
 fn headers(
     action: &str,
     signed: &HashMap<String, String>,
@@ -144,6 +148,8 @@ fn headers(
         problem: format!("the given header {name} cannot be sent"),
     };
     let mut headers = HeaderMap::new();
+    let md5 = file.md5.parse();
+    headers.insert(CONTENT_MD5, md5.map_err(|_| unusable("content-md5"))?);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.content_type));
     for (name, value) in signed {
         let name_sent: HeaderName = name.parse().map_err(|_| unusable(name))?;
@@ -153,23 +159,39 @@ fn headers(
     Ok(headers)
 }
 
-/// Size and SHA-256 (lower-case hex) of a file.
+/// What is said of the bytes of a file.
+#[derive(Debug)]
+pub struct Digests {
+    /// Bytes.
+    pub size: u64,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Base64, as a header has it.
+    pub md5: String,
+}
+
+/// Reads a file once.
 ///
 /// # Errors
 /// If it cannot be read.
-pub async fn digest(path: &Path) -> Result<(u64, String), Failure> {
+pub async fn digest(path: &Path) -> Result<Digests, Failure> {
     let wrap = |source| disk("read an output", source);
     let mut file = tokio::fs::File::open(path).await.map_err(wrap)?;
-    let mut hash = Sha256::new();
-    let mut size = 0;
+    let (mut sha256, mut md5, mut size) = (Sha256::new(), Md5::default(), 0);
     let mut buffer = vec![0; 256 * 1024];
     loop {
         let read = file.read(&mut buffer).await.map_err(wrap)?;
         if read == 0 {
-            return Ok((size, hex::encode(hash.finalize())));
+            return Ok(Digests {
+                size,
+                sha256: hex::encode(sha256.finalize()),
+                md5: BASE64_STANDARD.encode(md5::Digest::finalize(md5)),
+            });
         }
+        let bytes = buffer.get(..read).unwrap_or_default();
         size += read as u64;
-        hash.update(buffer.get(..read).unwrap_or_default());
+        sha256.update(bytes);
+        md5::Digest::update(&mut md5, bytes);
     }
 }
 

@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use kinora_protocol::processing::process_update::Update;
 use kinora_protocol::processing::{Output, ProcessRequest, Progress, Result as ServiceResult};
 use kinora_reference_service::control;
+use md5::{Digest as _, Md5};
 use sha2::{Digest, Sha256};
 use support::{CRASHES, Service, Store, ffmpeg, request, sample, until};
 use tokio::process::Command;
@@ -115,14 +117,13 @@ async fn a_real_video_becomes_480_lines_of_h264_and_a_thumbnail(
         thumbnail.contains("mjpeg") && thumbnail.contains(want_size),
         "{thumbnail}"
     );
-    let types: Vec<String> = store
-        .puts
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|(_, headers)| headers["content-type"].to_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(types, ["video/mp4", "image/jpeg"]);
+    let puts = store.puts.lock().unwrap().clone();
+    let types = puts.iter().map(|(_, headers)| &headers["content-type"]);
+    assert_eq!(types.collect::<Vec<_>>(), ["video/mp4", "image/jpeg"]);
+    for (key, headers) in &puts {
+        let md5 = BASE64_STANDARD.encode(Md5::digest(store.get(key).unwrap()));
+        assert_eq!(headers["content-md5"], md5, "{key}");
+    }
 }
 
 #[rstest::rstest]
