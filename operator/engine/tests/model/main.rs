@@ -13,6 +13,7 @@ mod properties;
 mod searches;
 mod starts;
 mod state;
+mod walks;
 mod workers;
 mod world;
 

@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kinora_engine::outcome::Fact;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::IteratorRandom;
 use stateright::{Checker, HasDiscoveries, Model as _, Path};
 
 use crate::actions::{Act, Fault};
@@ -46,11 +43,11 @@ const PODS: &[Fault] = &[
     Fault::PodLost,
 ];
 
-fn number(name: &str) -> Option<usize> {
+pub(crate) fn number(name: &str) -> Option<usize> {
     std::env::var(name).ok().and_then(|s| s.parse().ok())
 }
 
-fn budget(faults: u8, leads: u8, passes: u8, beats: u8, edits: u8) -> Budget {
+pub(crate) fn budget(faults: u8, leads: u8, passes: u8, beats: u8, edits: u8) -> Budget {
     Budget {
         faults,
         leads,
@@ -60,7 +57,7 @@ fn budget(faults: u8, leads: u8, passes: u8, beats: u8, edits: u8) -> Budget {
     }
 }
 
-fn base() -> Model {
+pub(crate) fn base() -> Model {
     Model {
         jobs: 1,
         attempts: 3,
@@ -85,7 +82,7 @@ fn base() -> Model {
 }
 
 /// A pod is made for each attempt.
-fn pods() -> Model {
+pub(crate) fn pods() -> Model {
     Model {
         pods: true,
         faults: PODS,
@@ -227,68 +224,6 @@ fn the_engine_keeps_every_invariant() {
     }
     println!("{states} distinct states in {:.1} s", time.as_secs_f64());
     assert!(asked.is_some() || states >= MILLION);
-}
-
-/// Searches by breadth end a few steps from where they began: these walks go far, with many faults on the way.
-#[test]
-fn long_walks_keep_every_invariant() {
-    let first = number("KINORA_MODEL_SEED").unwrap_or(0);
-    let count = number("KINORA_MODEL_WALKS").unwrap_or(2000);
-    let far = || Model {
-        budget: budget(8, 3, 4, 8, 1),
-        ..base()
-    };
-    let two = Model {
-        jobs: 2,
-        archive: true,
-        ..far()
-    };
-    let pods = Model {
-        budget: far().budget,
-        ..pods()
-    };
-    for (name, model) in [("one job", far()), ("two jobs", two), ("pods", pods)] {
-        let begin = Instant::now();
-        let seeds = first..first + count;
-        let steps: usize = seeds.map(|seed| walk(&model, seed as u64)).sum();
-        let time = begin.elapsed().as_secs_f64();
-        println!("{name}: {count} walks, {steps} steps, {time:.1} s");
-    }
-}
-
-/// Goes anywhere, 80 steps long, and tries now and then whether all would end well from there.
-fn walk(model: &Model, seed: u64) -> usize {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let start = model.start.iter().choose(&mut rng).expect("a start");
-    let mut state = model.begin(*start);
-    let mut path = Vec::new();
-    while path.len() < 80 {
-        let mut acts = Vec::new();
-        model.actions(&state, &mut acts);
-        acts.retain(|act| *act != Act::Settle);
-        let Some(act) = acts.into_iter().choose(&mut rng) else {
-            break;
-        };
-        path.push(act);
-        if let Some(next) = model.next_state(&state, act) {
-            state = next;
-        }
-        let ended = path.len() % 16 == 0 && !state.broken.any();
-        let ended = ended
-            .then(|| model.next_state(&state, Act::Settle))
-            .flatten();
-        let broken = ended.as_ref().map_or(state.broken, |end| end.broken);
-        let end = ended.as_ref().unwrap_or(&state);
-        assert!(
-            !broken.any(),
-            "seed {seed}: {:?}, settled: {}, {path:?}\n{:?}\n{:?}",
-            broken.names(),
-            ended.is_some(),
-            end.etcd,
-            end.hands
-        );
-    }
-    path.len()
 }
 
 /// Distinct states that every run of the tests reaches.
