@@ -104,13 +104,16 @@ impl Engine {
             attempt: pending.after.attempt,
         };
         match answer {
-            Answer::Written(job) => self.on_stored(uid, &pending, *job, now),
+            Answer::Written(job) => {
+                let rv = job.rv;
+                self.on_stored(uid, &pending, *job, now);
+                self.note_author(uid, &pending, Some(rv));
+            }
             // What is stored is what was meant: it was written, whatever the answer was.
             Answer::Found(job) if pending.is_stored_in(&job) => {
                 self.on_stored(uid, &pending, *job, now);
-                let live = self.live(uid);
-                live.shared |= pending.claim.is_some();
-                live.placement = Placement::ToFind;
+                self.note_author(uid, &pending, None);
+                self.live(uid).placement = Placement::ToFind;
             }
             Answer::Found(job) => {
                 // Decided from newer facts than etcd has now.

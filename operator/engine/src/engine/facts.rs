@@ -32,6 +32,7 @@ impl Engine {
     /// Takes newer facts that this replica did not write itself. False: nothing new.
     pub(super) fn absorb(&mut self, job: Job, now: Now) -> bool {
         self.charge_foreign_calls(&job, now);
+        self.follow_new_date(&job);
         self.take_facts(job, now)
     }
 
@@ -63,7 +64,7 @@ impl Engine {
             let same = |after: &Status| {
                 holds && after.attempt == status.attempt && after.worker == status.worker
             };
-            matches!(&live.op, Some(op) if matches!(&op.what, What::Write(p) if same(&p.after)))
+            live.writes().is_some_and(same)
         });
         let calls = calls.saturating_sub(u32::from(ours));
         if calls > 0 {
@@ -125,6 +126,7 @@ impl Engine {
             live.deadline = None;
             live.pushed = None;
             live.shared = false;
+            live.unsure = false;
             live.told = None;
         }
         self.note_ghost(job, before, attempt);
@@ -145,7 +147,6 @@ impl Engine {
             live.loss = None;
             live.attempt = 0;
             live.deadline = None;
-            live.shared = false;
             live.placement = Placement::ToFind;
         }
     }

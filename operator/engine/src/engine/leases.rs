@@ -44,7 +44,8 @@ impl Engine {
         if self.clock_off {
             return true;
         }
-        if job.status.started.is_some_and(|at| now.wall - at > OLD) {
+        let unsure = self.live.get(&job.uid).is_some_and(|live| live.unsure);
+        if unsure || job.status.started.is_some_and(|at| now.wall - at > OLD) {
             let after = Box::new(job.delayed(now.wall));
             self.write(job, after, Cause::Observed, None);
             return true;

@@ -131,8 +131,10 @@ pub(super) struct Live {
     pub(super) attempt: u32,
     /// When the operator ends the attempt itself.
     pub(super) deadline: Option<Mono>,
-    /// Its claim was found stored, and another leader may have made the same one: the lease may be out already.
+    /// Another leader may have made the same claim: its lease may be out already.
     pub(super) shared: bool,
+    /// What is stored of the attempt is not known to be our own write, or not the last: no lease goes out on it.
+    pub(super) unsure: bool,
     /// Of a claim without a holder.
     pub(super) placement: Placement,
     /// Progress of the attempt that was written last.
@@ -154,6 +156,17 @@ impl Live {
     pub(super) fn takes_question(&self, worker: Uid, attempt: u32) -> bool {
         let known = |q: &Question| q.report.is_about(worker, attempt);
         self.questions.len() < MAX_QUESTIONS && !self.questions.iter().any(known)
+    }
+
+    /// The status that is being stored.
+    pub(super) fn writes(&self) -> Option<&Status> {
+        match &self.op {
+            Some(Op {
+                what: What::Write(pending),
+                ..
+            }) => Some(&pending.after),
+            _ => None,
+        }
     }
 
     /// Nothing worth remembering.

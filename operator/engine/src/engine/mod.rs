@@ -15,6 +15,7 @@ mod pods;
 mod progress;
 mod redrive;
 mod review;
+mod shared;
 mod streams;
 
 mod view;

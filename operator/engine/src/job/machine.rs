@@ -112,16 +112,24 @@ impl Job {
     /// The pod of the attempt reported: from now on it is the holder, and the attempt's time runs.
     #[must_use]
     pub fn placed(&self, worker: Uid, now: Wall) -> Status {
-        let mut next = self.delayed(now);
+        let mut next = self.next(Phase::Running, Reason::Processing, now);
         next.worker = Some(worker);
+        next.started = Some(now.floor_second());
         next
     }
 
-    /// Its lease goes out long after the claim: the attempt's time runs from now on.
+    /// Its lease goes out long after the claim, or on a claim that may be another leader's: the attempt's time runs from now
+    /// on. Within the second that is stored, from the next: a write that changes nothing shows nothing.
     #[must_use]
     pub fn delayed(&self, now: Wall) -> Status {
         let mut next = self.next(Phase::Running, Reason::Processing, now);
-        next.started = Some(now.floor_second());
+        let at = now.floor_second();
+        let is_new = self.status.started != Some(at);
+        next.started = Some(if is_new {
+            at
+        } else {
+            at + Duration::from_secs(1)
+        });
         next
     }
 

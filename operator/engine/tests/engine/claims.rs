@@ -115,6 +115,7 @@ fn a_claim_whose_answer_was_lost_counts_when_it_is_stored() {
     world.put(job(1));
     let claim = world.held.remove(0);
     let (job, token, _lost) = world.perform(claim).unwrap();
+    world.hold_writes = false;
     world.feed(Event::Answer {
         job,
         token,
@@ -122,7 +123,8 @@ fn a_claim_whose_answer_was_lost_counts_when_it_is_stored() {
     });
     assert_eq!(world.asked, ["read"]);
     assert_eq!(world.leases(), [attempt(1, 1)]);
-    assert_eq!(world.writes.len(), 1);
+    let causes: Vec<_> = world.writes.iter().map(|w| w.1).collect();
+    assert_eq!(causes, [Cause::Claimed, Cause::Observed], "ours for sure");
 }
 
 #[test]

@@ -27,5 +27,6 @@ mod queue;
 mod redrive;
 mod schedule;
 mod service;
+mod shared;
 mod simulation;
 mod workers;
