@@ -95,11 +95,14 @@ pub(super) struct Ending {
 }
 
 impl Pending {
-    /// Whether this object shows that the write happened. A claim is stored when this attempt is this worker's, whoever wrote it.
+    /// Whether this object shows that the write happened. A claim is stored when this attempt is this worker's from then on,
+    /// whoever wrote it.
     pub(super) fn is_stored_in(&self, job: &Job) -> bool {
         let attempt = self.after.attempt;
         match (self.claim, self.after.worker) {
-            (Some(_), Some(worker)) => job.runs(attempt, worker),
+            (Some(_), Some(worker)) => {
+                job.runs(attempt, worker) && job.status.started == self.after.started
+            }
             // Its pod is the same one, whoever claimed.
             (Some(_), None) => job.status.phase == Phase::Running && job.status.attempt == attempt,
             (None, _) => job.status == *self.after,

@@ -23,7 +23,8 @@ impl Engine {
         }
     }
 
-    /// Another leader dated a running attempt anew: its lease goes out, whether ours does or not.
+    /// Another leader dated a running attempt anew: its lease goes out, to a worker that has no other. What that worker said
+    /// before was said by a process that is over.
     pub(super) fn follow_new_date(&mut self, job: &Job) {
         let Some(known) = self.index.job(job.uid) else {
             return;
@@ -40,6 +41,7 @@ impl Engine {
             return;
         }
         live.shared = true;
+        live.report = None;
         if let Some(loss) = &mut live.loss {
             loss.call_may_run |= loss.class == Class::Lost;
         }

@@ -3,6 +3,7 @@
 use kinora_engine::action::Action;
 use kinora_engine::event::Answer;
 use kinora_engine::ids::SessionId;
+use kinora_engine::outcome::Fact;
 use kinora_engine::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -85,4 +86,40 @@ fn a_claim_that_another_leader_dated_anew_before_its_answer_came_is_not_ours_alo
     assert!(world.leases().is_empty());
     assert_eq!(world.phase(1), Phase::Queued);
     assert_eq!(world.status(1).ghosts.len(), 1);
+}
+
+/// The process that had its lease may be over, and another of the same pod would call for the same attempt.
+#[test]
+fn a_claim_that_another_leader_made_before_ours_is_not_leased_again() {
+    let mut world = World::new();
+    let mut theirs = job(1);
+    theirs.status = theirs.claimed(Uid(1), POOL.name, START);
+    world.pass(secs(2), &[]);
+    world.hold_writes = true;
+    let session = world.hello(1, 1, 1);
+    world.put(job(1));
+    let claim = world.held.remove(0);
+    world.put_unseen(theirs);
+    let (job, token, answer) = world.perform(claim).expect("a claim");
+    world.hold_writes = false;
+    world.feed(Event::Answer { job, token, answer });
+    assert!(world.leases().is_empty());
+    assert_eq!(world.status(1).attempt, 1);
+    world.beat(session, 1, &[]);
+    assert_eq!(world.leases(), [attempt(1, 2)]);
+}
+
+#[test]
+fn what_a_worker_reported_before_another_leader_leased_to_it_anew_is_asked_again() {
+    let (mut world, session) = World::running();
+    world.store.outputs = Answer::Away;
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    let mut theirs = world.etcd[&Uid(1)].clone();
+    theirs.status = theirs.delayed(world.now.wall);
+    world.put(theirs);
+    world.store.outputs = Answer::Yes;
+    world.pass(secs(10), &[session]);
+    assert_eq!(world.phase(1), Phase::Running, "of a process that is over");
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    assert_eq!(world.phase(1), Phase::Succeeded);
 }
