@@ -288,6 +288,8 @@ impl Workers {
         }
         let lease = entry.leases.entry(attempt).or_insert(Lease {
             since_seq: sent.then_some(1),
+            // The process that said Hello did not list it, and nobody here sent it.
+            doubtful: sent && entry.instance.is_some(),
             ..Lease::default()
         });
         if lease.is_hearsay() {

@@ -187,6 +187,23 @@ fn a_lease_sent_to_a_silent_stream_is_not_charged_to_its_job_when_the_process_pr
     assert_eq!(world.status(1).interruptions, 1);
 }
 
+/// The process that said Hello did not have it, and may have been over before the other leader's lease went out.
+#[test]
+fn a_claim_by_another_leader_is_not_charged_to_its_job_when_the_process_without_it_proves_dead() {
+    for (has_it, want_interruptions) in [(false, 0), (true, 1)] {
+        let mut world = World::new();
+        let brings: &[AttemptId] = if has_it { &[attempt(1, 1)] } else { &[] };
+        let session = world.hello_with(1, 1, 1, 100, brings);
+        world.feed(Event::Closed(session));
+        let mut theirs = job(1);
+        theirs.status = theirs.claimed(Uid(1), POOL.name, START);
+        world.put(theirs);
+        world.hello_with(2, 1, 1, 777, &[]);
+        assert_eq!(world.status(1).attempt, 2, "has it: {has_it}");
+        assert_eq!(world.status(1).interruptions, want_interruptions);
+    }
+}
+
 #[test]
 fn an_answer_that_was_under_way_does_not_bring_a_deleted_job_back() {
     let mut world = World::new();
