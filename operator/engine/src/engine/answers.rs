@@ -167,11 +167,12 @@ impl Engine {
 
     fn on_stored(&mut self, uid: Uid, pending: &Pending, job: Job, now: Now) {
         let pool = self.index.job(uid).as_ref().and_then(Job::claimed_pool);
-        self.late.paid(uid, pending.owed);
         if let Some((worker, attempt, started)) = pending.ends.and_then(|ends| ends.missed) {
             self.late.lost(worker, attempt, started, now.mono);
         }
-        self.take_facts(job, now);
+        if self.take_facts(job, now) {
+            self.late.paid(uid, pending.owed);
+        }
         self.answer_redrive(uid);
         let live = self.live(uid);
         live.refused = 0;

@@ -33,6 +33,7 @@ impl Engine {
     pub(super) fn absorb(&mut self, job: Job, now: Now) -> bool {
         self.charge_foreign_calls(&job, now);
         self.follow_new_date(&job);
+        self.note_charges(&job);
         self.take_facts(job, now)
     }
 

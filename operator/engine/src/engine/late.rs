@@ -132,6 +132,17 @@ impl Engine {
         }
     }
 
+    /// Interruptions that were stored by a write which is not awaited (any more) may be those that are owed: one that was given up
+    /// and came late, or that of another time as leader. Nothing is charged twice.
+    pub(super) fn note_charges(&mut self, job: &Job) {
+        let known = self.index.job(job.uid).filter(|known| known.rv < job.rv);
+        if let Some(known) = known {
+            let charged = job.status.interruptions;
+            let count = charged.saturating_sub(known.status.interruptions);
+            self.late.paid(job.uid, count);
+        }
+    }
+
     /// Of an attempt that is called lost: proof that comes soon may still make it an interruption. A heartbeat without it, or a
     /// stream that only fell silent, say nothing of the process's death.
     pub(super) fn missed(&self, job: &Job, cause: Cause) -> Option<(Uid, AttemptId, Option<Wall>)> {

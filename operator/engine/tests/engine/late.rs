@@ -1,6 +1,7 @@
 //! Proof that comes after the verdict, leases that a dead process never had, answers about jobs that are gone.
 //! covers: F20, F38, F42, T7
 
+use kinora_engine::action::Action;
 use kinora_engine::event::{Answer, Lead};
 use kinora_engine::job::decide::{self, Beside, Next};
 use kinora_engine::outcome::Fact;
@@ -53,6 +54,27 @@ fn a_loss_that_the_watch_shows_before_its_write_is_answered_waits_for_proof_as_a
         (world.status(1).attempt, world.status(1).interruptions),
         (2, 1)
     );
+}
+
+/// The write was given up, and arrives after all.
+#[test]
+fn an_interruption_that_is_owed_is_charged_once_whoever_knows_of_the_write() {
+    let mut world = lost();
+    world.hold_writes = true;
+    let session = world.hello_with(3, 1, 1, 777, &[]);
+    let claim = world.held.remove(0);
+    let Action::Write { job, token, .. } = claim else {
+        panic!("{claim:?}");
+    };
+    let answer = Answer::Unknown;
+    world.feed(Event::Answer { job, token, answer });
+    let (job, ..) = world.perform(claim).expect("a claim");
+    world.hold_writes = false;
+    let late = world.etcd[&job].clone();
+    world.feed(Event::Job(Box::new(late)));
+    assert_eq!(world.status(1).interruptions, 1);
+    world.report(session, attempt(1, 2), Fact::Released);
+    assert_eq!(world.status(1).interruptions, 1);
 }
 
 #[test]
