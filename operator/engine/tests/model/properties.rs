@@ -207,7 +207,8 @@ impl World<'_> {
         let failure =
             |((of, _), fact): (&(AttemptId, u128), &Fact)| *of == id && *fact == Fact::Grpc(13);
         let may_fail = self.s.truth.reported.iter().any(failure) || overdue;
-        let may_interrupt = self.s.truth.died.contains(&id) || self.never_arrived(old, id);
+        let truth = &self.s.truth;
+        let may_interrupt = truth.died.contains(&id) || truth.unread.contains(&id);
         let was_running = old.phase == Phase::Running;
         let failed = new.failures != old.failures;
         let interrupted = new.interruptions != old.interruptions;
@@ -215,11 +216,9 @@ impl World<'_> {
             !changed || (may && was_running && new == old + 1)
         };
         // Proved after the verdict Lost: added by whichever write comes next, and never more than there were deaths.
-        let truth = &self.s.truth;
         let deaths = truth.died.union(&truth.unread).filter(|id| id.job == uid);
-        let excused = usize::from(self.never_arrived(old, id));
         let late = new.interruptions >= old.interruptions
-            && usize::try_from(new.interruptions).is_ok_and(|n| n <= deaths.count() + excused);
+            && usize::try_from(new.interruptions).is_ok_and(|n| n <= deaths.count());
         let in_time = allowed(
             interrupted,
             may_interrupt,
@@ -238,12 +237,6 @@ impl World<'_> {
         if buried && !earned {
             self.s.broken.note(Invariant::Budgets);
         }
-    }
-
-    /// A lease that did not reach the pod's new process may have died with the old one: its Hello counts as the proof.
-    fn never_arrived(&self, old: &Status, id: AttemptId) -> bool {
-        let worker = old.worker.and_then(|worker| self.s.hand(worker.0));
-        worker.is_some_and(|hand| !hand.is_first_process() && !hand.has(id))
     }
 
     /// A running attempt ends.

@@ -160,7 +160,7 @@ pub(crate) struct Truth {
     pub(crate) results: BTreeSet<Uid>,
     /// Attempts whose process ended by itself.
     pub(crate) died: BTreeSet<AttemptId>,
-    /// Attempts that were sent to a process which then died: nobody knows whether it had read them.
+    /// Attempts of a process which then died: nobody knows whether it had read their leases.
     pub(crate) unread: BTreeSet<AttemptId>,
     /// Jobs that were brought back, and by which request.
     pub(crate) redriven: BTreeSet<(Uid, Uid)>,

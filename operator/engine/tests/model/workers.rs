@@ -35,6 +35,7 @@ impl World<'_> {
         let replica = self.s.replicas[r].get();
         let calm = replica.requests.is_empty() && replica.answers.is_empty();
         let (worker, instance) = (self.s.hands[h].uid, self.s.hands[h].instance);
+        self.note_unread(h);
         let hello = Event::Hello {
             session,
             worker: Uid(worker),
@@ -53,6 +54,19 @@ impl World<'_> {
             line.sure.extend(sure);
         }
         self.repeat(h);
+    }
+
+    /// A lease that the pod's new process does not have may have died with the old one: its Hello counts as the proof, whatever
+    /// becomes of the pod before that is written.
+    fn note_unread(&mut self, h: usize) {
+        let hand = &self.s.hands[h];
+        if hand.is_first_process() {
+            return;
+        }
+        let claims = self.s.truth.claims.keys().copied();
+        let lacks = |id: &AttemptId| self.s.runs(*id, hand.uid) && !hand.has(*id);
+        let unread: Vec<AttemptId> = claims.filter(lacks).collect();
+        self.truth().unread.extend(unread);
     }
 
     /// Both ends see that the stream is over.
