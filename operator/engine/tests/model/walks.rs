@@ -8,9 +8,10 @@ use rand::seq::IteratorRandom;
 use stateright::Model as _;
 
 use crate::actions::Act;
+use crate::mutants::Mutant;
 use crate::searches::{base, budget, number, pods};
 use crate::starts::Start;
-use crate::state::State;
+use crate::state::{Interner, State};
 use crate::world::Model;
 
 /// Steps of a walk.
@@ -23,6 +24,14 @@ const TRIED_EVERY: usize = 16;
 struct Walk {
     start: Start,
     acts: Vec<Act>,
+}
+
+impl Walk {
+    fn without(&self, n: usize) -> Walk {
+        let mut shorter = self.clone();
+        shorter.acts.remove(n);
+        shorter
+    }
 }
 
 /// Where a walk ended, and whether only after the faults were over.
@@ -51,14 +60,41 @@ fn long_walks_keep_every_invariant() {
     for (name, model) in [("one job", far()), ("two jobs", two), ("pods", pods)] {
         let begin = Instant::now();
         let seeds = first..first + count;
-        let steps: usize = seeds.map(|seed| walk(&model, seed as u64)).sum();
+        let steps: usize = seeds
+            .map(|seed| match walk(&model, seed as u64) {
+                Ok(steps) => steps,
+                Err(failed) => panic!("seed {seed}: {}", model.tell(&model.shrunk(failed))),
+            })
+            .sum();
         let time = begin.elapsed().as_secs_f64();
         println!("{name}: {count} walks, {steps} steps, {time:.1} s");
     }
 }
 
-/// Goes anywhere.
-fn walk(model: &Model, seed: u64) -> usize {
+#[test]
+fn a_walk_that_fails_is_told_without_the_steps_that_it_fails_without() {
+    let model = Model {
+        mutant: Some(Mutant::GhostNotKept),
+        budget: budget(8, 3, 4, 8, 1),
+        ..base()
+    };
+    let failed = (0..1000).find_map(|seed| walk(&model, seed).err());
+    let failed = failed.expect("one that fails");
+    let told = model.shrunk(failed.clone());
+    assert!(told.acts.len() < failed.acts.len(), "{failed:?}");
+    assert!(model.end_of(&told).is_some());
+    for n in 0..told.acts.len() {
+        let shorter = told.without(n);
+        assert!(model.end_of(&shorter).is_none(), "{told:?}");
+    }
+}
+
+/// Goes anywhere. What states have in common is kept for one walk only: it is half a megabyte.
+fn walk(model: &Model, seed: u64) -> Result<usize, Walk> {
+    let model = &Model {
+        interner: Interner::default(),
+        ..*model
+    };
     let mut rng = StdRng::seed_from_u64(seed);
     let start = *model.start.iter().choose(&mut rng).expect("a start");
     let mut state = model.begin(start);
@@ -72,11 +108,10 @@ fn walk(model: &Model, seed: u64) -> usize {
         state = model.next_state(&state, act).unwrap_or(state);
         let is_tried = acts.len() % TRIED_EVERY == 0;
         if state.broken.any() || (is_tried && model.settled(&state).is_some()) {
-            let walk = Walk { start, acts };
-            panic!("seed {seed}: {}", model.tell(model.shrunk(walk)));
+            return Err(Walk { start, acts });
         }
     }
-    acts.len()
+    Ok(acts.len())
 }
 
 impl Model {
@@ -114,8 +149,7 @@ impl Model {
     fn shrunk(&self, mut walk: Walk) -> Walk {
         let before = walk.acts.len();
         for n in (0..before).rev() {
-            let mut shorter = walk.clone();
-            shorter.acts.remove(n);
+            let shorter = walk.without(n);
             if self.end_of(&shorter).is_some() {
                 walk = shorter;
             }
@@ -126,8 +160,8 @@ impl Model {
         walk
     }
 
-    fn tell(&self, walk: Walk) -> String {
-        let end = self.end_of(&walk).expect("it failed before");
+    fn tell(&self, walk: &Walk) -> String {
+        let end = self.end_of(walk).expect("it failed before");
         format!(
             "{:?}, settled: {}, from {:?}: {:?}\n{:?}\n{:?}",
             end.state.broken.names(),
