@@ -52,10 +52,9 @@ impl Engine {
             }
             return;
         };
-        let was_look = !op.what.binds();
         match op.what {
             What::Write(pending) => self.on_write(uid, token, pending, answer, now, rng),
-            What::Refresh => self.on_read(uid, answer, now),
+            What::Refresh => self.on_read(uid, token, answer, now),
             What::Place => self.on_placed(uid, &answer, now),
             What::Prepare {
                 attempt,
@@ -84,9 +83,7 @@ impl Engine {
             What::Delete => self.on_delete(uid, &answer, now, rng),
             What::Reactivate => self.on_reactivated(uid, &answer, now),
         }
-        if was_look {
-            self.ask_for_questions(uid);
-        }
+        self.ask_for_questions(uid);
         self.review(uid, now, rng);
     }
 
@@ -106,12 +103,12 @@ impl Engine {
         match answer {
             Answer::Written(job) => {
                 let rv = job.rv;
-                self.on_stored(uid, &pending, *job, now);
+                self.on_stored(uid, token, &pending, *job, now);
                 self.note_author(uid, &pending, Some(rv));
             }
             // What is stored is what was meant: it was written, whatever the answer was.
             Answer::Found(job) if pending.is_stored_in(&job) => {
-                self.on_stored(uid, &pending, *job, now);
+                self.on_stored(uid, token, &pending, *job, now);
                 self.note_author(uid, &pending, None);
                 self.live(uid).placement = Placement::ToFind;
             }
@@ -124,7 +121,7 @@ impl Engine {
                     self.back_off(uid, FAILED, now, rng);
                 }
                 self.absorb(*job, now);
-                self.answer_questions(uid);
+                self.answer_questions(uid, token);
             }
             Answer::Gone => {
                 self.on_not_stored(&pending, attempt, now);
@@ -165,7 +162,7 @@ impl Engine {
         self.hold(uid, now.mono + wait);
     }
 
-    fn on_stored(&mut self, uid: Uid, pending: &Pending, job: Job, now: Now) {
+    fn on_stored(&mut self, uid: Uid, token: Token, pending: &Pending, job: Job, now: Now) {
         let pool = self.index.job(uid).as_ref().and_then(Job::claimed_pool);
         if let Some((worker, attempt, started)) = pending.ends.and_then(|ends| ends.missed) {
             self.late.lost(worker, attempt, started, now.mono);
@@ -203,7 +200,7 @@ impl Engine {
             self.index.set_archive(uid, Archive::ToWrite);
         }
         self.dirty.extend(pool);
-        self.answer_questions(uid);
+        self.answer_questions(uid, token);
     }
 
     fn on_not_stored(&mut self, pending: &Pending, attempt: AttemptId, now: Now) {
@@ -215,26 +212,31 @@ impl Engine {
         }
     }
 
-    fn on_read(&mut self, uid: Uid, answer: Answer, now: Now) {
+    fn on_read(&mut self, uid: Uid, token: Token, answer: Answer, now: Now) {
         if let Answer::Found(job) = answer {
             let is_news = self.absorb(*job, now);
             if let Some(live) = self.live.get_mut(&uid).filter(|_| is_news) {
                 live.hold = None;
             }
-            self.answer_questions(uid);
+            self.answer_questions(uid, token);
         } else if answer == Answer::Gone {
             self.on_deleted(uid, now);
         }
     }
 
-    /// The facts are as fresh as etcd: reports that could not be judged before are judged now.
-    fn answer_questions(&mut self, uid: Uid) {
+    /// The facts are as fresh as etcd was when this was asked for: reports that could not be judged before are judged now, but
+    /// for those that came later.
+    fn answer_questions(&mut self, uid: Uid, token: Token) {
         let questions = self
             .live
             .get_mut(&uid)
             .map(|live| std::mem::take(&mut live.questions))
             .unwrap_or_default();
         for question in questions {
+            if question.behind == Some(token) {
+                self.live(uid).questions.push(question);
+                continue;
+            }
             let report = question.report;
             let Some(job) = self.index.job(uid) else {
                 return;

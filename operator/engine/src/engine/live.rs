@@ -114,6 +114,8 @@ impl Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
 pub(super) struct Question {
     pub(super) report: Report,
+    /// The request that was under way when it came: what that one brings may be older.
+    pub(super) behind: Option<Token>,
 }
 
 /// No worker makes us remember more of them for one job.

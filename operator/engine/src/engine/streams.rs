@@ -271,7 +271,8 @@ impl Engine {
             Fence::Stale | Fence::FactsAreOld => {
                 let live = self.live(attempt.job);
                 if live.takes_question(worker, attempt.attempt) {
-                    live.questions.push(Question { report });
+                    let behind = live.op.as_ref().map(|op| op.token);
+                    live.questions.push(Question { report, behind });
                 }
                 self.refresh(attempt.job);
             }

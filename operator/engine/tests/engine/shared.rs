@@ -123,3 +123,24 @@ fn what_a_worker_reported_before_another_leader_leased_to_it_anew_is_asked_again
     world.report(session, attempt(1, 1), Fact::Succeeded);
     assert_eq!(world.phase(1), Phase::Succeeded);
 }
+
+/// The answer to a write tells what was stored then, and its way back may be long.
+#[test]
+fn a_report_that_came_after_a_write_is_not_judged_by_its_answer() {
+    let (mut world, session) = World::running();
+    world.feed(Event::Closed(session));
+    world.hold_writes = true;
+    world.pass(secs(3), &[]);
+    let verdict = world.held.remove(0);
+    let (job, token, answer) = world.perform(verdict).expect("a loss");
+    let mut theirs = world.etcd[&job].clone();
+    theirs.status = theirs.claimed(Uid(2), POOL.name, world.now.wall);
+    world.put_unseen(theirs);
+    world.hold_writes = false;
+    let other = world.hello_with(2, 2, 1, 200, &[attempt(1, 2)]);
+    world.report(other, attempt(1, 2), Fact::Grpc(13));
+    assert!(world.acks().is_empty());
+    world.feed(Event::Answer { job, token, answer });
+    assert_eq!(world.acks(), [(attempt(1, 2), true)]);
+    assert_eq!(world.status(1).failures, 1);
+}
