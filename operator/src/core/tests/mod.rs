@@ -81,13 +81,19 @@ async fn a_job_goes_from_create_to_its_end_in_two_status_writes_and_is_deleted_a
 }
 
 #[tokio::test]
-async fn a_claim_whose_answer_was_lost_is_read_and_not_written_again() {
+async fn a_claim_whose_answer_was_lost_is_read_and_only_dated_anew() {
     let stage = Stage::leading().await;
     let mut worker = stage.worker().await;
     stage.api.fault(Fault::LoseAnswer);
     stage.create("vj-a-1");
-    assert!(matches!(worker.next().await, Message::Lease(_)));
-    assert_eq!(stage.api.patches().len(), 1);
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    assert_eq!(lease.attempt.unwrap().attempt, 1);
+    let patches = stage.api.patches();
+    assert_eq!(patches.len(), 2, "{patches:?}");
+    let started = |patch: &serde_json::Value| patch["status"]["startTime"].clone();
+    assert_ne!(started(&patches[0]), started(&patches[1]));
 }
 
 #[tokio::test]
