@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 
 use super::Engine;
+use super::lead::EXCUSED;
 use super::live::{Live, Placement, What};
 use crate::action::{Redrive, ToWorker};
 use crate::event::Lead;
@@ -263,13 +264,13 @@ impl Engine {
         let live = self.live(job.uid);
         if live.deadline.is_none() || live.attempt != job.status.attempt {
             // Only what is left of it, should another leader have claimed; never more than all of it, whatever the wall says;
-            // all of it, while the wall is known to be wrong.
+            // all of it, while the wall is known to be wrong. Its outcome may wait for a leader that listens.
             let started = job.status.started.filter(|_| !clock_off);
             let spent = started
                 .map(|started| now.wall - started)
                 .unwrap_or_default();
             live.attempt = job.status.attempt;
-            live.deadline = limit.map(|limit| now.mono + limit.saturating_sub(spent));
+            live.deadline = limit.map(|limit| now.mono + limit.saturating_sub(spent).max(EXCUSED));
         }
         let deadline = self.live.get(&job.uid).and_then(|live| live.deadline);
         self.index.set_bell(job.uid, deadline);

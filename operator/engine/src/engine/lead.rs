@@ -15,7 +15,7 @@ use crate::policy::PoolPolicy;
 use crate::time::{Mono, Now, Wall};
 
 /// After a fault of our own a running attempt gets at least this much longer.
-const EXCUSED: Duration = Duration::from_secs(12);
+pub(super) const EXCUSED: Duration = Duration::from_secs(12);
 /// Ended jobs of each kind that go before their time in one tick.
 const THINNED_AT_ONCE: usize = 16;
 

@@ -1,7 +1,7 @@
 //! How long an attempt may take, and from when on. covers: F22, F23
 
 use kinora_engine::action::Action;
-use kinora_engine::event::Answer;
+use kinora_engine::event::{Answer, Lead};
 use kinora_engine::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -119,6 +119,39 @@ fn an_attempt_that_another_leader_dates_anew_has_all_its_time() {
     world.pass(secs(89), &[session]);
     assert!(world.writes.is_empty(), "{:?}", world.writes);
     world.pass(secs(2), &[session]);
+    assert_eq!(world.status(1).failures, 1);
+}
+
+/// Nobody listened while the API server was away: the outcome comes when somebody does.
+/// covers: F22
+#[test]
+fn an_attempt_whose_time_is_over_when_a_leader_begins_is_heard_first() {
+    let standby = |limit: u64| {
+        let mut world = World::with_pool(PoolPolicy {
+            timeout: secs(60),
+            ..pool()
+        });
+        world.feed(Event::Lead(Lead::Standby));
+        let mut running = job(1);
+        running.status = running.claimed(Uid(1), POOL.name, START);
+        world.put(running);
+        world.pass(secs(limit), &[]);
+        world.feed(Event::Lead(Lead::Leader));
+        world
+    };
+    for away in [80, 91, 300] {
+        let mut world = standby(away);
+        world.pass(secs(8), &[]);
+        assert!(world.writes.is_empty(), "{away} s: {:?}", world.writes);
+        let session = world.hello_with(1, 1, 1, 100, &[attempt(1, 1)]);
+        world.pass(secs(2), &[session]);
+        world.report(session, attempt(1, 1), outcome::Fact::Succeeded);
+        assert_eq!(world.phase(1), Phase::Succeeded, "{away} s");
+    }
+    // Not for ever.
+    let mut world = standby(91);
+    let session = world.hello_with(1, 1, 1, 100, &[attempt(1, 1)]);
+    world.pass(secs(13), &[session]);
     assert_eq!(world.status(1).failures, 1);
 }
 
