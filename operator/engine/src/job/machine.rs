@@ -124,12 +124,8 @@ impl Job {
     pub fn delayed(&self, now: Wall) -> Status {
         let mut next = self.next(Phase::Running, Reason::Processing, now);
         let at = now.floor_second();
-        let is_new = self.status.started != Some(at);
-        next.started = Some(if is_new {
-            at
-        } else {
-            at + Duration::from_secs(1)
-        });
+        let is_same = self.status.started == Some(at);
+        next.started = Some(at + Duration::from_secs(is_same.into()));
         next
     }
 
