@@ -15,5 +15,7 @@ pub mod pools;
 pub mod ports;
 pub mod redrive;
 pub mod start;
+#[cfg(test)]
+mod stub;
 pub mod tls;
 mod watches;

@@ -1,9 +1,7 @@
 use std::sync::{Arc, Mutex};
 
-use http::{Request, Response};
-use kube::client::Body;
-
 use super::*;
+use crate::stub;
 
 const TEXT: &str = "apiVersion: kinora.dev/v1alpha1\nkind: VideoWorkerPool\nmetadata: {name: default}\nspec: {typo: kept}\n";
 
@@ -52,21 +50,10 @@ impl Server {
 
 fn client(server: &Arc<Mutex<Server>>) -> Client {
     let server = Arc::clone(server);
-    let api = tower::service_fn(move |request: Request<Body>| {
-        let server = Arc::clone(&server);
-        async move {
-            let path = request.uri().path().to_owned();
-            let body = request.into_body().collect_bytes().await?;
-            let body = serde_json::from_slice(&body).unwrap_or_default();
-            let answer = server.lock().unwrap().answer(&path, body);
-            let code = if answer.is_some() { 200 } else { 404 };
-            let missing =
-                json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
-            let answer = serde_json::to_vec(&answer.unwrap_or(missing))?;
-            Ok::<_, tower::BoxError>(Response::builder().status(code).body(Body::from(answer))?)
-        }
-    });
-    Client::new(api, "videos")
+    stub::client(move |path, body| {
+        let answer = server.lock().unwrap().answer(path, body);
+        answer.map_or_else(stub::missing, |found| (200, found))
+    })
 }
 
 #[tokio::test]

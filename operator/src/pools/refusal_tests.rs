@@ -2,12 +2,10 @@
 
 use std::sync::{Arc, Mutex as Lock};
 
-use http::{Request, Response};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kinora_crds::{VideoWorkerPool, names};
 use kube::Client;
-use kube::client::Body;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
@@ -18,6 +16,7 @@ use super::super::{BEHIND, Caches, PoolsConfig, Settings, Shared, facts, reconci
 use super::*;
 use crate::pods::{self, attempt::Maker};
 use crate::ports::{Leadership, PoolBacklog};
+use crate::stub;
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/videos/deployments/default-workers";
 const POOL: &str = "/apis/kinora.dev/v1alpha1/namespaces/videos/videoworkerpools/default";
@@ -41,10 +40,7 @@ impl Server {
                 Some(Value::Object(changes)) => changes.iter().for_each(|(field, value)| {
                     found["metadata"][field] = value.clone();
                 }),
-                Some(_) => {
-                    let gone = json!({"kind": "Status", "code": 404, "reason": "NotFound"});
-                    return (404, gone);
-                }
+                Some(_) => return stub::missing(),
                 None => {}
             }
             return (200, found);
@@ -67,21 +63,7 @@ impl Server {
 
 fn client(server: &Arc<Lock<Server>>) -> Client {
     let server = Arc::clone(server);
-    let api = tower::service_fn(move |request: Request<Body>| {
-        let server = Arc::clone(&server);
-        async move {
-            let path = request.uri().path().to_owned();
-            let body = request.into_body().collect_bytes().await?;
-            let body = match body.is_empty() {
-                true => Value::Null,
-                false => serde_json::from_slice(&body)?,
-            };
-            let (code, answer) = server.lock().unwrap().answer(&path, body);
-            let answer = Body::from(serde_json::to_vec(&answer)?);
-            Ok::<_, tower::BoxError>(Response::builder().status(code).body(answer)?)
-        }
-    });
-    Client::new(api, "videos")
+    stub::client(move |path, body| server.lock().unwrap().answer(path, body))
 }
 
 fn pool(template: &Value) -> VideoWorkerPool {

@@ -8,7 +8,6 @@ use kinora_storage::{CasOutcome, Condition, PutOptions, StoreErrorKind, UploadId
 use kube::api::PostParams;
 use kube::core::{PartialObjectMeta, Selector, SelectorExt};
 use kube::{Api, ResourceExt};
-use serde_json::Value;
 
 use super::run::{Result, Run};
 use super::source::DEAD;
@@ -200,12 +199,9 @@ impl Run {
             Some((active, _)) if active.redrives > i64::from(redrives) => return Ok(None),
             Some((active, etag)) => {
                 // One of this very life that is its own is left of a try that broke off.
-                let by = ["metadata", "annotations", names::ANNOTATION_REDRIVEN_BY];
-                let by = by
-                    .iter()
-                    .try_fold(&active.job, |value, name| value.get(name));
-                let is_left = active.redrives == i64::from(redrives)
-                    && by.and_then(Value::as_str) == Some(&self.uid);
+                let by = &active.job["metadata"]["annotations"][names::ANNOTATION_REDRIVEN_BY];
+                let is_left =
+                    active.redrives == i64::from(redrives) && by.as_str() == Some(&self.uid);
                 let before = Some(active).filter(|_| !is_left);
                 (before, Condition::IfMatch(etag))
             }
