@@ -5,6 +5,7 @@ use kinora_engine::event::Answer;
 use kinora_engine::*;
 
 use crate::fixtures::*;
+use crate::shared::claimed_by_another_too;
 
 #[test]
 fn a_job_is_leased_only_after_its_claim_is_stored() {
@@ -351,19 +352,7 @@ fn a_job_whose_writes_are_refused_for_ever_is_tried_less_and_less_and_others_run
 
 #[test]
 fn a_claim_that_another_leader_may_have_made_leaves_a_ghost_when_its_worker_is_gone() {
-    let mut world = World::new();
-    world.hold_writes = true;
-    let session = world.hello(1, 1, 1);
-    world.put(job(1));
-    let Action::Write {
-        job: uid, token, ..
-    } = world.held.remove(0)
-    else {
-        panic!("a claim");
-    };
-    let mut theirs = world.etcd[&uid].clone();
-    theirs.status = theirs.claimed(Uid(1), POOL.name, START);
-    world.put_unseen(theirs);
+    let (mut world, session, uid, token) = claimed_by_another_too();
     world.feed(Event::Closed(session));
     world.hold_writes = false;
     let answer = Answer::Unknown;

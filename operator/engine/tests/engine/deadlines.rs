@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 
 use crate::attempt_pods::{pod_says_hello, pods};
 use crate::fixtures::*;
+use crate::shared::claimed_by_another_too;
 
 /// The API server was away meanwhile: no time of the call is over before it begins.
 #[test]
@@ -72,19 +73,7 @@ fn a_claim_that_is_found_stored_late_has_all_its_time_when_its_lease_is_out() {
 /// Another leader may have made the same claim, and its lease may be out.
 #[test]
 fn a_claim_that_is_dated_anew_still_leaves_a_ghost_if_it_may_be_another_s() {
-    let mut world = World::new();
-    world.hold_writes = true;
-    let session = world.hello(1, 1, 1);
-    world.put(job(1));
-    let Action::Write {
-        job: uid, token, ..
-    } = world.held.remove(0)
-    else {
-        panic!("a claim");
-    };
-    let mut theirs = world.etcd[&uid].clone();
-    theirs.status = theirs.claimed(Uid(1), POOL.name, START);
-    world.put_unseen(theirs);
+    let (mut world, session, uid, token) = claimed_by_another_too();
     world.pass(secs(60), &[session]);
     let lost = |token| Event::Answer {
         job: uid,

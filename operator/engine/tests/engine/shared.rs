@@ -10,6 +10,24 @@ use rand::rngs::StdRng;
 
 use crate::fixtures::*;
 
+/// A claim is under way, and another leader has made the same one.
+pub(crate) fn claimed_by_another_too() -> (World, SessionId, Uid, Token) {
+    let mut world = World::new();
+    world.hold_writes = true;
+    let session = world.hello(1, 1, 1);
+    world.put(job(1));
+    let Action::Write {
+        job: uid, token, ..
+    } = world.held.remove(0)
+    else {
+        panic!("a claim");
+    };
+    let mut theirs = world.etcd[&uid].clone();
+    theirs.status = theirs.claimed(Uid(1), POOL.name, START);
+    world.put_unseen(theirs);
+    (world, session, uid, token)
+}
+
 /// The answer to a claim for worker 1 that is stored, before it comes.
 fn claimed() -> (World, SessionId, Event) {
     let mut world = World::new();
