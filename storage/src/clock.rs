@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
@@ -11,25 +12,48 @@ use jiff::Timestamp;
 
 const UNKNOWN: i64 = i64::MIN;
 
-/// Remembers the last difference seen; clones share it.
+/// Remembers the store's time of the last answer and lets it run on with the monotonic clock, so that a jump of the wall
+/// clock shows at once, not with the next answer; clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct StoreClock(Arc<AtomicI64>);
+pub(crate) struct StoreClock {
+    started: Instant,
+    /// The store's Unix time, in seconds, when `started` was.
+    origin: Arc<AtomicI64>,
+}
 
 impl StoreClock {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(UNKNOWN)))
+        Self {
+            started: Instant::now(),
+            origin: Arc::new(AtomicI64::new(UNKNOWN)),
+        }
     }
 
     /// Store minus local in seconds; None before the first answer.
     pub(crate) fn skew_seconds(&self) -> Option<i64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|skew| *skew != UNKNOWN)
+        self.skew_at(Timestamp::now(), self.elapsed())
     }
 
-    fn observe(&self, date: &str, local: Timestamp) {
+    fn skew_at(&self, local: Timestamp, elapsed: i64) -> Option<i64> {
+        let origin =
+            Some(self.origin.load(Ordering::Relaxed)).filter(|origin| *origin != UNKNOWN)?;
+        Some(
+            origin
+                .saturating_add(elapsed)
+                .saturating_sub(local.as_second()),
+        )
+    }
+
+    fn observe(&self, date: &str, elapsed: i64) {
         if let Ok(date) = DateTime::from_str(date, Format::HttpDate) {
-            self.0
-                .store(date.secs() - local.as_second(), Ordering::Relaxed);
+            let origin = date.secs().saturating_sub(elapsed);
+            self.origin.store(origin, Ordering::Relaxed);
         }
+    }
+
+    /// Seconds since `started`.
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX)
     }
 }
 
@@ -45,7 +69,7 @@ impl Intercept for StoreClock {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(date) = context.response().headers().get("date") {
-            self.observe(date, Timestamp::now());
+            self.observe(date, self.elapsed());
         }
         Ok(())
     }
@@ -84,8 +108,24 @@ mod tests {
         ];
         for (name, date, want) in table {
             let clock = StoreClock::new();
-            clock.observe(date, local);
-            assert_eq!(clock.skew_seconds(), want, "{name}");
+            clock.observe(date, 40);
+            assert_eq!(clock.skew_at(local, 40), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_shows_before_the_next_answer() {
+        let local: Timestamp = "2026-03-04T05:06:07Z".parse().unwrap();
+        let clock = StoreClock::new();
+        clock.observe("Wed, 04 Mar 2026 05:06:07 GMT", 40);
+        let table = [
+            ("a minute later", 60, 60, 0),
+            ("an hour ahead", 3600, 1, -3599),
+            ("an hour back", -3600, 1, 3601),
+        ];
+        for (name, wall, elapsed, want) in table {
+            let local = local + jiff::SignedDuration::from_secs(wall);
+            assert_eq!(clock.skew_at(local, 40 + elapsed), Some(want), "{name}");
         }
     }
 }

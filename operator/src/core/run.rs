@@ -239,8 +239,13 @@ impl Core {
         }
     }
 
-    /// One event: decided, then acted upon.
+    /// One event: decided, then acted upon. Nothing is decided by a clock that jumped before that was told.
     pub(super) fn step(&mut self, event: Event) {
+        self.check_clock();
+        self.decide(event);
+    }
+
+    fn decide(&mut self, event: Event) {
         let now = self.now();
         let actions = self.engine.step(event, now, &mut rand::rng());
         for action in actions {
@@ -265,7 +270,7 @@ impl Core {
                 trusted,
                 "clock against the store's; without trust nothing is leased"
             );
-            self.step(Event::ClockTrusted(trusted));
+            self.decide(Event::ClockTrusted(trusted));
         }
     }
 
@@ -277,7 +282,6 @@ impl Core {
 
     fn on_tick(&mut self) {
         self.step(Event::Tick);
-        self.check_clock();
         if self.published.elapsed() >= PUBLISH {
             self.published = Instant::now();
             self.publish();

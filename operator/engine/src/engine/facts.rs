@@ -129,6 +129,7 @@ impl Engine {
             live.pushed = None;
             live.shared = false;
             live.unsure = false;
+            live.dated = None;
             live.told = None;
         }
         self.note_ghost(job, before, attempt);

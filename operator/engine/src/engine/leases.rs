@@ -44,9 +44,12 @@ impl Engine {
         if self.clock_off {
             return true;
         }
-        let unsure = self.live.get(&job.uid).is_some_and(|live| live.unsure);
-        if unsure || job.status.started.is_some_and(|at| now.wall - at > OLD) {
+        let live = self.live(job.uid);
+        let started = job.status.started;
+        let is_old = started.is_some_and(|at| now.wall - at > OLD) && started != live.dated;
+        if live.unsure || is_old {
             let after = Box::new(job.delayed(now.wall));
+            live.dated = after.started;
             self.write(job, after, Cause::Observed, None);
             return true;
         }

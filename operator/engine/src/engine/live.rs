@@ -140,6 +140,9 @@ pub(super) struct Live {
     pub(super) shared: bool,
     /// What is stored of the attempt is not known to be our own write, or not the last: no lease goes out on it.
     pub(super) unsure: bool,
+    /// The date that the claim was given anew. One that is stored is good, however long that took: where every write is slow,
+    /// a lease would never go out.
+    pub(super) dated: Option<Wall>,
     /// Of a claim without a holder.
     pub(super) placement: Placement,
     /// Progress of the attempt that was written last.

@@ -70,6 +70,25 @@ fn a_claim_that_is_found_stored_late_has_all_its_time_when_its_lease_is_out() {
     }
 }
 
+/// The API server is slow, for hours maybe: work goes on at its pace.
+#[test]
+fn a_claim_is_dated_anew_once_however_long_its_writes_take() {
+    let mut world = World::with_pool(pool());
+    let session = world.hello(1, 1, 1);
+    world.hold_writes = true;
+    world.put(job(1));
+    let mut writes = 0;
+    while world.leases().is_empty() && writes < 5 {
+        let held = world.held.remove(0);
+        world.pass(secs(15), &[session]);
+        let (job, token, answer) = world.perform(held).expect("a write");
+        world.feed(Event::Answer { job, token, answer });
+        writes += 1;
+    }
+    assert_eq!(writes, 2, "the claim and its new date");
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+}
+
 /// Another leader may have made the same claim, and its lease may be out.
 #[test]
 fn a_claim_that_is_dated_anew_still_leaves_a_ghost_if_it_may_be_another_s() {
