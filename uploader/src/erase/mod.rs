@@ -119,10 +119,15 @@ pub async fn carry_out(driver: &Driver, mut erasure: Erasure) -> Result<Carried>
     if !at_its_end(driver, record.as_ref().map(|(record, _)| record)).await? {
         return Ok(Carried::NotYet);
     }
-    if !record
+    if record
         .as_ref()
         .is_some_and(|(record, _)| record.is_tombstone())
     {
+        // Another carrier buried it since this wish was read, and only the stored one knows what the record said.
+        if let Some((stored, _)) = read::<Erasure>(app, &keys::erasure(id)).await? {
+            erasure = stored;
+        }
+    } else {
         if let Some((record, _)) = &record {
             // What the tombstone will not know is remembered first.
             erasure.index_key.clone_from(&record.index_key);

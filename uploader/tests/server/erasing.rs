@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use kinora_storage::documents::{Active, JobRef, Output, Record, RecordState};
 use kinora_storage::{PutOptions, UploadId, keys};
-use kinora_uploader::erase::{AuditLine, ErasePolicy, Happened};
+use kinora_uploader::drive::Driver;
+use kinora_uploader::erase::{AuditLine, Carried, ErasePolicy, Erasure, Happened, carry_out};
 use kinora_uploader::sweep::{sweep_erasures, sweep_outbox};
 use serde_json::json;
 
@@ -197,6 +198,39 @@ async fn a_running_video_is_cancelled_first_and_erased_once_it_is_at_its_end() {
 }
 
 /// A dead letter that was redriven is not at its end, whatever its record says.
+/// Two carry it out, and the one that buries the record breaks off: what the record named is not forgotten.
+#[tokio::test]
+async fn a_carrier_that_comes_upon_the_tombstone_of_another_removes_what_the_record_named() {
+    let (world, replica) = world("e6", ErasePolicy::Defer).await;
+    let id = world.upload(&replica, OWNER).await;
+    let upload: UploadId = id.parse().unwrap();
+    let index = keys::user_index(&keys::owner_hash("apikey", "owner"), &upload);
+    world.gone(&keys::pending(&upload)).await;
+    let output = succeed(&world, &upload).await;
+    let wished = erasure(erase(&world, &replica, OWNER, &id).await).await;
+    assert_eq!(wished.0, 202);
+    let wish: Erasure = world.read(&keys::erasure(&upload)).await.unwrap();
+    let driver = Driver::new(&replica.app, &upload);
+    let carried = carry_out(&driver, wish.clone()).await.unwrap();
+    assert_eq!(carried, Carried::Erased);
+    for key in [&output, &index] {
+        let put = world.store.put(key, "left".into(), PutOptions::default());
+        put.await.unwrap();
+    }
+    let broken_off: Erasure = Erasure {
+        erased: None,
+        ..world.read(&keys::erasure(&upload)).await.unwrap()
+    };
+    world.put(&keys::erasure(&upload), &broken_off).await;
+
+    let carried = carry_out(&driver, wish).await.unwrap();
+    assert_eq!(carried, Carried::Erased);
+    all_is_gone(&world, &upload, &[&output, &index]).await;
+    let done: Erasure = world.read(&keys::erasure(&upload)).await.unwrap();
+    assert_eq!(done.index_key, Some(index));
+    assert!(done.job_uid.is_some() && done.erased.is_some());
+}
+
 #[tokio::test]
 async fn a_redriven_video_is_not_erased_under_its_worker() {
     let (world, replica) = world("e3", ErasePolicy::Allow).await;
