@@ -238,7 +238,7 @@ impl Caller {
     async fn question(&self, url: &Url) -> Result<Answer, Report> {
         let asked = async {
             let request = self.request(Method::GET, url).await?;
-            read(request.send().await.map_err(missed)?).await
+            read(request.send().await.map_err(trouble)?).await
         };
         tokio::time::timeout(POLL_TIMEOUT, asked)
             .await
@@ -322,15 +322,6 @@ fn trouble(error: reqwest::Error) -> Report {
         Code::Unavailable
     };
     Report::found(code, &chain(&error))
-}
-
-/// As [`trouble`], of a question: the service took the call, so a handshake that fails is one of its rotation.
-fn missed(error: reqwest::Error) -> Report {
-    let mut report = trouble(error);
-    if report.fact == Report::found(Code::Unauthenticated, "").fact {
-        report.fact = Report::found(Code::Unavailable, "").fact;
-    }
-    report
 }
 
 /// True if what came back is no HTTP.

@@ -27,6 +27,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Questions in a row that may fail before the call is given up: the service still works on it meanwhile.
 const MAX_MISSES: u32 = 5;
+/// The same where it does not take the credentials: some five minutes, in which a rotated token comes to this pod.
+const MAX_REFUSALS: u32 = 10;
 const MAX_LOCATION_BYTES: usize = 2048;
 
 /// A body, as far as it was read.
@@ -128,19 +130,21 @@ impl Conversation {
             // The question failed, not the call.
             408 | 425 | 429 | 502..=504 if self.accepted => {
                 let wait = wait_of(answer, now);
-                self.missed(of_status(answer, now), wait)
+                self.missed(of_status(answer, now), wait, MAX_MISSES)
             }
+            401 | 403 if self.accepted => self.missed(of_status(answer, now), None, MAX_REFUSALS),
             _ => self.end(of_status(answer, now)),
         }
     }
 
     /// There was no answer; `report` says why.
     pub fn unanswered(&mut self, report: Report) -> Next {
-        let unavailable = Report::found(Code::Unavailable, "").fact;
-        if self.accepted && report.fact == unavailable {
-            return self.missed(report, None);
+        let is = |code| report.fact == Report::found(code, "").fact;
+        match self.accepted {
+            true if is(Code::Unavailable) => self.missed(report, None, MAX_MISSES),
+            true if is(Code::Unauthenticated) => self.missed(report, None, MAX_REFUSALS),
+            _ => Next::Done(report),
         }
-        Next::Done(report)
     }
 
     fn end(&mut self, report: Report) -> Next {
@@ -148,9 +152,9 @@ impl Conversation {
         Next::Done(report)
     }
 
-    fn missed(&mut self, report: Report, wait: Option<Duration>) -> Next {
+    fn missed(&mut self, report: Report, wait: Option<Duration>, most: u32) -> Next {
         self.misses += 1;
-        if self.misses > MAX_MISSES {
+        if self.misses > most {
             return Next::Done(report);
         }
         let backoff = POLL_PAUSE * 2u32.pow(self.misses - 1);

@@ -67,7 +67,7 @@ fn a_question_that_fails_is_asked_again_and_not_for_ever() {
         let mut talk = polling();
         let next = talk.answered(&answer(status, &[], ""), now());
         match status {
-            202 | 408 | 425 | 429 | 502..=504 => {
+            202 | 401 | 403 | 408 | 425 | 429 | 502..=504 => {
                 assert!(matches!(next, Next::Ask { .. }), "{status}: {next:?}");
                 assert_eq!(talk.abandoned().unwrap().path(), "/jobs/7");
             }
@@ -98,8 +98,34 @@ fn a_lost_connection_ends_a_post_and_is_borne_while_polling() {
     let lost = Report::found(Code::Unavailable, "reset");
     assert_eq!(done(posted().unanswered(lost.clone())), lost);
     assert!(matches!(polling().unanswered(lost), Next::Ask { .. }));
-    let tls = Report::found(Code::Unauthenticated, "certificate expired");
-    assert_eq!(done(polling().unanswered(tls.clone())), tls);
+    let unreadable = Report::found(Code::DataLoss, "no HTTP");
+    assert_eq!(done(polling().unanswered(unreadable.clone())), unreadable);
+}
+
+/// The service or this pod may have the new token, or the new certificate, before the other has.
+/// covers: F59
+#[test]
+fn a_question_with_credentials_that_rotate_is_asked_again_for_minutes() {
+    let stale = Report::found(Code::Unauthenticated, "certificate expired");
+    assert_eq!(done(posted().unanswered(stale.clone())), stale);
+    let refused = answer(401, &[], "");
+    let mut talk = polling();
+    let mut waited = Duration::ZERO;
+    let report = loop {
+        let next = if waited.as_secs().is_multiple_of(2) {
+            talk.answered(&refused, now())
+        } else {
+            talk.unanswered(stale.clone())
+        };
+        match next {
+            Next::Ask { pause, .. } => waited += pause,
+            Next::Done(report) => break report,
+        }
+    };
+    assert!(waited >= Duration::from_secs(240), "{waited:?}");
+    assert!(waited <= Duration::from_secs(600), "{waited:?}");
+    assert!(report == stale || report.fact == Fact::Http(HttpStatus { status: 401 }));
+    assert!(talk.abandoned().is_some(), "it may still work there");
 }
 
 /// covers: F45
