@@ -235,9 +235,10 @@ impl Engine {
     }
 
     /// Its job is gone or at a later attempt; or its attempt ended and it has told all that it had to tell.
-    fn is_superfluous(&self, worker: Uid, attempt: AttemptId, now: Now) -> bool {
+    fn is_superfluous(&mut self, worker: Uid, attempt: AttemptId, now: Now) -> bool {
         let Some(job) = self.index.job(attempt.job) else {
-            return true;
+            // The watch of jobs may be behind that of pods.
+            return self.is_strange(attempt, now);
         };
         if attempt.attempt != job.status.attempt {
             // A later one than the index knows: the facts are old.

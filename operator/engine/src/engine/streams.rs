@@ -203,7 +203,7 @@ impl Engine {
     }
 
     /// Whether this job is known to be deleted, or the complete index has lacked it for long enough.
-    fn is_strange(&mut self, attempt: AttemptId, now: Now) -> bool {
+    pub(super) fn is_strange(&mut self, attempt: AttemptId, now: Now) -> bool {
         if !self.jobs_known {
             return false;
         }

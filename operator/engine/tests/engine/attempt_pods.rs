@@ -226,7 +226,7 @@ fn a_pod_gets_the_lease_of_its_own_attempt_and_no_other() {
     });
     world.hello(8, 8, 10);
     assert_eq!(world.leases(), [attempt(1, 1)]);
-    world.pass(secs(1), &[SessionId(8)]);
+    world.pass(secs(31), &[SessionId(8)]);
     assert!(asked(&world).contains(&"remove 7".to_owned()));
 }
 
@@ -333,7 +333,7 @@ fn a_removal_without_effect_is_asked_for_again_but_not_with_every_tick() {
         worker: Uid(7),
         attempt: attempt(99, 1),
     });
-    world.pass(secs(4), &[]);
+    world.pass(secs(34), &[]);
     assert_eq!(asked(&world), ["remove 7"]);
     world.pass(secs(4), &[]);
     assert_eq!(asked(&world), ["remove 7", "remove 7"]);
@@ -371,4 +371,35 @@ fn a_replica_that_does_not_know_the_holder_yet_reads_before_it_stops_a_pod() {
     assert_eq!(world.asked, ["read"]);
     let known = world.engine.job(Uid(1)).expect("it is there");
     assert_eq!(known.status.worker, Some(Uid(7)));
+}
+
+/// Jobs and pods are watched apart: a new leader may know the pod of a claim that its watch of jobs has not shown yet.
+#[test]
+fn the_pod_of_a_job_that_is_not_known_yet_is_left_at_work() {
+    let mut world = World::with_pool(pods());
+    world.feed(Event::AttemptPod {
+        worker: Uid(7),
+        attempt: attempt(1, 1),
+    });
+    let session = world.hello_with(7, 7, 1, 1, &[attempt(1, 1)]);
+    world.pass(secs(20), &[session]);
+    assert_eq!(asked(&world), [""; 0]);
+    let mut running = job(1);
+    running.status = running.claimed(Uid(7), POOL.name, START);
+    world.put(running);
+    world.pass(secs(60), &[session]);
+    assert_eq!(asked(&world), [""; 0]);
+
+    world.feed(Event::AttemptPod {
+        worker: Uid(8),
+        attempt: attempt(2, 1),
+    });
+    world.pass(secs(20), &[session]);
+    assert_eq!(asked(&world), [""; 0]);
+    world.pass(secs(11), &[session]);
+    assert!(
+        asked(&world).contains(&"remove 8".to_owned()),
+        "{:?}",
+        asked(&world)
+    );
 }
