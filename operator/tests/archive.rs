@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 const POD: &str = "0a1b2c3d-0000-0000-0000-000000000000";
-const UID: &str = "7d1f0e6c-3f7a-4b0c-9d53-0a1b2c3d4e5f";
 
 async fn weed() -> &'static Weed {
     static WEED: OnceCell<Weed> = OnceCell::const_new();
@@ -34,6 +33,8 @@ async fn weed() -> &'static Weed {
 /// An upload of its own, with the store it is in.
 struct World {
     id: UploadId,
+    /// Of its job: all tests have one bucket, and their outputs are filed by it.
+    uid: String,
     store: Store,
     archive: Archive,
 }
@@ -47,6 +48,10 @@ impl World {
         };
         Self {
             id: UploadId::mint(&Cell::default()),
+            uid: format!(
+                "7d1f0e6c-3f7a-4b0c-9d53-{:012x}",
+                rand::random::<u64>() >> 16
+            ),
             archive: Archive::new(store.clone(), policy),
             store,
         }
@@ -57,7 +62,7 @@ impl World {
         let job = json!({
             "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
             "metadata": {
-                "name": format!("vj-{}", self.id), "namespace": "videos", "uid": UID,
+                "name": format!("vj-{}", self.id), "namespace": "videos", "uid": self.uid,
                 "creationTimestamp": "2026-03-04T00:00:00Z", "labels": {"kinora.dev/origin": "upload"},
             },
             "spec": {"source": {"key": keys::video(&self.id)}},
@@ -105,7 +110,7 @@ impl World {
     fn output(&self, attempt: i64, name: &str) -> String {
         format!(
             "{}{name}",
-            keys::outputs_prefix(self.id.day(), UID, attempt, POD)
+            keys::outputs_prefix(self.id.day(), &self.uid, attempt, POD)
         )
     }
 
@@ -366,6 +371,14 @@ async fn after_the_record_the_decision_and_the_losers_outputs_go() {
             .await;
     }
     let job = world.job("Succeeded", "Completed", 2, 0);
+    let early = world.archive.finish_cleanup(job.clone()).await;
+    assert!(
+        matches!(early, Err(StoreWorkError::Unavailable(_))),
+        "{early:?}"
+    );
+    assert!(world.has(&world.output(1, "video")).await, "no record yet");
+    let record = world.archive.write_final_record(job.clone(), None);
+    record.await.unwrap();
     for _ in 0..2 {
         world.archive.finish_cleanup(job.clone()).await.unwrap();
         assert!(!world.has(&keys::active(&world.id)).await);
@@ -384,4 +397,55 @@ async fn after_the_record_the_decision_and_the_losers_outputs_go() {
         world.has(&keys::active(&world.id)).await,
         "the entry of a later redrive stays"
     );
+}
+
+/// The job came back from a backup, or a leader that was away for long tells of it.
+#[tokio::test]
+async fn what_a_record_names_outlives_the_end_of_an_earlier_life() {
+    let world = World::new().await;
+    for attempt in [1, 5, 6] {
+        world
+            .put(&world.output(attempt, "video"), &json!(attempt))
+            .await;
+    }
+    let named = |attempt: i64, redrives: i32| {
+        let job = world.job("Succeeded", "Completed", 6, redrives);
+        let mut job = job.as_ref().clone();
+        let uri = format!("s3://kinora/{}", world.output(attempt, "video"));
+        let output = kinora_crds::Output {
+            name: "video".to_owned(),
+            uri,
+            ..kinora_crds::Output::default()
+        };
+        job.status.get_or_insert_default().outputs = vec![output];
+        Arc::new(job)
+    };
+    let archive = &world.archive;
+    let record = archive.write_final_record(named(6, 1), None);
+    record.await.unwrap();
+    let earlier = world.job("DeadLettered", "Poison", 5, 0);
+    archive.finish_cleanup(earlier).await.unwrap();
+    for attempt in [1, 5, 6] {
+        assert!(world.has(&world.output(attempt, "video")).await);
+    }
+
+    // The record of the same life tells of another attempt than the job does.
+    let again = World::new().await;
+    for attempt in [1, 2, 3] {
+        again
+            .put(&again.output(attempt, "video"), &json!(attempt))
+            .await;
+    }
+    let mut record = world.record().await;
+    record["id"] = json!(again.id);
+    record["redrives"] = json!(0);
+    record["outputs"][0]["uri"] = json!(again.output(1, "video"));
+    again
+        .put(&keys::record_for_upload(&again.id), &record)
+        .await;
+    let second = again.job("Succeeded", "Completed", 2, 0);
+    again.archive.finish_cleanup(second).await.unwrap();
+    assert!(again.has(&again.output(1, "video")).await, "the record's");
+    assert!(again.has(&again.output(2, "video")).await, "the job's");
+    assert!(!again.has(&again.output(3, "video")).await);
 }

@@ -234,8 +234,7 @@ impl Archive {
         // An only attempt that succeeded leaves nothing behind, and one that never began neither.
         let clean = status.attempt == 0 || (status.attempt == 1 && accepted.is_some());
         if !clean {
-            self.remove_outputs(&filed.all_outputs(), accepted.as_deref())
-                .await?;
+            self.remove_losers(&job, &filed, accepted).await?;
         }
         let Some(key) = filed.active() else {
             return Ok(());
@@ -249,7 +248,32 @@ impl Archive {
         }
     }
 
-    async fn remove_outputs(&self, prefix: &str, but: Option<&str>) -> Result<()> {
+    /// Outputs that neither this end nor the record names. A job that came back from a backup, or a leader that was away, may
+    /// tell of an end that a later life has left behind: then nothing here is a loser.
+    async fn remove_losers(
+        &self,
+        job: &VideoJob,
+        filed: &Filed,
+        accepted: Option<String>,
+    ) -> Result<()> {
+        let Some((record, _)) = self.document::<Record>(&filed.record()).await? else {
+            return Err(StoreWorkError::Unavailable(format!(
+                "remove outputs of {}: it has no record yet",
+                filed.id
+            )));
+        };
+        if record.redrives > i64::from(job.redrives()) {
+            return Ok(());
+        }
+        let named = record.outputs.iter().filter_map(|output| {
+            let (prefix, _) = output.uri.rsplit_once('/')?;
+            Some(format!("{prefix}/"))
+        });
+        let spared: Vec<String> = named.chain(accepted).collect();
+        self.remove_outputs(&filed.all_outputs(), &spared).await
+    }
+
+    async fn remove_outputs(&self, prefix: &str, spared: &[String]) -> Result<()> {
         let mut after: Option<String> = None;
         loop {
             let page = self
@@ -259,7 +283,7 @@ impl Archive {
                 .map_err(unavailable)?;
             let keys = page.entries.into_iter().map(|entry| entry.key);
             let losers: Vec<_> = keys
-                .filter(|key| but.is_none_or(|but| !key.starts_with(but)))
+                .filter(|key| !spared.iter().any(|prefix| key.starts_with(prefix)))
                 .collect();
             self.store.delete_many(&losers).await.map_err(unavailable)?;
             match page.next {
