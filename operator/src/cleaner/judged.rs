@@ -70,7 +70,13 @@ impl Cleaner {
         day: Day,
         period: Duration,
     ) -> Result<Judged, CleanError> {
-        let Some(id) = entry.key.rsplit('/').next().map(str::to_owned) else {
+        let id = if entry.key.starts_with(keys::OUTPUTS) {
+            // The job's uid.
+            entry.key.split('/').nth(3)
+        } else {
+            entry.key.rsplit('/').next()
+        };
+        let Some(id) = id.map(str::to_owned) else {
             return Ok(Judged::Follows);
         };
         let is_record = entry.key.starts_with(keys::RECORDS);

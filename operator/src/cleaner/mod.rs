@@ -31,9 +31,10 @@ const EVERY: Duration = Duration::from_secs(86_400);
 /// A pass that broke off begins again after this.
 const AGAIN: Duration = Duration::from_secs(900);
 const PAGE: usize = 1000;
-/// Prefixes that are filed by day. Outputs go with the record that names their job, never by themselves: their keys do not say
-/// whose they are, and so not whether somebody holds them.
-const BY_DAY: [&str; 3] = [keys::RECORDS, keys::VIDEOS, "dead/"];
+/// Prefixes that are filed by day. Outputs go with the record that names their job: their keys do not say of which video they
+/// are, and so not whether somebody holds it. Those of a job that was lost and made again under another uid are named by no
+/// record: they come last, and go once their day has neither a record nor a video.
+const BY_DAY: [&str; 4] = [keys::RECORDS, keys::VIDEOS, "dead/", keys::OUTPUTS];
 
 /// See the module.
 pub struct Cleaner {
@@ -140,6 +141,9 @@ impl Cleaner {
                     report.unusable += 1;
                     continue;
                 };
+                if prefix == keys::OUTPUTS && self.is_kept(day).await? {
+                    continue;
+                }
                 if is_due(begin_of(day)?, period, self.clocks().await?) {
                     let so_far = (&mut turns, &mut *report);
                     self.clean(prefix, day, period, so_far).await?;
@@ -147,6 +151,17 @@ impl Cleaner {
             }
         }
         Ok(())
+    }
+
+    /// Whether a record or a video of this day is left.
+    async fn is_kept(&self, day: Day) -> Result<bool, CleanError> {
+        for prefix in [keys::RECORDS, keys::VIDEOS] {
+            let prefix = format!("{prefix}{day}/");
+            if !self.store.list(&prefix, None, 1).await?.entries.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Both clocks by an answer that comes now, if they agree.

@@ -77,6 +77,43 @@ async fn what_is_due_goes_with_a_note_and_what_is_held_open_or_early_stays() {
     assert_eq!(cleaner(&site, 1827, 1829).pass().await.unwrap().deleted, 0);
 }
 
+/// Its VideoJob was lost by accident and made again: the record names the outputs of the second only.
+#[tokio::test]
+async fn outputs_that_no_record_names_go_when_their_day_is_empty() {
+    let site = Site::new().await;
+    let (id, keys) = video(&site).await;
+    let (held, held_keys) = video(&site).await;
+    site.put(&keys::hold(held.as_str()), &json!({})).await;
+    let lost = keys::outputs_prefix(id.day(), "uid-before", 1, "0a1b2c3d");
+    let orphans = [format!("{lost}video"), format!("{lost}thumbnail")];
+    for key in &orphans {
+        site.put(key, &json!({})).await;
+    }
+    cleaner(&site, 30, 40).pass().await.unwrap();
+    assert_eq!(left(&site, &keys).await, 0);
+    assert_eq!(left(&site, &held_keys).await, held_keys.len());
+    assert_eq!(
+        left(&site, &orphans).await,
+        2,
+        "they may be of what is held"
+    );
+
+    site.store.delete(&keys::hold(held.as_str())).await.unwrap();
+    let early = cleaner(&site, 30, 30).pass().await.unwrap();
+    assert_eq!((early.deleted, left(&site, &orphans).await), (0, 2));
+    cleaner(&site, 30, 40).pass().await.unwrap();
+    assert_eq!(left(&site, &orphans).await, 0);
+    let notes = site.store.list("retention/audit/", None, 10).await.unwrap();
+    let mut named = Vec::new();
+    for note in notes.entries {
+        named.push(site.json(&note.key).await["ids"].to_string());
+    }
+    assert!(
+        named.iter().any(|ids| ids.contains("uid-before")),
+        "{named:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_shorter_period_does_not_reach_back() {
     let site = Site::new().await;
