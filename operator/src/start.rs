@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::archive::{Archive, keys::KeyPolicy};
+use crate::audit::past::WentBack;
 use crate::auth::TokenAuth;
 use crate::config::Args;
 use crate::core::{self, Admission, CoreConfig, CoreHandle};
@@ -190,13 +191,17 @@ impl Parts {
             stop: core_stop.clone(),
         });
         let counted = self.publish(&handle, &election);
+        let went_back = WentBack {
+            found: handle.went_back.clone(),
+            noted: CancellationToken::new(),
+        };
         self.recover(recovery::Ends {
             redrives: redrives_in,
             history: history_in,
             deletions,
             leadership: election.leadership.clone(),
             counted,
-            went_back: handle.went_back.clone(),
+            went_back: went_back.clone(),
         });
         let links = Links {
             backlog: handle.backlog.clone(),
@@ -220,7 +225,8 @@ impl Parts {
         ));
         let certificates = keeper.certificates();
         tokio::spawn(keeper.run());
-        self.serve_until_done(handle, &certificates, campaign, (lease_stop, core_stop))
+        let ends = (campaign, went_back);
+        self.serve_until_done(handle, &certificates, ends, (lease_stop, core_stop))
             .await
     }
 
@@ -302,7 +308,7 @@ impl Parts {
         self,
         handle: CoreHandle,
         certificates: &accept::Certificates,
-        mut campaign: tokio::task::JoinHandle<End>,
+        (mut campaign, went_back): (tokio::task::JoinHandle<End>, WentBack),
         (lease_stop, core_stop): (CancellationToken, CancellationToken),
     ) -> Result<(), StartError> {
         let incoming = accept::incoming(self.dispatch, certificates)
@@ -330,7 +336,7 @@ impl Parts {
             },
             // Who renews the lease and decides nothing keeps every standby out.
             ended = &mut core => Err(StartError::Runtime(format!("the core ended by itself: {ended:?}"))),
-            () = handle.went_back.cancelled() => Err(StartError::Runtime(
+            () = went_back.left() => Err(StartError::Runtime(
                 "the control plane went back in time: starting afresh with what it has now".to_owned(),
             )),
             served = server => Err(StartError::Runtime(format!("serve dispatch: {served:?}"))),

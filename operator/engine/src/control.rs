@@ -18,10 +18,17 @@ pub struct Note {
 /// next finds out.
 pub const WENT_BACK: u64 = 0;
 
+/// No control plane makes so many writes between two notes: etcd was restored with a bumped revision, as it should be where
+/// informers still run (etcd's `--bump-revision`).
+const BUMP: u64 = 500_000_000;
+
 /// What is to be noted now, and what it means. Without a note nobody knows the past: it counts as one that was left.
 #[must_use]
 pub fn compare(noted: Option<&Note>, cluster: &str, version: u64, now: Wall) -> (Note, History) {
-    let unbroken = noted.is_some_and(|n| n.cluster == cluster && n.version <= version);
+    let unbroken = noted.is_some_and(|n| {
+        let went_on = n.version <= version && version - n.version < BUMP;
+        n.cluster == cluster && (went_on || n.version == WENT_BACK)
+    });
     let rewound = if unbroken {
         noted.and_then(|n| n.rewound)
     } else {

@@ -16,7 +16,6 @@ use kinora_engine::event::History;
 use kinora_storage::{Cell, Store, StoreError};
 use kube::Client;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::core::Admission;
 use crate::metrics::{PassEnd, Upkeep};
@@ -52,8 +51,8 @@ pub struct AuditConfig {
     pub deletions: mpsc::Receiver<ForeignDeletion>,
     /// Told what was found out about the past.
     pub history: watch::Sender<History>,
-    /// Cancelled when the control plane went back under this process.
-    pub went_back: CancellationToken,
+    /// The control plane went back under this process.
+    pub went_back: past::WentBack,
     /// What was found is counted here.
     pub upkeep: Upkeep,
 }

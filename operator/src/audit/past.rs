@@ -26,6 +26,8 @@ use crate::ports::Leadership;
 const EVERY: Duration = Duration::from_secs(60);
 /// While a leader waits for what it may touch.
 const SOON: Duration = Duration::from_secs(1);
+/// The process ends so long after a rewind was found, noted or not.
+const NOTING: Duration = Duration::from_secs(5);
 /// The note is smaller than this.
 const MAX_NOTE: u64 = 64 * 1024;
 
@@ -46,6 +48,23 @@ impl Document for Stored {
     const WHAT: &'static str = "note about the control plane";
 }
 
+/// What is said about a control plane that went back under this process.
+#[derive(Clone, Debug, Default)]
+pub struct WentBack {
+    /// By whoever finds it out.
+    pub found: CancellationToken,
+    /// Once it is noted for whoever leads next, or cannot be.
+    pub noted: CancellationToken,
+}
+
+impl WentBack {
+    /// When this process has nothing more to do.
+    pub async fn left(&self) {
+        self.found.cancelled().await;
+        let _ = tokio::time::timeout(NOTING, self.noted.cancelled()).await;
+    }
+}
+
 /// See the module.
 pub struct Past {
     /// Client of the API server.
@@ -61,15 +80,15 @@ pub struct Past {
 }
 
 impl Past {
-    /// Looks every minute, tells a leader what it may touch, and ends when the control plane went back.
+    /// Looks every minute, tells a leader what it may touch, and ends once it is noted that the control plane went back.
     pub async fn watch(
         self,
         mut leadership: watch::Receiver<Leadership>,
         history: watch::Sender<History>,
-        went_back: CancellationToken,
+        went_back: WentBack,
     ) {
         let mut seen: Option<(String, u64)> = None;
-        loop {
+        while !went_back.found.is_cancelled() {
             let leads = *leadership.borrow_and_update() == Leadership::Leader;
             match self.look().await {
                 Ok(now) => {
@@ -78,8 +97,9 @@ impl Past {
                         .is_some_and(|(cluster, version)| *cluster != now.0 || *version > now.1);
                     if back {
                         tracing::error!(was = ?seen, is = ?now, "the control plane went back in time");
-                        self.remember(&now.0).await;
-                        return went_back.cancel();
+                        went_back.found.cancel();
+                        seen = Some(now);
+                        break;
                     }
                     if leads {
                         self.tell(&now, &history).await;
@@ -95,6 +115,7 @@ impl Past {
             let pause = if waits { SOON } else { EVERY };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = went_back.found.cancelled() => {}
                 changed = leadership.changed() => {
                     if changed.is_err() {
                         return;
@@ -102,12 +123,21 @@ impl Past {
                 }
             }
         }
+        self.remember(seen).await;
+        went_back.noted.cancel();
     }
 
     /// Whoever leads next must know, though by then versions may have climbed past the one that was noted: so a version below
     /// every other is noted.
-    async fn remember(&self, cluster: &str) {
-        if let Err(error) = self.note(cluster, WENT_BACK, Timestamp::now()).await {
+    async fn remember(&self, seen: Option<(String, u64)>) {
+        let note = async {
+            let (cluster, _) = match seen {
+                Some(seen) => seen,
+                None => self.look().await?,
+            };
+            self.note(&cluster, WENT_BACK, Timestamp::now()).await
+        };
+        if let Err(error) = note.await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "that the control plane went back is not noted");
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use kinora_engine::event::History;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::Parts;
+use crate::audit::past::WentBack;
 use crate::audit::{self, AuditConfig};
 use crate::cleaner::Cleaner;
 use crate::core::Admission;
@@ -21,7 +21,7 @@ pub(super) struct Ends {
     pub(super) deletions: mpsc::Receiver<ForeignDeletion>,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) counted: watch::Receiver<Option<Admission>>,
-    pub(super) went_back: CancellationToken,
+    pub(super) went_back: WentBack,
 }
 
 impl Parts {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kinora_engine::event::History;
 use kinora_engine::{Mono, Wall};
 use kinora_operator::audit::judge::{Judge, Waiting, clock};
-use kinora_operator::audit::past::Past;
+use kinora_operator::audit::past::{Past, WentBack};
 use kinora_operator::audit::sweep::{Admits, Report, Sweep};
 use kinora_operator::core::Admission;
 use kinora_operator::metrics::{Metrics, Upkeep};
@@ -17,7 +17,6 @@ use kinora_operator::ports::{ForeignDeletion, Leadership};
 use kinora_storage::{Cell, UploadId, keys};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::{JOBS, PATIENCE, Site, job, mint, now, path, uid_of};
@@ -231,7 +230,7 @@ async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
     let long_ago = Timestamp::from_second(1).unwrap();
     past().note(&cluster, 1, long_ago).await.unwrap();
     let (history, mut known) = watch::channel(History::Unknown);
-    let went_back = CancellationToken::new();
+    let went_back = WentBack::default();
     let watching = past().watch(site.leads.subscribe(), history, went_back.clone());
     let watching = tokio::spawn(watching);
     let told = known.wait_for(|history| *history != History::Unknown);
@@ -240,7 +239,7 @@ async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
     api.go_back_to(version - 1);
     // A change of the leader makes it look.
     site.leads.send_replace(Leadership::Leader);
-    let ended = tokio::time::timeout(PATIENCE, went_back.cancelled());
+    let ended = tokio::time::timeout(PATIENCE, went_back.noted.cancelled());
     ended.await.unwrap();
     watching.await.unwrap();
     let found = past().note(&cluster, version + 100, Timestamp::now()).await;
@@ -251,6 +250,37 @@ async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
     );
     let counted = metrics.encode().unwrap();
     assert!(counted.contains("kinora_control_plane_rewinds_total 1\n"));
+}
+
+/// Versions of the whole control plane do not fall where they were bumped when it was restored: the core sees it by a job.
+#[tokio::test]
+async fn a_rewind_that_the_core_finds_is_noted_too() {
+    let site = Site::new().await;
+    let (_api, client) = Api::start().await;
+    let past = || Past {
+        client: client.clone(),
+        store: site.store.clone(),
+        cell: Cell::default(),
+        jobs_namespace: "videos".into(),
+        upkeep: Metrics::default().upkeep(),
+    };
+    let (history, mut known) = watch::channel(History::Unknown);
+    let went_back = WentBack::default();
+    let watching = past().watch(site.leads.subscribe(), history, went_back.clone());
+    let watching = tokio::spawn(watching);
+    let told = known.wait_for(|history| *history != History::Unknown);
+    tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap();
+    let (cluster, version) = past().look().await.unwrap();
+    assert_ne!(site.json(&keys::control("a")).await["resourceVersion"], 0);
+
+    went_back.found.cancel();
+    let ended = tokio::time::timeout(PATIENCE, went_back.left());
+    ended.await.unwrap();
+    assert!(went_back.noted.is_cancelled());
+    watching.await.unwrap();
+    assert_eq!(site.json(&keys::control("a")).await["resourceVersion"], 0);
+    let found = past().note(&cluster, version, Timestamp::now()).await;
+    assert!(matches!(found.unwrap(), History::Rewound(_)));
 }
 
 #[tokio::test]

@@ -172,6 +172,23 @@ fn a_control_plane_is_trusted_only_as_far_as_it_was_seen() {
         );
         assert_eq!(written, note("a", 7, want), "{name}");
     }
+    let bumped = 1_000_000_007;
+    let table = [
+        ("restored with a bumped revision", 7, None, Some(now)),
+        ("very busy", bumped - 400_000_000, None, None),
+        (
+            "its return is noted, and its version is high",
+            control::WENT_BACK,
+            Some(Wall(3)),
+            Some(Wall(3)),
+        ),
+    ];
+    for (name, version, rewound, want) in table {
+        let noted = note("a", version, rewound);
+        let (_, history) = control::compare(Some(&noted), "a", bumped, now);
+        let want = want.map_or(History::Unbroken, History::Rewound);
+        assert_eq!(history, want, "{name}");
+    }
 }
 
 #[test]
