@@ -153,8 +153,8 @@ pub(super) struct Live {
     /// The VideoJobRedrive that wants it back, and whether its `active/` entry is written.
     pub(super) redrive: Option<Uid>,
     pub(super) reactivated: bool,
-    /// We asked for its deletion: it is nobody's cancel.
-    pub(super) deleting: bool,
+    /// We asked for its deletion as it was then: it is nobody's cancel.
+    pub(super) deleting: Option<Rv>,
     /// One of too many dead letters.
     pub(super) crowded: bool,
 }

@@ -351,7 +351,9 @@ impl Engine {
         };
         self.out.push(action);
         let live = self.live(uid);
-        live.deleting |= what == What::Delete;
+        if what == What::Delete {
+            live.deleting = Some(job.rv);
+        }
         live.op = Some(Op { token, what });
     }
 }

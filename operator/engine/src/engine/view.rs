@@ -150,12 +150,12 @@ impl Engine {
     /// Whether the end of this job, seen on the watch of a leader, is somebody's wish: not final, and not deleted by us.
     #[must_use]
     pub fn is_foreign_deletion(&self, uid: Uid) -> bool {
-        let ours = self.live.get(&uid).is_some_and(|live| live.deleting);
+        let asked = self.live.get(&uid).and_then(|live| live.deleting);
         let open = self
             .index
             .job(uid)
-            .is_some_and(|job| !job.status.phase.is_final());
-        self.lead == Lead::Leader && open && !ours
+            .is_some_and(|job| !job.status.phase.is_final() && asked != Some(job.rv));
+        self.lead == Lead::Leader && open
     }
 
     /// How far archiving is behind; nothing at a replica that does not lead, which archives nothing.

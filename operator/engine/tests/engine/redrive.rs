@@ -32,6 +32,20 @@ fn dead() -> World {
     world
 }
 
+/// Its deletion by age met a change, and it got another life: who deletes that now means it.
+#[test]
+fn a_deletion_of_the_operator_that_failed_excuses_no_later_one() {
+    let mut world = dead();
+    world.store.delete = Some(Answer::Unknown);
+    world.pass(pool().dead_letter_ttl + secs(1), &[]);
+    assert!(world.asked.contains(&"delete"));
+    redrive(&mut world, REQUEST);
+    // It waits as a write that was refused does.
+    world.pass(secs(300), &[]);
+    assert_eq!(world.redriven, [(Uid(1), REQUEST, Redrive::Done)]);
+    assert!(world.engine.is_foreign_deletion(Uid(1)));
+}
+
 #[test]
 fn a_dead_letter_starts_a_new_life_after_its_active_entry_says_so() {
     let mut world = dead();
