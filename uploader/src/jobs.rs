@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use kinora_crds::VideoJob;
-use kinora_crds::names::{ANNOTATION_UPLOAD_ID, MANAGER_UPLOADER, tells_full};
+use kinora_crds::names::{MANAGER_UPLOADER, tells_full};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -200,14 +200,7 @@ impl KubeSink {
                 cause: "it was there and is gone".into(),
             });
         };
-        let upload = |job: &VideoJob| {
-            job.metadata
-                .annotations
-                .as_ref()?
-                .get(ANNOTATION_UPLOAD_ID)
-                .cloned()
-        };
-        if upload(&there).is_some() && upload(&there) == upload(job) {
+        if there.is_upload() && there.spec.source.key == job.spec.source.key {
             return Ok(());
         }
         Err(SinkError::Refused {

@@ -53,7 +53,7 @@ pub struct CoreConfig {
 /// How many jobs count against the watermark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// Non-final jobs.
+    /// Non-final jobs of uploads. Declared ones are held by quotas of their namespaces: they must not take the uploads' places.
     pub live: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kinora_crds::{VideoJob, names};
+use kinora_crds::VideoJob;
 use kinora_engine::outcome::Fact;
 use kinora_engine::{AttemptId, Event, Uid};
 use kinora_protocol::dispatch as wire;
@@ -12,6 +12,7 @@ use super::dispatch::{Said, attempt_id};
 use super::run::Core;
 use super::seams::LeaseUrls;
 use super::translate::{uid_of, uid_text};
+use crate::archive::keys::upload_of;
 use crate::ports::PodAddress;
 
 pub(super) fn attempt_ref(id: AttemptId) -> wire::AttemptRef {
@@ -154,13 +155,8 @@ fn fact(fact: Option<&wire::outcome::Fact>) -> Fact {
 
 /// Upload id (a declared job: its uid), `.`, redrives: the same for every attempt, another after a redrive.
 fn idempotency_key(job: &VideoJob, uid: Uid, redrives: u32) -> String {
-    let upload = job
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(names::ANNOTATION_UPLOAD_ID))
-        .filter(|_| job.is_upload());
-    match upload {
+    // Not by its annotation, which whoever may edit the job may change: a service answers a known key with what it found then.
+    match upload_of(job) {
         Some(id) => format!("{id}.{redrives}"),
         None => format!("{}.{redrives}", uid_text(uid)),
     }
@@ -191,5 +187,48 @@ fn build(
         parameters: job.spec.parameters.clone().into_iter().collect(),
         timeout_ms,
         traceparent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const UID: &str = "7d1f0e6c-3f7a-4b0c-9d53-0a1b2c3d4e5f";
+
+    /// Whoever may edit a job in its namespace must not get another's result for it.
+    #[test]
+    fn a_call_is_named_by_what_nobody_can_change() {
+        let id = "a-01arz3ndektsv4rrffq69g5fav";
+        let upload = format!("vj-{id}");
+        let other = Some("a-01arz3ndektsv4rrffq69g5faw");
+        let table = [
+            ("an upload", upload.as_str(), "upload", None, id),
+            ("with another's annotation", &upload, "upload", other, id),
+            ("a declared job", "films-7", "git", None, UID),
+            ("with an upload's annotation", "films-7", "git", other, UID),
+            (
+                "with an upload's label too",
+                "films-7",
+                "upload",
+                other,
+                UID,
+            ),
+        ];
+        for (what, name, origin, annotation, want) in table {
+            let job = json!({
+                "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
+                "metadata": {
+                    "name": name, "namespace": "videos", "uid": UID, "labels": {"kinora.dev/origin": origin},
+                    "annotations": annotation.map(|id| json!({"kinora.dev/upload-id": id})),
+                },
+                "spec": {"source": {"key": "videos/k"}},
+            });
+            let job: VideoJob = serde_json::from_value(job).unwrap();
+            let key = idempotency_key(&job, uid_of(UID), 2);
+            assert_eq!(key, format!("{want}.2"), "{what}");
+        }
     }
 }

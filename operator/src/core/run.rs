@@ -292,7 +292,7 @@ impl Core {
         self.publish_gauges();
         let backlog = view::backlog(&self.engine, &self.memory, self.now().wall);
         let admission = Admission {
-            live: self.engine.live_jobs(),
+            live: self.engine.live_uploads(),
         };
         self.backlog.send_if_modified(|known| {
             let changed = **known != backlog;

@@ -163,7 +163,7 @@ impl Sources {
         let read = |counter: &AtomicU64| signed(counter.load(Ordering::Relaxed));
         [
             ("kinora_leader", "1 while this replica leads", leads),
-            ("kinora_live_jobs", "Non-final jobs, which count against the watermark", live),
+            ("kinora_live_jobs", "Non-final jobs of uploads, which count against the watermark", live),
             ("kinora_live_jobs_max", "The watermark: with so many live jobs, uploads wait in the outbox", signed(self.max_live_jobs)),
             ("kinora_jobs_without_pool", "Jobs that wait for a pool that does not exist", read(&c.jobs_without_pool)),
             ("kinora_worker_streams", "Open worker streams", read(&c.streams)),

@@ -119,6 +119,12 @@ impl Engine {
         self.index.live()
     }
 
+    /// Non-final jobs of uploads.
+    #[must_use]
+    pub fn live_uploads(&self) -> u64 {
+        self.index.live_uploads()
+    }
+
     /// Jobs that wait for a pool that does not exist; none before pools were listed completely.
     #[must_use]
     pub fn jobs_without_pool(&self) -> u64 {

@@ -233,6 +233,11 @@ impl Compact {
         }
     }
 
+    /// Whether it is the job of an upload, and has not ended.
+    pub(super) fn is_open_upload(&self) -> bool {
+        !self.phase().is_final() && !self.has(flag::DECLARED)
+    }
+
     fn has(&self, bit: u16) -> bool {
         self.flags & bit != 0
     }

@@ -47,6 +47,8 @@ pub struct Index {
     crowd: Crowd,
     unfiled: Unfiled,
     live: u64,
+    /// Those of uploads.
+    live_uploads: u64,
 }
 
 impl Index {
@@ -92,6 +94,12 @@ impl Index {
         self.live
     }
 
+    /// Those of them that are of uploads.
+    #[must_use]
+    pub fn live_uploads(&self) -> u64 {
+        self.live_uploads
+    }
+
     /// Takes newer facts. False: they are older than what is known, or the same.
     pub fn put(&mut self, job: Job) -> bool {
         let uid = job.uid;
@@ -100,6 +108,7 @@ impl Index {
             return false;
         }
         let was_live = before.is_some_and(|facts| !facts.phase().is_final());
+        let was_upload = before.is_some_and(Compact::is_open_upload);
         // Its place in the queue depends on the facts that go now.
         self.unqueue(uid);
         let entry = self.jobs.entry(uid).or_default();
@@ -108,6 +117,8 @@ impl Index {
         self.crowd.moved(uid, entry.facts.ended(), facts.ended());
         let is_live = !facts.phase().is_final();
         self.live = (self.live + u64::from(is_live)).saturating_sub(u64::from(was_live));
+        let uploads = self.live_uploads + u64::from(facts.is_open_upload());
+        self.live_uploads = uploads.saturating_sub(u64::from(was_upload));
         if entry.facts.redrives() != facts.redrives() {
             entry.archive = Archive::Unknown;
         }
@@ -128,6 +139,8 @@ impl Index {
         if !entry.facts.phase().is_final() {
             self.live = self.live.saturating_sub(1);
         }
+        let uploads = u64::from(entry.facts.is_open_upload());
+        self.live_uploads = self.live_uploads.saturating_sub(uploads);
         Some(entry.facts.unpack(uid))
     }
 

@@ -110,6 +110,9 @@ impl Ledger {
             engine.live_jobs() as usize,
             pending + leased + backoff + held
         );
+        let uploads = world.etcd.values();
+        let uploads = uploads.filter(|j| !j.spec.declared && !j.status.phase.is_final());
+        prop_assert_eq!(engine.live_uploads() as usize, uploads.count());
         for uid in &self.acked {
             prop_assert_eq!(engine.job(*uid), world.etcd.get(uid).cloned());
         }

@@ -244,6 +244,7 @@ fn an_answer_that_was_under_way_does_not_bring_a_deleted_job_back() {
     });
     assert_eq!(world.engine.jobs(), 0);
     assert_eq!(world.engine.live_jobs(), 0);
+    assert_eq!(world.engine.live_uploads(), 0);
     assert!(world.leases().is_empty());
 }
 

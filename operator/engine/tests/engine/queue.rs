@@ -275,3 +275,28 @@ proptest! {
         }
     }
 }
+
+/// A backfill of one namespace must not keep the uploads' jobs from being made.
+#[test]
+fn the_watermark_counts_the_jobs_of_uploads_only() {
+    let mut world = World::with_pool(pool());
+    for uid in 1..=6 {
+        let mut one = job(uid);
+        one.spec.declared = uid > 2;
+        one.spec.suspend = true;
+        world.put(one);
+    }
+    assert_eq!(world.engine.live_jobs(), 6);
+    assert_eq!(world.engine.live_uploads(), 2);
+    world.edit(1, |spec| spec.cancel = true);
+    world.edit(4, |spec| spec.cancel = true);
+    assert_eq!(
+        (world.phase(1), world.phase(4)),
+        (Phase::Cancelled, Phase::Cancelled)
+    );
+    assert_eq!(world.engine.live_uploads(), 1);
+    world.etcd.remove(&Uid(2));
+    world.feed(Event::JobDeleted(Uid(2)));
+    assert_eq!(world.engine.live_uploads(), 0);
+    assert_eq!(world.engine.live_jobs(), 3);
+}

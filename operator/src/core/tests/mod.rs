@@ -52,7 +52,7 @@ async fn a_job_goes_from_create_to_its_end_in_two_status_writes_and_is_deleted_a
         panic!("a lease");
     };
     assert_eq!(lease.name, "videos/vj-a-1");
-    assert_eq!(lease.idempotency_key, "a-1.0");
+    assert_eq!(lease.idempotency_key, format!("{}.0", stage::JOB));
     assert_eq!(lease.source_url, "https://store/get");
     assert_eq!(lease.outputs[0].name, "video");
     assert_eq!(lease.timeout_ms, 60_000);
@@ -281,7 +281,7 @@ async fn a_dead_letter_is_brought_back_after_its_active_entry_and_keeps_its_fenc
         panic!("a lease");
     };
     assert_eq!(lease.attempt.unwrap().attempt, 5);
-    assert_eq!(lease.idempotency_key, "a-1.1");
+    assert_eq!(lease.idempotency_key, format!("{}.1", stage::JOB));
 }
 
 #[tokio::test]
