@@ -21,6 +21,7 @@ use crate::{Condition, Time};
     derive = "Default",
     doc = "Brings dead-lettered VideoJobs of its namespace back to the queue, at a chosen pace.",
     shortname = "vredrive",
+    shortname = "vredrives",
     category = "video",
     printcolumn = r#"{"name":"Matched","type":"integer","jsonPath":".status.matched","description":"Dead letters selected so far."}"#,
     printcolumn = r#"{"name":"Redriven","type":"integer","jsonPath":".status.redriven","description":"Jobs brought back."}"#,

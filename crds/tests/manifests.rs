@@ -97,9 +97,9 @@ fn rights(account: &str) -> Vec<String> {
 #[test]
 fn the_operator_may_do_what_it_does_and_nothing_else() {
     let want = [
-        "everywhere kinora.dev/videojobs: get,list,watch,create,patch,delete",
+        "everywhere kinora.dev/videojobs: get,list,watch,create,delete",
         "everywhere kinora.dev/videojobs/status: patch",
-        "everywhere kinora.dev/videojobredrives: get,list,watch,delete",
+        "everywhere kinora.dev/videojobredrives: list,watch,delete",
         "everywhere kinora.dev/videojobredrives/status: patch",
         "everywhere kinora.dev/videoworkerpools: get,list,watch,create,patch",
         "everywhere kinora.dev/videoworkerpools/status: patch",
@@ -108,14 +108,14 @@ fn the_operator_may_do_what_it_does_and_nothing_else() {
         "everywhere apps/replicasets: get",
         "everywhere /pods: get,list,watch,create,patch,delete",
         "everywhere authentication.k8s.io/tokenreviews: create",
-        "everywhere /configmaps[kinora-dispatch-ca]: get,list,watch,create,patch",
+        "everywhere /configmaps[kinora-dispatch-ca]: list,watch,create,patch",
         "everywhere /namespaces: get",
         "everywhere apiextensions.k8s.io/customresourcedefinitions[videojobs.kinora.dev,videoworkerpools.kinora.dev]: get",
         "everywhere events.k8s.io/events: create",
         "kinora-system coordination.k8s.io/leases: create",
         "kinora-system coordination.k8s.io/leases[kinora-operator]: get,update",
         "kinora-system /secrets[kinora-dispatch-ca]: get,patch",
-        "kinora-system /configmaps[kinora-default-pool]: get,list,watch",
+        "kinora-system /configmaps[kinora-default-pool]: list,watch",
     ];
     assert_eq!(rights("kinora-operator"), want);
 }

@@ -1,4 +1,5 @@
-//! Whoever is woken by an alert, or reads a reason, finds it in the runbook; alerts look at documented metrics only.
+//! Whoever is woken by an alert, or reads a reason, finds it in the runbook; alerts look at documented metrics only,
+//! and kubectl knows what the documentation asks it for.
 
 // Helpers of a test crate do not count as tests for clippy.toml.
 #![allow(clippy::unwrap_used)]
@@ -171,4 +172,79 @@ fn an_alert_that_one_event_raises_sees_it_in_a_counter_that_begins_above_zero() 
         }
     }
     assert!(seen > 0);
+}
+
+fn alert(name: &str) -> String {
+    let rules = rules();
+    let (_, rule) = rules.iter().find(|(other, _)| other == name).unwrap();
+    rule["expr"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn no_workers_are_wanted_while_the_service_is_away() {
+    let away = "unless on (namespace, pool) max by (namespace, pool) \
+                (kinora_pool_breaker{state=~\"open|half_open|refused\"}) > 0";
+    let expression = alert("KinoraNoWorkers");
+    assert!(expression.ends_with(away), "{expression}");
+}
+
+#[test]
+fn a_late_audit_is_told_only_where_the_counter_is_older_than_the_window() {
+    let expression = alert("KinoraAuditLate");
+    let asked = increases(&expression);
+    let [(counter, window)] = asked[..] else {
+        panic!("{expression}");
+    };
+    let seen = format!("and sum(last_over_time({counter}[1h] offset {window})) >= 0");
+    assert!(expression.ends_with(&seen), "{expression}");
+}
+
+/// Kubernetes' own kinds that the documentation looks at.
+const KUBERNETES: [&str; 4] = ["crd", "lease", "pods", "secret"];
+
+/// What kubectl is told to look at or to change, by one line: `pods` and `lease` of `get pods,lease`.
+fn resources(line: &str) -> Vec<&str> {
+    const VERBS: [&str; 5] = ["get", "describe", "patch", "explain", "delete"];
+    let commands = line.split("kubectl ").skip(1);
+    let commands = commands.map(|command| command.split('`').next().unwrap());
+    let words = commands.filter_map(|command| {
+        let mut words = command.split_whitespace().peekable();
+        if words.next_if_eq(&"-n").is_some() {
+            words.next();
+        }
+        words.next().filter(|verb| VERBS.contains(verb))?;
+        words.next().filter(|word| !word.starts_with('-'))
+    });
+    words
+        .flat_map(|word| word.split(','))
+        .map(|word| word.split(['.', '/']).next().unwrap())
+        .collect()
+}
+
+#[test]
+fn kubectl_knows_every_resource_that_the_documentation_names() {
+    let mut known: BTreeSet<String> = KUBERNETES.map(str::to_owned).into();
+    for definition in kinora_crds::definitions().unwrap() {
+        let names = definition.crd().unwrap().spec.names;
+        known.extend([names.plural]);
+        known.extend(names.singular);
+        known.extend(names.short_names.into_iter().flatten());
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let files = std::fs::read_dir(folder).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let pages = names.filter(|name| name.ends_with(".md"));
+    let mut seen = BTreeSet::new();
+    for page in pages
+        .map(|name| format!("docs/{name}"))
+        .chain(["README.md".to_owned()])
+    {
+        for word in read(&page).lines().flat_map(resources) {
+            assert!(known.contains(word), "{page}: kubectl knows no {word:?}");
+            seen.insert(word.to_owned());
+        }
+    }
+    for word in ["vpools", "vpool", "videojobs", "pods", "secret"] {
+        assert!(seen.contains(word), "{word} of {seen:?}");
+    }
 }

@@ -193,11 +193,11 @@ fn columns_selectable_fields_names_and_scale_are_those_of_the_api() {
     );
     assert_eq!(
         pool.pointer("/spec/names/shortNames"),
-        Some(&json!(["vpool"]))
+        Some(&json!(["vpool", "vpools"]))
     );
     assert_eq!(
         redrive.pointer("/spec/names/shortNames"),
-        Some(&json!(["vredrive"]))
+        Some(&json!(["vredrive", "vredrives"]))
     );
     for json in [job, pool, redrive] {
         assert_eq!(

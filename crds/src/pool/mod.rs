@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
     derive = "Default",
     doc = "A processing service and the workers that call it, scaled on the backlog of its VideoJobs.",
     shortname = "vpool",
+    shortname = "vpools",
     category = "video",
     scale(
         spec_replicas_path = ".spec.replicas",

@@ -48,6 +48,7 @@ pub(super) fn chart() -> Result<Tally> {
     rights::token_reviews(as_json)?;
     confined()?;
     reserved()?;
+    kept()?;
     Ok(Tally::ONE)
 }
 
@@ -111,6 +112,32 @@ fn reserved() -> Result<()> {
         let is = is.and_then(|one| one["value"].as_str());
         ensure!(is == Some(want), "{values}: {is:?}");
     }
+    Ok(())
+}
+
+/// What outlives the release unless it is told not to: the definitions, with every job, and the CA that workers trust.
+fn kept() -> Result<()> {
+    let minimal = ["--values", "charts/kinora/ci/minimal-values.yaml"];
+    let without = [&minimal[..], &["--set", "crds.keep=false"]].concat();
+    let names = |arguments: &[&str]| -> Result<Vec<String>> {
+        let objects = rendered(arguments)?;
+        let keeps = |o: &&serde_yaml::Value| {
+            o["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        };
+        let name = |o: &serde_yaml::Value| o["metadata"]["name"].as_str().map(str::to_owned);
+        let mut names: Vec<_> = objects.iter().filter(keeps).filter_map(name).collect();
+        names.sort_unstable();
+        Ok(names)
+    };
+    let (all, none) = (names(&minimal)?, names(&without)?);
+    let want = [
+        "kinora-dispatch-ca",
+        "videojobredrives.kinora.dev",
+        "videojobs.kinora.dev",
+        "videoworkerpools.kinora.dev",
+    ];
+    ensure!(all == want, "{all:?}");
+    ensure!(none.is_empty(), "{none:?}");
     Ok(())
 }
 

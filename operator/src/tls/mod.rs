@@ -78,7 +78,7 @@ pub enum TlsError {
     },
     /// Half filled, or not PEM: nothing is overwritten that somebody may have put there.
     #[error(
-        "Secret {} is damaged ({what}): empty its data, and the operator makes a new CA",
+        "Secret {} is damaged ({what}): empty its data, and the operator fills it again",
         names::DISPATCH_CA
     )]
     Damaged {

@@ -29,13 +29,15 @@ const OLD_SINCE: &str = "old.since";
 const ATTEMPT_KEY: &str = "attempt.key";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads the Secret; fills it if it is empty, and takes the step that is due.
+/// Reads the Secret; fills it if it is empty, and takes the step that is due. What this process holds goes back into a
+/// Secret that lost it: workers trust that CA, and pods are marked with that key. Only who holds nothing makes a new one.
 ///
 /// # Errors
 /// [`TlsError`]; [`TlsError::LostRace`] is answered by calling again.
 pub(super) async fn load(
     client: &Client,
     namespace: &str,
+    held: Option<&Authority>,
     now: Timestamp,
 ) -> Result<Authority, TlsError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -45,11 +47,20 @@ pub(super) async fn load(
             namespace: namespace.to_owned(),
         })?;
     let stored = stored(&secret)?;
-    let Some(changed) = next(stored.clone(), now)? else {
-        return stored.ok_or(TlsError::Damaged { what: "no data" });
+    let is_lost = stored.is_none() && held.is_some();
+    let known = stored.or_else(|| held.cloned());
+    let changed = match (next(known.clone(), now)?, known) {
+        (Some(changed), _) => changed,
+        (None, Some(known)) if is_lost => known,
+        (None, known) => return known.ok_or(TlsError::Damaged { what: "no data" }),
     };
     write(&api, &secret, &changed).await?;
-    tracing::info!(secret = names::DISPATCH_CA, ages = ?changed.ages, "the dispatch CA took a step");
+    let (secret, ages) = (names::DISPATCH_CA, &changed.ages);
+    if is_lost {
+        tracing::warn!(secret, ?ages, "the dispatch CA was lost, and is back");
+    } else {
+        tracing::info!(secret, ?ages, "the dispatch CA took a step");
+    }
     Ok(changed)
 }
 
