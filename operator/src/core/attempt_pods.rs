@@ -45,11 +45,10 @@ impl Core {
                 Some(of) => self.actor.find_pod(attempt.job, token, of),
                 None => self.answer(attempt.job, token, kinora_engine::event::Answer::Gone),
             },
-            PodAction::Remove { worker } => {
-                if let Some(pod) = self.memory.pods.get(&worker) {
-                    self.actor.remove_pod(pod.clone(), permit);
-                }
-            }
+            PodAction::Remove { worker } => match self.memory.pods.get(&worker) {
+                Some(pod) => self.actor.remove_pod(pod.clone(), permit),
+                None => self.writes.removal_over(worker),
+            },
         }
     }
 

@@ -10,6 +10,7 @@ use kinora_protocol::dispatch as wire;
 use super::act::{Done, Outcome};
 use super::run::Core;
 use super::tally::count;
+use super::translate::uid_of;
 use super::{dispatch, lease};
 use crate::ports::PodEvent;
 
@@ -27,6 +28,7 @@ impl Core {
                 outcome,
             } => (job, token, outcome),
             Done::PodRemoval { pod_uid, missing } => {
+                self.writes.removal_over(uid_of(&pod_uid));
                 if missing {
                     self.on_pod(PodEvent::AttemptDeleted { pod_uid });
                 }

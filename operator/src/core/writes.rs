@@ -11,8 +11,10 @@ use super::queues::Queues;
 /// Where a write waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// A running attempt waits for it, its pod, or a redrive: no more than there are slots.
+    /// A running attempt waits for it, or a redrive: no more than there are slots.
     Pressing,
+    /// Pods of attempts, made and removed: admission of pods may hang, that of outcomes does not.
+    Pods,
     /// Ends of jobs that do not run.
     Ends,
     /// What a job needs before its next attempt.
@@ -22,12 +24,19 @@ pub(super) enum Line {
 }
 
 impl Line {
-    const ALL: [Line; 4] = [Line::Pressing, Line::Ends, Line::Open, Line::Notes];
+    const ALL: [Line; 5] = [
+        Line::Pressing,
+        Line::Pods,
+        Line::Ends,
+        Line::Open,
+        Line::Notes,
+    ];
 
     /// How many of its writes run at once.
     const fn at_once(self) -> usize {
         match self {
             Line::Pressing => 32,
+            Line::Pods => 16,
             Line::Ends | Line::Open | Line::Notes => 8,
         }
     }
@@ -53,7 +62,7 @@ impl Line {
                 Cause::Observed | Cause::Blocked | Cause::Suspension => Some(Line::Open),
             },
             Action::Delete { .. } => Some(Line::Notes),
-            Action::Pod(PodAction::Make { .. } | PodAction::Remove { .. }) => Some(Line::Pressing),
+            Action::Pod(PodAction::Make { .. } | PodAction::Remove { .. }) => Some(Line::Pods),
             Action::Pod(PodAction::Find { .. })
             | Action::Read { .. }
             | Action::Prepare { .. }
@@ -88,6 +97,8 @@ struct Unsent {
 pub(super) struct WriteQueues {
     queues: Queues<Decided, { Line::ALL.len() }>,
     unsent: HashMap<Uid, Unsent>,
+    /// Pods whose removal waits, or (true) is under way.
+    removals: HashMap<Uid, bool>,
 }
 
 impl WriteQueues {
@@ -95,11 +106,18 @@ impl WriteQueues {
         WriteQueues {
             queues: Queues::new(Line::ALL.map(Line::at_once)),
             unsent: HashMap::new(),
+            removals: HashMap::new(),
         }
     }
 
-    /// It is the last of its line from now on.
+    /// It is the last of its line from now on. A pod's removal is decided again as long as the pod is there: one at a time will do.
     pub(super) fn push(&mut self, line: Line, write: Decided) {
+        if let Action::Pod(PodAction::Remove { worker }) = write.action {
+            if self.removals.contains_key(&worker) {
+                return;
+            }
+            self.removals.insert(worker, false);
+        }
         let about = match write.action {
             Action::Write { job, token, rv, .. } if line != Line::Pressing => {
                 Some((job, token, rv))
@@ -124,7 +142,15 @@ impl WriteQueues {
         if let Action::Write { job, .. } = next.0.action {
             self.unsent.remove(&job);
         }
+        if let Action::Pod(PodAction::Remove { worker }) = next.0.action {
+            self.removals.insert(worker, true);
+        }
         Some(next)
+    }
+
+    /// A removal was answered, or there was nothing to remove.
+    pub(super) fn removal_over(&mut self, worker: Uid) {
+        self.removals.remove(&worker);
     }
 
     /// Takes back what was decided about a job before this version of it; gives the token of what is not sent any more.
@@ -144,6 +170,7 @@ impl WriteQueues {
     pub(super) fn clear(&mut self) {
         self.queues.clear();
         self.unsent = HashMap::new();
+        self.removals.retain(|_, is_sent| *is_sent);
     }
 }
 
@@ -228,5 +255,35 @@ mod tests {
         writes.push(Line::Notes, decided());
         assert!(writes.next().is_some());
         assert_eq!(writes.overtaken(Uid(1), Rv(8)), None);
+    }
+
+    #[test]
+    fn of_each_pod_one_removal_waits_or_is_under_way() {
+        let mut writes = WriteQueues::new();
+        let decide = |writes: &mut WriteQueues, pod: u128| {
+            let action = Action::Pod(PodAction::Remove { worker: Uid(pod) });
+            let at = Wall(0);
+            let line = Line::of(&action).unwrap();
+            writes.push(line, Decided { action, at });
+        };
+        let begun = |writes: &mut WriteQueues| std::iter::from_fn(|| writes.next()).count();
+        for pod in [1, 1, 2, 1] {
+            decide(&mut writes, pod);
+        }
+        assert_eq!(begun(&mut writes), 2, "while they wait");
+        decide(&mut writes, 1);
+        assert_eq!(begun(&mut writes), 0, "while they are under way");
+        writes.removal_over(Uid(1));
+        for pod in [1, 2] {
+            decide(&mut writes, pod);
+        }
+        assert_eq!(begun(&mut writes), 1, "the answered one");
+        writes.removal_over(Uid(1));
+        decide(&mut writes, 1);
+        writes.clear();
+        for pod in [1, 2] {
+            decide(&mut writes, pod);
+        }
+        assert_eq!(begun(&mut writes), 1, "the one that was never sent");
     }
 }

@@ -71,6 +71,8 @@ impl Authenticate for Doorman {
 pub(super) struct PodShelf {
     asked: Arc<Mutex<Vec<String>>>,
     answer: Arc<Mutex<Option<Made>>>,
+    /// Calls that begin so are never answered.
+    stuck: Arc<Mutex<Option<String>>>,
 }
 
 impl PodShelf {
@@ -82,29 +84,39 @@ impl PodShelf {
         *self.answer.lock().unwrap() = Some(answer);
     }
 
-    fn note(&self, what: String) -> Made {
+    pub(super) fn stick(&self, what: &str) {
+        *self.stuck.lock().unwrap() = Some(what.to_owned());
+    }
+
+    async fn note(&self, what: String) -> Made {
+        let stuck = self.stuck.lock().unwrap().clone();
+        let is_stuck = stuck.is_some_and(|stuck| what.starts_with(&stuck));
         self.asked.lock().unwrap().push(what);
+        if is_stuck {
+            return std::future::pending().await;
+        }
         self.answer.lock().unwrap().clone().unwrap_or(Made::Yes)
     }
 }
 
 impl AttemptPods for PodShelf {
     fn make(&self, of: AttemptPod, _: PoolKey) -> BoxFuture<'_, Made> {
-        let made = self.note(format!("make {}/{}", of.job_name, of.attempt));
-        async { made }.boxed()
+        self.note(format!("make {}/{}", of.job_name, of.attempt))
+            .boxed()
     }
 
     fn find(&self, of: AttemptPod) -> BoxFuture<'_, Made> {
-        let found = self.note(format!("find {}/{}", of.job_name, of.attempt));
-        async { found }.boxed()
+        self.note(format!("find {}/{}", of.job_name, of.attempt))
+            .boxed()
     }
 
     fn remove(&self, namespace: String, name: String, uid: String) -> BoxFuture<'_, Removed> {
-        let removed = match self.note(format!("remove {namespace}/{name} {uid}")) {
+        let answer = self.note(format!("remove {namespace}/{name} {uid}"));
+        let removed = answer.map(|answer| match answer {
             Made::No(_) => Removed::Missing,
             Made::Yes | Made::Unknown | Made::NotSent => Removed::Asked,
-        };
-        async move { removed }.boxed()
+        });
+        removed.boxed()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A pool goes under its backlog: every job of it needs a note, and the API server leaves the notes open.
+//! Writes that hang hold up no others: notes of a backlog whose pool went, and pods of attempts.
 
 use std::sync::atomic::Ordering;
 
@@ -9,14 +9,19 @@ use wire::to_worker::Message;
 use super::api::Api;
 use super::stage::{self, Stage, Worker, worker_hello};
 use super::succeeded;
-use crate::ports::Leadership;
+use crate::ports::{AttemptKey, Leadership, PodAddress, PodEvent, PoolFacts};
 
 /// How many notes are sent at once.
 const AT_ONCE: usize = 8;
+const PODS_AT_ONCE: usize = 16;
 const REASON: &str = "PoolNotFound";
 
 fn name(n: usize) -> String {
     format!("vj-b-{n}")
+}
+
+fn uid(n: usize) -> String {
+    format!("5b1f3c52-7a39-4f0f-9d3e-2f2f6d0{n:05}")
 }
 
 /// A pool has gone from under so many jobs, while a worker of another is busy.
@@ -24,20 +29,25 @@ async fn crowd(jobs: usize) -> (Stage, Worker, wire::Lease) {
     let (api, client) = Api::start().await;
     let queued = json!({"state": "Queued"});
     for n in 0..jobs {
-        let uid = format!("5b1f3c52-7a39-4f0f-9d3e-2f2f6d0{n:05}");
-        api.put(stage::upload_job(&name(n), &uid, &queued));
+        api.put(stage::upload_job(&name(n), &uid(n), &queued));
     }
     api.hold(Some(REASON));
     let stage = Stage::leading_on((api, client), None, |_| {}).await;
-    stage.add_pool("foreign").await;
-    let mut worker = stage.connect(worker_hello(), "foreign").await.unwrap();
-    put_foreign(&stage, "vj-a-1", stage::JOB);
-    let Message::Lease(lease) = worker.next().await else {
-        panic!("a lease");
-    };
+    let (worker, lease) = busy(&stage).await;
     stage.delete_pool().await;
     stage.until("sent", |s| notes(s) >= AT_ONCE).await;
     (stage, worker, lease)
+}
+
+/// A worker of another pool, and its lease.
+async fn busy(stage: &Stage) -> (Worker, wire::Lease) {
+    stage.add_pool("foreign").await;
+    let mut worker = stage.connect(worker_hello(), "foreign").await.unwrap();
+    put_foreign(stage, "vj-a-1", stage::JOB);
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    (worker, lease)
 }
 
 fn put_foreign(stage: &Stage, name: &str, uid: &str) {
@@ -124,4 +134,66 @@ async fn notes_that_wait_at_the_end_of_a_leadership_are_not_sent() {
     worker.say(succeeded(lease.attempt)).await;
     assert!(matches!(worker.next().await, Message::Ack(_)));
     assert_eq!(notes(&stage), sent);
+}
+
+/// As with an admission webhook for pods that hangs.
+#[tokio::test]
+async fn an_outcome_is_stored_and_acknowledged_while_no_pod_of_another_pool_gets_made() {
+    const JOBS: usize = 40;
+    let with_pods = |pool: &mut PoolFacts| {
+        pool.pod_start_ms = Some(600_000);
+        pool.adaptive = false;
+    };
+    let stage = Stage::leading_with(with_pods).await;
+    stage.pods.stick("make");
+    let (mut worker, lease) = busy(&stage).await;
+    for n in 0..JOBS {
+        stage.put_as(&name(n), &uid(n), &json!({"state": "Queued"}));
+    }
+    let claimed = |s: &Stage| s.counters.writes.load(Ordering::Relaxed) == 1 + JOBS as u64;
+    stage.until("claimed", claimed).await;
+    worker.say(succeeded(lease.attempt)).await;
+    assert!(matches!(worker.next().await, Message::Ack(_)));
+    assert_eq!(stage.pods.asked().len(), PODS_AT_ONCE);
+}
+
+#[tokio::test]
+async fn the_removal_of_a_pod_is_not_asked_for_again_while_it_hangs() {
+    const ROUNDS: usize = 5;
+    let stage = Stage::leading().await;
+    stage.put("vj-a-1", &json!({"state": "Queued", "attempt": 3}));
+    let stuck = format!("remove videos/vj-a-1-a1 {}", stage::POD);
+    let other = format!("remove videos/vj-a-1-a2 {}", stage::OTHER_POD);
+    let asked = |s: &Stage, removal: &String| {
+        let asked = s.pods.asked();
+        asked.iter().filter(|asked| *asked == removal).count()
+    };
+    stage.pods.stick(&stuck);
+    for round in 1..=ROUNDS {
+        // What is shown anew is to be removed with the next tick, the stuck one first.
+        show_pod(&stage, 1, stage::POD).await;
+        show_pod(&stage, 2, stage::OTHER_POD).await;
+        let again = |s: &Stage| asked(s, &other) >= round;
+        stage.until("the other is removed", again).await;
+    }
+    assert_eq!(asked(&stage, &stuck), 1);
+}
+
+/// The watch shows a pod of an attempt as one that it has not shown.
+async fn show_pod(stage: &Stage, attempt: u32, uid: &str) {
+    let pod = PodAddress {
+        namespace: "videos".to_owned(),
+        name: format!("vj-a-1-a{attempt}"),
+        uid: uid.to_owned(),
+    };
+    let of = AttemptKey {
+        job_uid: stage::JOB.to_owned(),
+        attempt,
+    };
+    let deleted = PodEvent::AttemptDeleted {
+        pod_uid: uid.to_owned(),
+    };
+    for event in [deleted, PodEvent::Attempt { pod, of }] {
+        stage.pod_events.send(event).await.unwrap();
+    }
 }
