@@ -66,10 +66,12 @@ impl OpenUploads {
         let known = ids.known().clone();
         let looks = stream::iter(known).map(|id| async move {
             let state = store.get_document(&keys::state(&id)).await?;
-            let dead = |object: Object| {
-                State::parse(&object.bytes).is_ok_and(|doc| doc.phase == Phase::Dead)
+            // What is whole may wait for its job, for hours: its client has nothing more to send.
+            let over = |object: Object| {
+                State::parse(&object.bytes)
+                    .is_ok_and(|doc| matches!(doc.phase, Phase::Dead | Phase::Finishing))
             };
-            Ok(state.is_none_or(dead).then_some(id))
+            Ok(state.is_none_or(over).then_some(id))
         });
         let ended: Vec<Option<UploadId>> = looks.buffered(LOOKS).try_collect().await?;
         let ended: HashSet<UploadId> = ended.into_iter().flatten().collect();

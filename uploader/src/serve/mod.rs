@@ -8,12 +8,14 @@ mod patient;
 mod places;
 mod preface;
 mod prompt;
+mod whole;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -31,6 +33,7 @@ use patient::Patient;
 pub use places::Caps;
 use places::{Full, Places};
 use prompt::Prompt;
+use whole::Whole;
 
 /// A client has this long for the headers of a request, from their first byte on, and to begin the first.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
@@ -185,7 +188,9 @@ async fn http2(
     idle: Duration,
 ) -> hyper::Result<()> {
     let meter = idle::Meter::default();
+    let whole = MapRequestLayer::new(|request: Told<Incoming>| request.map(Whole));
     let service = ServiceBuilder::new()
+        .layer(whole)
         .layer(from_peer(peer))
         .layer(meter.layer())
         .service(router);

@@ -65,6 +65,18 @@ impl Engine {
         self.attempt_pods.remove(&worker);
     }
 
+    /// Their job was deleted: nobody waits for it to appear.
+    pub(super) fn disown_pods(&mut self, job: Uid, now: Now) {
+        let pods = self.attempt_pods.values();
+        let of_job: Vec<AttemptId> = pods
+            .map(|pod| pod.attempt)
+            .filter(|attempt| attempt.job == job)
+            .collect();
+        for attempt in of_job {
+            self.disown(attempt, now);
+        }
+    }
+
     /// A pod said Hello: if its attempt waits for it, it becomes the holder.
     pub(super) fn on_pod_hello(&mut self, worker: Uid, now: Now, rng: &mut dyn RngCore) {
         if let Some(pod) = self.attempt_pods.get(&worker) {

@@ -289,6 +289,7 @@ impl Engine {
         if let Some(live) = live {
             self.abandon(uid, live, now);
         }
+        self.disown_pods(uid, now);
         let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
             return;
         };

@@ -390,12 +390,18 @@ fn the_pod_of_a_job_that_is_not_known_yet_is_left_at_work() {
     world.pass(secs(60), &[session]);
     assert_eq!(asked(&world), [""; 0]);
 
+    world.etcd.remove(&Uid(1));
+    world.feed(Event::JobDeleted(Uid(1)));
+    world.pass(secs(1), &[session]);
+    assert_eq!(asked(&world), ["remove 7"], "its end was seen");
+    world.feed(Event::AttemptPodDeleted(Uid(7)));
+
     world.feed(Event::AttemptPod {
         worker: Uid(8),
         attempt: attempt(2, 1),
     });
     world.pass(secs(20), &[session]);
-    assert_eq!(asked(&world), [""; 0]);
+    assert_eq!(asked(&world), ["remove 7"]);
     world.pass(secs(11), &[session]);
     assert!(
         asked(&world).contains(&"remove 8".to_owned()),
