@@ -2,10 +2,13 @@
 //! or etcd's space is used up, uploads are still taken and wait in the outbox; only when that has grown too old are new ones
 //! refused.
 
-use std::sync::Arc;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kinora_storage::UploadId;
+use lru::LruCache;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +16,9 @@ const EVERY: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// New uploads are refused while no jobs can be made and the oldest entry is older than this.
 const TOO_OLD_SECONDS: u64 = 6 * 3600;
+
+/// Entries that nobody will take are remembered, up to this many.
+const STUCK: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 #[derive(Debug, Deserialize)]
 struct Answer {
@@ -23,14 +29,43 @@ struct Answer {
 #[derive(Clone, Debug, Default)]
 pub struct Admission(Arc<Known>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     closed: AtomicBool,
     full: AtomicBool,
     oldest_pending_seconds: AtomicU64,
+    stuck: Mutex<LruCache<UploadId, ()>>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            closed: AtomicBool::default(),
+            full: AtomicBool::default(),
+            oldest_pending_seconds: AtomicU64::default(),
+            stuck: Mutex::new(LruCache::new(STUCK)),
+        }
+    }
+}
+
+impl Known {
+    fn stuck(&self) -> MutexGuard<'_, LruCache<UploadId, ()>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Admission {
+    /// Whether an outbox entry was refused for itself when it was tried: its age says nothing of how jobs come on.
+    #[must_use]
+    pub fn is_stuck(&self, id: &UploadId) -> bool {
+        self.0.stuck().contains(id)
+    }
+
+    /// Remembers one.
+    pub fn note_stuck(&self, id: &UploadId) {
+        self.0.stuck().put(id.clone(), ());
+    }
+
     /// Whether jobs may be created now.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -72,7 +72,7 @@ pub async fn sweep_outbox(app: &Arc<App>, min_age_ms: u64) -> Swept {
 
 async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, StoreError> {
     let mut stale = Vec::new();
-    let (mut oldest, mut all) = (0, 0);
+    let (mut oldest, mut waits, mut all) = (0, 0, 0);
     let mut after: Option<String> = None;
     loop {
         let page = app
@@ -84,11 +84,13 @@ async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, Stor
         for entry in page.entries {
             let age = age_ms(now, entry.last_modified);
             oldest = oldest.max(age);
+            // Jobs of another cell are its own uploaders' to make.
+            let id = keys::upload_of(&entry.key).filter(|id| id.cell() == app.cell.as_str());
+            if id.as_ref().is_some_and(|id| !app.admission.is_stuck(id)) {
+                waits = waits.max(age);
+            }
             if age >= min_age_ms {
-                // Jobs of another cell are its own uploaders' to make.
-                stale.extend(
-                    keys::upload_of(&entry.key).filter(|id| id.cell() == app.cell.as_str()),
-                );
+                stale.extend(id);
             }
         }
         after = page.next;
@@ -97,7 +99,7 @@ async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, Stor
         }
     }
     let seconds = oldest / 1000;
-    app.admission.set_oldest_pending(seconds);
+    app.admission.set_oldest_pending(waits / 1000);
     app.metrics
         .oldest_pending_seconds
         .set(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -134,6 +136,7 @@ async fn finish(app: &Arc<App>, id: UploadId) -> Next {
         Ok(pending) => pending,
         Err(error) => {
             tracing::error!(upload = %id, %error, "an outbox entry is left as it is");
+            app.admission.note_stuck(&id);
             return Next::Left;
         }
     };
@@ -148,7 +151,10 @@ async fn finish(app: &Arc<App>, id: UploadId) -> Next {
     match finisher.run(machine).await {
         Finished::Stored => match finisher.trouble().is_none_or(SinkError::meets_all) {
             true => Next::Stop,
-            false => Next::Left,
+            false => {
+                app.admission.note_stuck(&id);
+                Next::Left
+            }
         },
         Finished::GaveUp(_) | Finished::Conflict => Next::Left,
         Finished::Accepted | Finished::Rejected(_) | Finished::StoreLost | Finished::Abandoned => {

@@ -70,6 +70,28 @@ async fn open_uploads_are_bounded_and_what_has_ended_counts_no_more() {
     assert_eq!(stage.create(&replica, "phone", 9).await.status(), 201);
 }
 
+/// Its job is made when there is room for it, in hours maybe: its client is through.
+/// covers: F9, S10
+#[tokio::test]
+async fn an_upload_that_only_waits_for_its_job_is_not_open() {
+    let stage = Stage::new();
+    stage.access("limits: {owner: {openUploads: 2}}");
+    let replica = stage.replica(&[]).await;
+    replica.app.admission.set_open(false);
+    let file = video(5_000);
+    for n in 0..4 {
+        let created = stage.create(&replica, "phone", file.len()).await;
+        assert_eq!(created.status(), 201, "{n}");
+        let path = format!("/v1/uploads/{}", id_of(&created));
+        let patch = stage.ask(&replica, Some(&secret("phone")), "PATCH", &path);
+        let patch = patch
+            .header("Upload-Offset", "0")
+            .header("Content-Type", STREAM);
+        let patch = patch.body(file.clone()).send().await.unwrap();
+        assert_eq!(patch.status(), 204, "{n}");
+    }
+}
+
 /// Its client has the URL before the answer, and goes on with a PATCH.
 /// covers: S10
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use kinora_storage::keys;
+use kinora_storage::{PutOptions, keys};
 use kinora_uploader::sweep::sweep_outbox;
 
 use crate::harness::{Replica, World, id_of, problem_of, video};
@@ -58,4 +58,28 @@ async fn while_kubernetes_is_full_nothing_is_lost_and_nobody_knocks_in_a_loop() 
     }
     assert_eq!(world.jobs.jobs.lock().unwrap().len(), ids.len());
     assert_eq!(post(&world, &replica).await.status(), 201);
+}
+
+/// covers: F9
+#[tokio::test]
+async fn an_entry_that_nobody_will_ever_take_is_told_from_those_that_wait() {
+    let world = World::new("fu2").await;
+    let replica = world.replica().await;
+    world.jobs.full.store(true, Ordering::SeqCst);
+    let waiting = id_of(&post(&world, &replica).await).parse().unwrap();
+    world.jobs.full.store(false, Ordering::SeqCst);
+    let broken = replica.app.mint();
+    let key = keys::pending(&broken);
+    let put = world.store.put(&key, "{}".into(), PutOptions::default());
+    put.await.unwrap();
+    for _ in 0..20 {
+        sweep_outbox(&replica.app, 0).await;
+        if !world.exists(&keys::pending(&waiting)).await {
+            break;
+        }
+    }
+    let admission = &replica.app.admission;
+    assert!(admission.is_stuck(&broken) && !admission.is_stuck(&waiting));
+    assert!(world.exists(&key).await, "somebody may still mend it");
+    assert_eq!(sweep_outbox(&replica.app, 0).await.stale, 1);
 }
