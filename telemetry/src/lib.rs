@@ -4,6 +4,7 @@
 //! counted, so a collector that is slow or away never slows a request down.
 
 mod context;
+pub mod door;
 mod export;
 pub mod exposed;
 mod labels;

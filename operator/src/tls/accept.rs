@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::Stream;
+use kinora_telemetry::door::Door;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -12,20 +13,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::places::Places;
 use super::{Serving, TlsError};
 
 /// A peer that does not get through its handshake in this time is no worker.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes at once; more wait in the listener's backlog.
 pub(super) const HANDSHAKES: usize = 256;
-/// After a failed accept (no file descriptors, most likely).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Of one address. A handshake takes milliseconds, so it is enough for all workers of a node, or behind a proxy; whoever comes
+/// when it is not is hung up on, and tries again.
+pub(super) const OF_ONE_ADDRESS: usize = 32;
 
 /// The certificate that is served, replaceable at any time.
 #[derive(Clone, Debug)]
@@ -113,31 +114,15 @@ async fn accept(
     acceptor: TlsAcceptor,
     out: mpsc::Sender<std::io::Result<TlsStream<TcpStream>>>,
 ) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let places = Places::default();
+    let door = Door::new(listener, HANDSHAKES, OF_ONE_ADDRESS);
     loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else {
-            return;
-        };
-        let tcp = tokio::select! {
-            tcp = listener.accept() => tcp,
+        let (tcp, _, place) = tokio::select! {
+            next = door.next() => next,
             () = out.closed() => return,
-        };
-        let (tcp, peer) = match tcp {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accept a worker's connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Some(place) = places.take(peer.ip()) else {
-            tracing::debug!(address = %peer.ip(), "too many handshakes at once of one address");
-            continue;
         };
         let (acceptor, out) = (acceptor.clone(), out.clone());
         tokio::spawn(async move {
-            let _permits = (permit, place);
+            let _place = place;
             let _ = tcp.set_nodelay(true);
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
                 Ok(Ok(stream)) => {

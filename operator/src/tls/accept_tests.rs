@@ -10,8 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::accept::{Certificates, HANDSHAKES, incoming};
-use super::places::OF_ONE_ADDRESS;
+use super::accept::{Certificates, HANDSHAKES, OF_ONE_ADDRESS, incoming};
 use super::*;
 
 const ONE: &str = "127.0.0.1:0";

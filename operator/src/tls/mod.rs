@@ -5,7 +5,6 @@
 
 pub mod accept;
 pub mod keeper;
-mod places;
 mod rotation;
 mod store;
 
