@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use kinora_engine::watermark::Gate;
+use kinora_telemetry::port;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -66,17 +67,8 @@ impl Surface {
 }
 
 /// Serves until stopped.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    surface: Surface,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    axum::serve(listener, surface.router())
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+pub async fn serve(listener: TcpListener, surface: Surface, stop: CancellationToken) {
+    port::serve(listener, surface.router(), stop).await;
 }
 
 /// Binds, with an error that names the flag.

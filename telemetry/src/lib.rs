@@ -2,12 +2,15 @@
 //!
 //! Without an endpoint no span is made and nothing runs. Spans wait in a bounded queue; what does not fit is dropped and
 //! counted, so a collector that is slow or away never slows a request down.
+//!
+//! Here is also the [`port`] on which metrics are read.
 
 mod context;
 pub mod door;
 mod export;
 pub mod exposed;
 mod labels;
+pub mod port;
 #[cfg(feature = "testing")]
 pub mod testing;
 

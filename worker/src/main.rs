@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use kinora_telemetry::Exporting;
+use kinora_telemetry::{Exporting, port};
 use kinora_worker::metrics::Metrics;
 use kinora_worker::{Args, Config, http, run};
 use prometheus_client::registry::Registry;
@@ -75,7 +75,8 @@ async fn work(args: &Args, config: Config) -> Result<ExitCode, String> {
         .await
         .map_err(|error| format!("--http-listen: bind {}: {error}", args.http_listen))?;
     let app = http::router(Arc::new(registry));
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    // Until the process ends.
+    tokio::spawn(port::serve(listener, app, CancellationToken::new()));
     let exit = run(config, metrics, signals()?).await;
     info!(unacknowledged = exit.unacknowledged, "worker ends");
     Ok(if exit.unacknowledged == 0 {
