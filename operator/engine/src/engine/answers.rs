@@ -192,7 +192,8 @@ impl Engine {
             let running = self.index.tally(ending.pool).running;
             let call = ending.pushed.map(|pushed| now.mono.since(pushed));
             if let Some(pool) = self.pools.get_mut(&ending.pool) {
-                pool.ended(uid, class, call, running, now.mono);
+                let asked = ending.retry_after;
+                pool.ended(uid, class, call, asked, running, now.mono);
             }
         }
         if pending.after.phase.is_final() && self.index.archive(uid) == Some(Archive::Unknown) {

@@ -125,7 +125,7 @@ impl Engine {
             .find(|worker| self.workers.get(*worker).is_some_and(Worker::is_open))
     }
 
-    /// Fills in the holder, within the service's rate: the call starts now, not when the attempt was claimed.
+    /// Fills in the holder, within the service's rate and not while it throttles: the call starts now, not when the attempt was claimed.
     fn meet(&mut self, job: &Job, attempt: AttemptId, worker: Uid, now: Now) -> bool {
         if self.clock_off {
             // Its time would be wrong, and so would its URLs.
@@ -218,7 +218,7 @@ impl Engine {
             .unwrap_or(DEFAULT_POD_START)
     }
 
-    /// With every tick: pods that wait for a rate token are met, and those whose attempt is over are removed.
+    /// With every tick: pods that wait for their call are met, and those whose attempt is over are removed.
     pub(super) fn tend_attempt_pods(&mut self, now: Now, rng: &mut dyn RngCore) {
         if self.lead != Lead::Leader || !self.jobs_known {
             return;

@@ -79,7 +79,7 @@ impl Engine {
         let Some(pool) = self.pools.get_mut(&name) else {
             return false;
         };
-        if !pool.has_permit(running) {
+        if !pool.has_permit(running, now.mono) {
             return false;
         }
         if makes_pods {

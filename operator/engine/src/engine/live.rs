@@ -1,5 +1,7 @@
 //! What the engine holds in memory about a job beside its facts: the one request under way, what was reported, what to wait for.
 
+use std::time::Duration;
+
 use super::progress::Told;
 use crate::action::Cause;
 use crate::ids::{AttemptId, PoolName, Rv, Token, Uid};
@@ -90,6 +92,8 @@ pub(super) struct Ending {
     pub(super) pool: PoolName,
     /// When its lease was pushed.
     pub(super) pushed: Option<Mono>,
+    /// What its service asked for.
+    pub(super) retry_after: Option<Duration>,
     /// If it is called lost: its worker, if that had it for sure, and when it was claimed.
     pub(super) missed: Option<(Uid, AttemptId, Option<Wall>)>,
 }

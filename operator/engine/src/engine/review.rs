@@ -281,9 +281,14 @@ impl Engine {
         let ran = job.status.phase == Phase::Running;
         let goes_on = after.phase == Phase::Running && after.attempt == job.status.attempt;
         let ended = job.claimed_pool().filter(|_| ran && !goes_on);
+        let live = self.live.get(&job.uid);
+        let report = live
+            .and_then(|live| live.report)
+            .filter(|report| report.attempt == job.status.attempt);
         let ends = ended.map(|pool| Ending {
             pool,
-            pushed: self.live.get(&job.uid).and_then(|live| live.pushed),
+            pushed: live.and_then(|live| live.pushed),
+            retry_after: report.and_then(|report| report.retry_after),
             missed: self.missed(job, cause),
         });
         let token = self.token();

@@ -1,8 +1,10 @@
 //! How many calls at once a service is given: fewer at once when it throttles, more again slowly (AIMD); and after an outage
-//! from few to many in steps.
+//! from few to many in steps. One that throttles the fewest calls is left alone for a while.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use crate::backoff::{self, RETRY_AFTER_CAP};
 use crate::time::Mono;
 
 /// What a step down leaves.
@@ -13,6 +15,8 @@ const COOL: Duration = Duration::from_secs(5);
 const UP: f64 = 0.1;
 /// The same after an outage.
 const RAMP: f64 = 0.5;
+/// First and longest pause at the fewest calls, when the service names no longer one.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// See the module. Without a number yet, the pool's own limit counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,6 +25,24 @@ pub struct Adapt {
     stepped: Option<Mono>,
     /// Grows quickly up to here.
     ramp_to: Option<f64>,
+    /// No call begins before.
+    not_before: Option<Mono>,
+    /// Pauses in a row.
+    pauses: u32,
+}
+
+impl Hash for Adapt {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Adapt {
+            limit,
+            stepped,
+            ramp_to,
+            not_before,
+            pauses,
+        } = self;
+        (limit.map(f64::to_bits), ramp_to.map(f64::to_bits)).hash(state);
+        (stepped, not_before, pauses).hash(state);
+    }
 }
 
 impl Adapt {
@@ -35,8 +57,27 @@ impl Adapt {
         }
     }
 
-    /// The service throttled while so many calls ran.
-    pub fn throttled(&mut self, in_flight: u32, min: u32, max: Option<u32>, now: Mono) {
+    /// Whether a call may begin now.
+    #[must_use]
+    pub fn may_begin(&self, now: Mono) -> bool {
+        self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// The service throttled while so many calls ran, and may have asked to be left alone for so long.
+    pub fn throttled(
+        &mut self,
+        in_flight: u32,
+        min: u32,
+        max: Option<u32>,
+        retry_after: Option<Duration>,
+        now: Mono,
+    ) {
+        if self
+            .allowed(min, max)
+            .is_some_and(|allowed| allowed <= min.max(1))
+        {
+            self.pause(retry_after, now);
+        }
         if self.stepped.is_some_and(|at| now.since(at) < COOL) {
             return;
         }
@@ -48,8 +89,21 @@ impl Adapt {
         self.limit = Some((base * DOWN).max(f64::from(min.max(1))));
     }
 
+    /// Fewer calls at once there cannot be. One that began before the pause makes the next no longer.
+    fn pause(&mut self, retry_after: Option<Duration>, now: Mono) {
+        if self.may_begin(now) {
+            self.pauses = self.pauses.saturating_add(1);
+        }
+        let (first, longest) = PAUSE;
+        let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_CAP);
+        let wait = backoff::window(self.pauses, first, longest).max(asked);
+        self.not_before = self.not_before.max(Some(now + wait));
+    }
+
     /// A call succeeded.
     pub fn succeeded(&mut self, max: Option<u32>) {
+        self.not_before = None;
+        self.pauses = 0;
         let Some(limit) = &mut self.limit else {
             return;
         };

@@ -62,13 +62,18 @@ impl Hash for Pool {
             last_success,
             before_last,
             call_ms: _,
-            adapt: _,
+            adapt,
             breaker: _,
             refused: _,
         } = self;
+        // Only a pod that waits for its call depends on it: what is claimed is up to who chooses.
+        let adapt = policy
+            .as_ref()
+            .filter(|p| p.pod_start.is_some())
+            .map(|_| adapt);
         let settings = policy.as_ref().map(|p| (p.suspended, p.is_default));
         (settings, bucket, reserved, ghosts, history).hash(state);
-        (last_success, before_last).hash(state);
+        (last_success, before_last, adapt).hash(state);
     }
 }
 
@@ -133,14 +138,17 @@ impl Pool {
         self.breaker.state() != before
     }
 
-    /// Whether a permit is free.
+    /// Whether a permit is free, and may be used now.
     #[must_use]
-    pub fn has_permit(&self, running: u32) -> bool {
+    pub fn has_permit(&self, running: u32, now: Mono) -> bool {
         let Some(policy) = &self.policy else {
             return false;
         };
         let limit = self.effective_limit().unwrap_or(u32::MAX);
-        !policy.suspended && self.in_flight(running) < limit && self.breaker.allows(&policy.breaker)
+        !policy.suspended
+            && self.in_flight(running) < limit
+            && self.breaker.allows(&policy.breaker)
+            && self.adapt.may_begin(now)
     }
 
     /// Reserves a permit and a rate token for a claim.
@@ -165,7 +173,7 @@ impl Pool {
     /// Takes a rate token for a call that starts now.
     pub fn take_token(&mut self, now: Mono) -> bool {
         match &self.policy {
-            Some(policy) => self.bucket.take(policy, now),
+            Some(policy) => self.adapt.may_begin(now) && self.bucket.take(policy, now),
             None => false,
         }
     }
@@ -196,16 +204,18 @@ impl Pool {
         }
     }
 
-    /// An attempt of this pool ended, for whatever reason. `call`: its duration; `running`: attempts stored as running before.
+    /// An attempt of this pool ended, for whatever reason. `call`: its duration; `retry_after`: what the service asked for;
+    /// `running`: attempts stored as running before.
     pub fn ended(
         &mut self,
         job: Uid,
         class: Option<Class>,
         call: Option<Duration>,
+        retry_after: Option<Duration>,
         running: u32,
         now: Mono,
     ) {
-        self.follow(job, class, running, now);
+        self.follow(job, class, retry_after, running, now);
         match class {
             Some(Class::Succeeded) => self.note(job, true, call, now),
             Some(Class::Rejected | Class::Failed) => self.note(job, false, call, now),
@@ -222,7 +232,14 @@ impl Pool {
     }
 
     /// Limiter and breaker follow what the service did.
-    fn follow(&mut self, job: Uid, class: Option<Class>, running: u32, now: Mono) {
+    fn follow(
+        &mut self,
+        job: Uid,
+        class: Option<Class>,
+        retry_after: Option<Duration>,
+        running: u32,
+        now: Mono,
+    ) {
         let others = self.others_succeed(job, now);
         let in_flight = self.in_flight(running);
         let Some(policy) = &self.policy else {
@@ -241,7 +258,7 @@ impl Pool {
         let min = policy.adaptive.min_in_flight;
         if class == Some(Class::Throttled) && policy.adaptive.enabled {
             self.adapt
-                .throttled(in_flight, min, policy.max_in_flight, now);
+                .throttled(in_flight, min, policy.max_in_flight, retry_after, now);
         }
         if class == Some(Class::Succeeded) {
             self.adapt.succeeded(policy.max_in_flight);

@@ -29,4 +29,5 @@ mod schedule;
 mod service;
 mod shared;
 mod simulation;
+mod throttled;
 mod workers;

@@ -90,15 +90,15 @@ fn a_throttled_service_gets_fewer_calls_at_once_and_slowly_more_again() {
     let at = |ms: u64| Mono(ms);
     let mut adapt = Adapt::default();
     assert_eq!(adapt.allowed(1, Some(100)), Some(100));
-    adapt.throttled(50, 1, Some(100), at(0));
+    adapt.throttled(50, 1, Some(100), None, at(0));
     assert_eq!(adapt.allowed(1, Some(100)), Some(35));
-    adapt.throttled(50, 1, Some(100), at(4999));
+    adapt.throttled(50, 1, Some(100), None, at(4999));
     assert_eq!(
         adapt.allowed(1, Some(100)),
         Some(35),
         "those calls began before the step"
     );
-    adapt.throttled(35, 1, Some(100), at(5000));
+    adapt.throttled(35, 1, Some(100), None, at(5000));
     assert_eq!(adapt.allowed(1, Some(100)), Some(24));
     for _ in 0..24 {
         adapt.succeeded(Some(100));
@@ -113,7 +113,7 @@ fn a_throttled_service_gets_fewer_calls_at_once_and_slowly_more_again() {
     }
     assert_eq!(adapt.allowed(1, Some(100)), Some(100));
     for step in 0..50 {
-        adapt.throttled(100, 3, Some(100), at(10_000 + step * 6000));
+        adapt.throttled(100, 3, Some(100), None, at(10_000 + step * 6000));
     }
     assert_eq!(
         adapt.allowed(3, Some(100)),
@@ -264,7 +264,7 @@ fn throughput_is_back_soon_after_an_outage() {
     });
     let mut now = Mono(0);
     for uid in 0..20 {
-        pool.ended(Uid(uid), Some(Class::Unavailable), None, 0, now);
+        pool.ended(Uid(uid), Some(Class::Unavailable), None, None, 0, now);
     }
     assert_eq!(pool.breaker(), State::Open);
     let mut rounds = 0;
@@ -273,9 +273,9 @@ fn throughput_is_back_soon_after_an_outage() {
         pool.poll(now);
         let limit = pool.effective_limit().unwrap_or(1);
         for uid in 0..limit {
-            if pool.has_permit(uid) && pool.reserve(now) {
+            if pool.has_permit(uid, now) && pool.reserve(now) {
                 pool.settle();
-                pool.ended(Uid(uid.into()), Some(Class::Succeeded), None, 0, now);
+                pool.ended(Uid(uid.into()), Some(Class::Succeeded), None, None, 0, now);
             }
         }
         rounds += 1;
@@ -305,7 +305,7 @@ proptest! {
                 prop_assert!(open <= policy.probes + 64, "bounded");
             }
             let sign = [Sign::Up, Sign::Down, Sign::Refuses, Sign::None][usize::from(sign)];
-            if sign == Sign::Down { adapt.throttled(max, 1, Some(max), now); }
+            if sign == Sign::Down { adapt.throttled(max, 1, Some(max), None, now); }
             if sign == Sign::Up { adapt.succeeded(Some(max)); }
             if breaker.ended(sign, &policy, now) { adapt.restart(policy.probes, Some(max)); }
             let allowed = adapt.allowed(1, Some(max)).unwrap();

@@ -20,7 +20,7 @@ fn at(seconds: u64) -> Mono {
 
 fn ends(pool: &mut Pool, class: Class, count: usize) {
     for _ in 0..count {
-        pool.ended(Uid(1), Some(class), None, 0, at(0));
+        pool.ended(Uid(1), Some(class), None, None, 0, at(0));
     }
 }
 
@@ -50,7 +50,7 @@ fn a_service_is_believed_as_long_as_one_of_its_last_twenty_answers_was_a_success
 fn the_mean_call_is_in_seconds_and_follows_by_a_tenth() {
     let mut pool = Pool::default();
     let mut call = |class, duration| {
-        pool.ended(Uid(1), Some(class), duration, 0, at(0));
+        pool.ended(Uid(1), Some(class), duration, None, 0, at(0));
         pool.call_seconds()
     };
     assert_eq!(call(Class::Succeeded, None), None, "nobody measured it");
@@ -207,7 +207,7 @@ fn a_pool_is_refused_until_its_service_answers_or_is_away() {
         let mut service = Pool::default();
         service.policy = Some(crate::fixtures::pool());
         for (job, class) in ends {
-            service.ended(Uid(*job), Some(*class), None, 0, at(0));
+            service.ended(Uid(*job), Some(*class), None, None, 0, at(0));
         }
         assert_eq!(service.is_refused(), want, "{name}");
     }
@@ -255,6 +255,21 @@ fn a_pool_is_another_one_to_the_model_when_it_decides_otherwise_about_a_job() {
         let mut other = known();
         change(&mut other);
         assert_eq!(hash(&other) == hash(&known()), same, "{name}");
+    }
+}
+
+/// A pod that waits for its call waits longer.
+#[test]
+fn a_pool_with_pods_is_another_one_to_the_model_when_its_service_throttles() {
+    let known = |policy: PoolPolicy| {
+        let mut known = Pool::default();
+        known.policy = Some(policy);
+        known
+    };
+    for (policy, same) in [(pool(), true), (pods(), false)] {
+        let mut other = known(policy.clone());
+        ends(&mut other, Class::Throttled, 1);
+        assert_eq!(hash(&other) == hash(&known(policy)), same);
     }
 }
 
