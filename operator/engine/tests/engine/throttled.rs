@@ -294,3 +294,18 @@ fn a_pool_that_does_not_follow_its_service_makes_no_pause() {
         assert_eq!(known.has_permit(0, at(0)), want);
     }
 }
+
+#[test]
+fn after_a_success_the_pauses_are_short_again() {
+    let mut adapt = Adapt::default();
+    for second in [0, 10, 20, 30, 40] {
+        adapt.throttled(1, 1, None, None, at(second));
+    }
+    assert!(!adapt.may_begin(at(47)), "the fourth pause");
+    adapt.succeeded(None);
+    adapt.throttled(2, 1, None, None, at(50));
+    assert!(adapt.may_begin(at(50)), "the limit had begun to grow");
+    adapt.throttled(1, 1, None, None, at(51));
+    assert!(!adapt.may_begin(Mono(51_999)));
+    assert!(adapt.may_begin(at(52)));
+}
