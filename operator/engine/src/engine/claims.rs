@@ -64,11 +64,7 @@ impl Engine {
     }
 
     fn grant_one(&mut self, name: PoolName, now: Now) -> bool {
-        let makes_pods = self.makes_pods(name);
-        let Some((ticket, worker)) = self.next_grant(name, makes_pods, now) else {
-            return false;
-        };
-        if worker.is_none() && !makes_pods {
+        if self.index.ready(name).is_none() {
             return false;
         }
         let running = self
@@ -76,12 +72,23 @@ impl Engine {
             .tally(name)
             .running
             .saturating_sub(self.proven_ends(name));
-        let Some(pool) = self.pools.get_mut(&name) else {
+        let Some(pool) = self.pools.get(&name) else {
             return false;
         };
+        // First: to pick a job costs a look at every tenant.
         if !pool.has_permit(running, now.mono) {
             return false;
         }
+        let makes_pods = self.makes_pods(name);
+        let Some((ticket, worker)) = self.next_grant(name, makes_pods, now) else {
+            return false;
+        };
+        if worker.is_none() && !makes_pods {
+            return false;
+        }
+        let Some(pool) = self.pools.get_mut(&name) else {
+            return false;
+        };
         if makes_pods {
             pool.reserve_permit();
         } else if !pool.reserve(now.mono) {
