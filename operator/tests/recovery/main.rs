@@ -14,6 +14,7 @@ mod redrive;
 mod redrive_refused;
 mod redrive_resumed;
 mod refusals;
+mod rewinds;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
