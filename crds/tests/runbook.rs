@@ -183,7 +183,7 @@ fn alert(name: &str) -> String {
 #[test]
 fn no_workers_are_wanted_while_the_service_is_away() {
     let away = "unless on (namespace, pool) max by (namespace, pool) \
-                (kinora_pool_breaker{state=~\"open|half_open|refused\"}) > 0";
+                (kinora_pool_breaker{state=~\"open|refused\"}) > 0";
     let expression = alert("KinoraNoWorkers");
     assert!(expression.ends_with(away), "{expression}");
 }

@@ -5,7 +5,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kinora_storage::UploadId;
 use lru::LruCache;
@@ -34,6 +34,7 @@ struct Known {
     closed: AtomicBool,
     full: AtomicBool,
     oldest_pending_seconds: AtomicU64,
+    started: Instant,
     stuck: Mutex<LruCache<UploadId, ()>>,
 }
 
@@ -43,6 +44,7 @@ impl Default for Known {
             closed: AtomicBool::default(),
             full: AtomicBool::default(),
             oldest_pending_seconds: AtomicU64::default(),
+            started: Instant::now(),
             stuck: Mutex::new(LruCache::new(STUCK)),
         }
     }
@@ -59,6 +61,13 @@ impl Admission {
     #[must_use]
     pub fn is_stuck(&self, id: &UploadId) -> bool {
         self.0.stuck().contains(id)
+    }
+
+    /// How long this process has seen entries wait. While no jobs can be made it tries none, and what an old one waits for is not
+    /// known.
+    #[must_use]
+    pub fn watched(&self) -> Duration {
+        self.0.started.elapsed()
     }
 
     /// Remembers one.

@@ -21,12 +21,15 @@ pub const WENT_BACK: u64 = 0;
 /// No control plane makes so many writes between two notes: etcd was restored with a bumped revision, as it should be where
 /// informers still run (etcd's `--bump-revision`).
 const BUMP: u64 = 500_000_000;
+/// From here on a version is a time, in microseconds or nanoseconds, of a control plane that is not on etcd: such jump with every
+/// look.
+const TIME: u64 = 1_000_000_000_000_000;
 
 /// What is to be noted now, and what it means. Without a note nobody knows the past: it counts as one that was left.
 #[must_use]
 pub fn compare(noted: Option<&Note>, cluster: &str, version: u64, now: Wall) -> (Note, History) {
     let unbroken = noted.is_some_and(|n| {
-        let went_on = n.version <= version && version - n.version < BUMP;
+        let went_on = n.version <= version && (version - n.version < BUMP || n.version >= TIME);
         n.cluster == cluster && (went_on || n.version == WENT_BACK)
     });
     let rewound = if unbroken {

@@ -99,7 +99,8 @@ async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, Stor
         }
     }
     let seconds = oldest / 1000;
-    app.admission.set_oldest_pending(waits / 1000);
+    let watched = app.admission.watched().as_secs();
+    app.admission.set_oldest_pending(watched.min(waits / 1000));
     app.metrics
         .oldest_pending_seconds
         .set(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -156,7 +157,11 @@ async fn finish(app: &Arc<App>, id: UploadId) -> Next {
                 Next::Left
             }
         },
-        Finished::GaveUp(_) | Finished::Conflict => Next::Left,
+        Finished::GaveUp(_) => Next::Left,
+        Finished::Conflict => {
+            app.admission.note_stuck(&id);
+            Next::Left
+        }
         Finished::Accepted | Finished::Rejected(_) | Finished::StoreLost | Finished::Abandoned => {
             Next::Finished
         }

@@ -81,7 +81,9 @@ pub struct Conversation {
     at: Url,
     accepted: bool,
     over: bool,
+    /// Questions in a row that failed, and how many may: a service with new credentials may restart behind the refusals.
     misses: u32,
+    patience: u32,
 }
 
 impl Conversation {
@@ -93,6 +95,7 @@ impl Conversation {
             accepted: false,
             over: false,
             misses: 0,
+            patience: 0,
         }
     }
 
@@ -154,7 +157,8 @@ impl Conversation {
 
     fn missed(&mut self, report: Report, wait: Option<Duration>, most: u32) -> Next {
         self.misses += 1;
-        if self.misses > most {
+        self.patience = self.patience.max(most);
+        if self.misses > self.patience {
             return Next::Done(report);
         }
         let backoff = POLL_PAUSE * 2u32.pow(self.misses - 1);
@@ -172,7 +176,7 @@ impl Conversation {
             Err(report) => return Next::Done(report),
         }
         self.accepted = true;
-        self.misses = 0;
+        (self.misses, self.patience) = (0, 0);
         Next::Ask {
             pause: wait_of(answer, now)
                 .unwrap_or(POLL_PAUSE)

@@ -110,6 +110,12 @@ fn a_question_with_credentials_that_rotate_is_asked_again_for_minutes() {
     assert_eq!(done(posted().unanswered(stale.clone())), stale);
     let refused = answer(401, &[], "");
     let mut talk = polling();
+    for _ in 0..5 {
+        assert!(matches!(talk.answered(&refused, now()), Next::Ask { .. }));
+    }
+    let restarts = Report::found(Code::Unavailable, "reset");
+    assert!(matches!(talk.unanswered(restarts), Next::Ask { .. }));
+    let mut talk = polling();
     let mut waited = Duration::ZERO;
     let report = loop {
         let next = if waited.as_secs().is_multiple_of(2) {

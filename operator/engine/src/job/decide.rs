@@ -217,6 +217,7 @@ fn running(job: &Job, beside: &Beside<'_>, now: Wall, rng: &mut dyn RngCore) -> 
     Next::Wait(
         job.status
             .started
+            .filter(|_| !job.awaits_pod())
             .zip(left)
             .map(|(started, left)| started + left),
     )

@@ -366,14 +366,15 @@ pub fn start_deadline_past(spec: &Spec, status: &Status, now: Wall) -> bool {
             .is_some_and(|limit| spec.created + limit <= now)
 }
 
-/// Whether the spec's `activeDeadlineSeconds` is used up by ended attempts and the running one.
+/// Whether the spec's `activeDeadlineSeconds` is used up by ended attempts and the running one. One that still waits for its
+/// pod, or for its call, does not run.
 #[must_use]
 pub fn active_deadline_past(spec: &Spec, status: &Status, now: Wall) -> bool {
     let Some(limit) = spec.active_deadline else {
         return false;
     };
-    let running = match (status.phase, status.started) {
-        (Phase::Running, Some(started)) => now - started,
+    let running = match (status.phase, status.worker, status.started) {
+        (Phase::Running, Some(_), Some(started)) => now - started,
         _ => Duration::ZERO,
     };
     status.active.saturating_add(running) >= limit

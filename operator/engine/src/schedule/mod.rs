@@ -257,8 +257,10 @@ impl Pool {
         };
         let min = policy.adaptive.min_in_flight;
         if class == Some(Class::Throttled) && policy.adaptive.enabled {
+            // Nor does what it is asked to wait hold back others that succeed: its quota may be its own.
+            let asked = retry_after.filter(|_| !others);
             self.adapt
-                .throttled(in_flight, min, policy.max_in_flight, retry_after, now);
+                .throttled(in_flight, min, policy.max_in_flight, asked, now);
         }
         if class == Some(Class::Succeeded) {
             self.adapt.succeeded(policy.max_in_flight);

@@ -189,6 +189,13 @@ fn a_control_plane_is_trusted_only_as_far_as_it_was_seen() {
         let want = want.map_or(History::Unbroken, History::Rewound);
         assert_eq!(history, want, "{name}");
     }
+    // Where versions are times in nanoseconds, two looks a minute apart.
+    let noted = note("a", 1_760_342_223_637_167_018, None);
+    let (later, minute) = (noted.version + 60_000_000_000, Wall(69_000));
+    let (_, history) = control::compare(Some(&noted), "a", later, minute);
+    assert_eq!(history, History::Unbroken);
+    let (_, history) = control::compare(Some(&noted), "a", noted.version - 1, minute);
+    assert_eq!(history, History::Rewound(minute));
 }
 
 #[test]

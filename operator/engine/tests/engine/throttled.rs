@@ -209,7 +209,12 @@ fn neither_is_a_pod_made_nor_one_that_waits_given_its_call() {
         },
         ..pods()
     });
-    (1..=3).for_each(|uid| world.put(job(uid)));
+    world.put(job(1));
+    let mut short = job(2);
+    // It counts from the call, not from the claim.
+    short.spec.active_deadline = Some(secs(30));
+    world.put(short);
+    world.put(job(3));
     let first = pod_says_hello(&mut world, 7, attempt(1, 1));
     world.report_with(first, attempt(1, 1), THROTTLED, some_secs(60));
     let second = pod_says_hello(&mut world, 8, attempt(2, 1));
@@ -225,6 +230,22 @@ fn neither_is_a_pod_made_nor_one_that_waits_given_its_call() {
     world.pass(secs(2), &beating);
     assert_eq!(world.leases(), [attempt(1, 1), attempt(2, 1)]);
     assert_eq!((world.status(2).attempt, made(&world)), (1, 3));
+    world.pass(secs(20), &beating);
+    assert_eq!(world.phase(2), Phase::Running);
+    world.pass(secs(11), &beating);
+    assert_eq!(world.status(2).reason, Reason::DeadlineExceeded);
+}
+
+/// Its quota, or its tenant's, may be its own.
+#[test]
+fn what_one_job_is_asked_to_wait_does_not_stop_others_that_succeed() {
+    let (mut world, session) = backlog(one_at_once(), 3);
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    world.report_with(session, attempt(2, 1), THROTTLED, some_secs(3600));
+    world.pass(secs(3), &[session]);
+    assert_eq!(world.phase(3), Phase::Running);
+    world.report(session, attempt(3, 1), Fact::Succeeded);
+    assert_eq!(world.phase(2), Phase::Backoff);
 }
 
 fn at(seconds: u64) -> Mono {
