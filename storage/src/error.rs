@@ -212,6 +212,11 @@ impl Target {
                     "no connection to {endpoint}: check --store-endpoint and that the store is running"
                 )
             }
+            StoreErrorKind::Unavailable if answer.starts_with("404") => {
+                format!(
+                    "{endpoint} answered {answer}, but not as S3 does: check --store-endpoint and what is in front of the store"
+                )
+            }
             StoreErrorKind::NotFound
             | StoreErrorKind::NoSuchUpload
             | StoreErrorKind::InvalidPart
@@ -228,7 +233,7 @@ impl Target {
 /// Error codes of S3 and its stand-ins; a code wins over the status, since 200 may carry an error too.
 pub(crate) fn by_answer(code: &str, status: Option<u16>) -> StoreErrorKind {
     match code {
-        "NoSuchKey" | "NotFound" | "NoSuchVersion" => StoreErrorKind::NotFound,
+        "NoSuchKey" | "NoSuchVersion" => StoreErrorKind::NotFound,
         "NoSuchBucket" => StoreErrorKind::NoSuchBucket,
         "NoSuchUpload" => StoreErrorKind::NoSuchUpload,
         "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" => StoreErrorKind::InvalidPart,
@@ -260,7 +265,8 @@ pub(crate) fn by_answer(code: &str, status: Option<u16>) -> StoreErrorKind {
 
 fn by_status(status: Option<u16>) -> StoreErrorKind {
     match status {
-        Some(404) => StoreErrorKind::NotFound,
+        // Without a code of S3 it is of somebody in front of the store that has no way to it: nothing is known of the object.
+        Some(404) => StoreErrorKind::Unavailable,
         Some(401 | 403) => StoreErrorKind::AccessDenied,
         Some(408) => StoreErrorKind::Timeout,
         Some(409 | 412) => StoreErrorKind::Conflict,
@@ -311,7 +317,19 @@ mod tests {
                 Some(200),
                 K::Unavailable,
             ),
-            ("HEAD has no body", "", Some(404), K::NotFound),
+            (
+                "a 404 of a proxy says nothing of the object",
+                "",
+                Some(404),
+                K::Unavailable,
+            ),
+            (
+                "nor does one without a body",
+                "NotFound",
+                Some(404),
+                K::Unavailable,
+            ),
+            ("a missing key", "NoSuchKey", Some(404), K::NotFound),
             (
                 "a missing bucket is not a missing key",
                 "NoSuchBucket",

@@ -153,7 +153,8 @@ impl Store {
     /// Makes the object visible; unconditional, because key and upload id are unique. `crc64nvme` (base64) is that of
     /// the whole file; without it the parts' own checksums are all that was verified.
     ///
-    /// An error inside a 200 answer is an error here too.
+    /// An error inside a 200 answer is an error here too. Some stores (MinIO) refuse parts that are named without the checksum
+    /// they came with: those are named again, by what the store lists.
     ///
     /// # Errors
     /// With [`StoreError::is_unknown_outcome`]: it may be done already, or be done minutes later. HEAD tells.
@@ -164,15 +165,30 @@ impl Store {
         parts: &[PartRef],
         crc64nvme: Option<&str>,
     ) -> Result<CompleteOutcome, StoreError> {
+        let bare = parts.iter().map(|part| named(part, None)).collect();
+        let done = self.complete_once(key, id, bare, crc64nvme).await?;
+        if done != CompleteOutcome::InvalidPart {
+            return Ok(done);
+        }
+        let Ok(Some(listed)) = self.list_parts(key, id).await else {
+            return Ok(done);
+        };
+        match with_checksums(parts, &listed) {
+            Some(parts) => self.complete_once(key, id, parts, crc64nvme).await,
+            None => Ok(done),
+        }
+    }
+
+    async fn complete_once(
+        &self,
+        key: &str,
+        id: &MultipartId,
+        parts: Vec<CompletedPart>,
+        crc64nvme: Option<&str>,
+    ) -> Result<CompleteOutcome, StoreError> {
         let action = StoreCall::Complete.on(format!("complete {key}"));
-        let named = parts.iter().map(|part| {
-            CompletedPart::builder()
-                .part_number(part.number)
-                .e_tag(&part.etag)
-                .build()
-        });
         let list = CompletedMultipartUpload::builder()
-            .set_parts(Some(named.collect()))
+            .set_parts(Some(parts))
             .build();
         let call = async {
             let request = self
@@ -259,6 +275,27 @@ impl Store {
             "the store still lists the upload: abort it again later",
         ))
     }
+}
+
+fn named(part: &PartRef, crc64nvme: Option<String>) -> CompletedPart {
+    CompletedPart::builder()
+        .part_number(part.number)
+        .e_tag(&part.etag)
+        .set_checksum_crc64_nvme(crc64nvme)
+        .build()
+}
+
+/// The parts with the checksums that the store lists of them; None unless it does of all.
+fn with_checksums(parts: &[PartRef], listed: &[Part]) -> Option<Vec<CompletedPart>> {
+    let listed = |part: &PartRef| {
+        listed
+            .iter()
+            .find(|other| other.number == part.number && other.etag == part.etag)
+    };
+    parts
+        .iter()
+        .map(|part| Some(named(part, Some(listed(part)?.crc64nvme.clone()?))))
+        .collect()
 }
 
 fn part(listed: &aws_sdk_s3::types::Part) -> Option<Part> {

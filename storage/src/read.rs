@@ -118,10 +118,14 @@ impl Store {
                 .bucket(self.bucket())
                 .key(key)
                 .checksum_mode(ChecksumMode::Enabled);
-            request
-                .send()
-                .await
-                .map_err(|error| self.classify(&action, error))
+            request.send().await.map_err(|error| {
+                let mut error = self.classify(&action, error);
+                // It has no body that could tell more; whether it is to be believed is up to the GET.
+                if error.status == Some(404) {
+                    error.kind = StoreErrorKind::NotFound;
+                }
+                error
+            })
         };
         let Some(found) = absent_is_none(self.retrying(&action, self.short(), call).await)? else {
             return Ok(None);

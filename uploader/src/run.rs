@@ -176,7 +176,11 @@ async fn store(args: &Args, end: &CancellationToken) -> Result<Option<Store>, Ru
                     );
                     return Ok(Some(store));
                 }
-                Err(error @ (SelfTestError::NotAtomic { .. } | SelfTestError::NoChecksums)) => {
+                Err(
+                    error @ (SelfTestError::NotAtomic { .. }
+                    | SelfTestError::NoChecksums
+                    | SelfTestError::NoParts),
+                ) => {
                     return Err(usage(error));
                 }
                 Err(error) => error.to_string(),

@@ -61,7 +61,11 @@ fn main() -> ExitCode {
         })
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("error: a budget was missed");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -69,7 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(job: &Job) -> Result<()> {
+async fn run(job: &Job) -> Result<bool> {
     match job {
         Job::Uploader(args) => uploader::measure(args).await,
         Job::Operator(args) => operator::measure(args).await,

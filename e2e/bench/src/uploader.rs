@@ -37,8 +37,8 @@ pub(crate) struct Args {
     write: Option<PathBuf>,
 }
 
-/// Measures, and tells what came of it.
-pub(crate) async fn measure(args: &Args) -> Result<()> {
+/// Measures, and tells what came of it; whether it holds.
+pub(crate) async fn measure(args: &Args) -> Result<bool> {
     let plan = if args.quick {
         Plan::quick()
     } else {
@@ -69,5 +69,5 @@ pub(crate) async fn measure(args: &Args) -> Result<()> {
         let page = markdown::page(&bench.samples, &verdicts, &Machine::read(), &bench.plan);
         std::fs::write(path, page).with_context(|| format!("write {}", path.display()))?;
     }
-    Ok(())
+    Ok(budgets::hold(&told, args.quick, budgets::COUNTED))
 }

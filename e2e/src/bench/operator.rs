@@ -53,7 +53,7 @@ pub struct Options {
     pub runs: u16,
 }
 
-/// Builds and measures.
+/// Builds and measures; the exit code is 1 when a budget is missed.
 ///
 /// # Errors
 /// Something could not be built or started.
@@ -65,7 +65,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
     Ok(exit_code(status.success()))
 }
 
-/// Runs a little of everything with what the tests build, and looks whether every figure is told.
+/// Runs a little of everything with what the tests build, and looks whether every figure is told and what is counted holds.
 ///
 /// # Errors
 /// It did not run to its end, or a figure is missing.

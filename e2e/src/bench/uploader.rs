@@ -49,7 +49,7 @@ pub struct Options {
     pub runs: u16,
 }
 
-/// Runs a little of everything with what the tests build, and looks whether every figure is told.
+/// Runs a little of everything with what the tests build, and looks whether every figure is told and what is counted holds.
 ///
 /// # Errors
 /// It did not run to its end, or a figure is missing.
@@ -63,7 +63,7 @@ pub(crate) fn smoke() -> Result<()> {
     must_tell(&said, FIGURES)
 }
 
-/// Builds and measures.
+/// Builds and measures; the exit code is 1 when a budget is missed.
 ///
 /// # Errors
 /// Something could not be built, fetched or started.

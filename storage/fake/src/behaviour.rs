@@ -15,6 +15,8 @@ pub struct Behaviour {
     pub lists_overwritten_parts: bool,
     /// Complete may be repeated after it succeeded; otherwise NoSuchUpload.
     pub complete_again: bool,
+    /// Complete refuses parts that are named without the checksum they were stored with, as MinIO does.
+    pub complete_wants_checksums: bool,
     /// A part that is not the last must have 5 MiB.
     pub least_part: usize,
     /// An abort after Complete destroys the object.
@@ -39,6 +41,7 @@ impl Behaviour {
             list_part_checksums: true,
             lists_overwritten_parts: false,
             complete_again: false,
+            complete_wants_checksums: false,
             least_part: 5 << 20,
             abort_destroys_completed: false,
             contended_wait: Duration::ZERO,
@@ -78,6 +81,15 @@ impl Behaviour {
         Self {
             keeps_versions: true,
             versions_page: 2,
+            ..Self::aws()
+        }
+    }
+
+    /// As MinIO's source has it.
+    #[must_use]
+    pub fn minio() -> Self {
+        Self {
+            complete_wants_checksums: true,
             ..Self::aws()
         }
     }

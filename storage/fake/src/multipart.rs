@@ -131,6 +131,9 @@ impl Shared {
         let parts = input.multipart_upload.as_ref();
         let parts = parts.and_then(|list| list.parts.as_ref());
         let named = parts.into_iter().flatten().map(|part| {
+            if self.wants_part_checksums() && part.checksum_crc64nvme.is_none() {
+                return Err(s3_error!(InvalidPart));
+            }
             let etag = part.e_tag.as_ref().map(|etag| etag.value().to_owned());
             part.part_number.zip(etag).ok_or(s3_error!(MalformedXML))
         });

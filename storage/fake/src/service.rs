@@ -60,6 +60,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn wants_part_checksums(&self) -> bool {
+        self.state().wants_part_checksums()
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -100,6 +100,10 @@ pub(crate) struct State {
 }
 
 impl State {
+    pub(crate) fn wants_part_checksums(&self) -> bool {
+        self.behaviour.complete_wants_checksums
+    }
+
     pub(crate) fn new(behaviour: Behaviour) -> Self {
         Self {
             behaviour,

@@ -15,7 +15,10 @@ use crate::checksum::{crc64_base64, to_base64};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::keys::SELF_TEST;
 use crate::store::Store;
-use crate::types::{Condition, Metadata, MultipartId, Object, Part, PutOptions, PutOutcome};
+use crate::types::{
+    CompleteOutcome, Condition, Metadata, MultipartId, Object, Part, PartRef, PutOptions,
+    PutOutcome,
+};
 
 /// Writers of one race.
 const RACERS: usize = 16;
@@ -56,6 +59,14 @@ pub trait Probe: Sync {
         key: &str,
         id: &MultipartId,
     ) -> Result<Option<Vec<Part>>, StoreError>;
+    /// As [`Store::complete`]; whether it was done.
+    async fn complete(
+        &self,
+        key: &str,
+        id: &MultipartId,
+        part: PartRef,
+        crc: &str,
+    ) -> Result<bool, StoreError>;
     /// As [`Store::abort`].
     async fn abort(&self, key: &str, id: &MultipartId) -> Result<(), StoreError>;
     /// As [`Store::store_time`].
@@ -119,6 +130,7 @@ async fn probe(store: &impl Probe, prefix: &str) -> Result<SelfTestReport, SelfT
             Capability::VerifiesChecksums,
             put_refused? && parts.refuses_wrong_crc,
         ),
+        (Capability::CompletesParts, parts.completes),
     ];
     Ok(SelfTestReport {
         missing: promises
@@ -220,20 +232,22 @@ async fn refuses_wrong_crc(store: &impl Probe, key: &str) -> Result<bool, StoreE
 struct Parts {
     refuses_wrong_crc: bool,
     lists_checksums: bool,
+    completes: bool,
 }
 
 async fn probe_parts(store: &impl Probe, key: &str) -> Result<Parts, StoreError> {
     let id = store.create_multipart(key).await?;
     let found = try_parts(store, key, &id).await;
-    store.abort(key, &id).await?;
+    if !found.as_ref().is_ok_and(|found| found.completes) {
+        store.abort(key, &id).await?;
+    }
     found
 }
 
 async fn try_parts(store: &impl Probe, key: &str, id: &MultipartId) -> Result<Parts, StoreError> {
     let body = Bytes::from_static(b"part");
-    store
-        .upload_part(key, id, body.clone(), &crc64_base64(&body))
-        .await?;
+    let crc = crc64_base64(&body);
+    let etag = store.upload_part(key, id, body.clone(), &crc).await?;
     let listed = store.list_parts(key, id).await?.unwrap_or_default();
     let lists_checksums = listed.iter().any(|part| part.crc64nvme.is_some());
     let refuses_wrong_crc = refused(
@@ -242,9 +256,11 @@ async fn try_parts(store: &impl Probe, key: &str, id: &MultipartId) -> Result<Pa
             .await
             .map(|_| ()),
     )?;
+    let part = PartRef { number: 1, etag };
     Ok(Parts {
         refuses_wrong_crc,
         lists_checksums,
+        completes: store.complete(key, id, part, &crc).await?,
     })
 }
 
@@ -302,6 +318,16 @@ impl Probe for Store {
         id: &MultipartId,
     ) -> Result<Option<Vec<Part>>, StoreError> {
         Self::list_parts(self, key, id).await
+    }
+    async fn complete(
+        &self,
+        key: &str,
+        id: &MultipartId,
+        part: PartRef,
+        crc: &str,
+    ) -> Result<bool, StoreError> {
+        let done = Self::complete(self, key, id, &[part], Some(crc)).await?;
+        Ok(matches!(done, CompleteOutcome::Completed { .. }))
     }
     async fn abort(&self, key: &str, id: &MultipartId) -> Result<(), StoreError> {
         Self::abort(self, key, id).await

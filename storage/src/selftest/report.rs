@@ -16,6 +16,8 @@ pub enum Capability {
     SwapNeedsObject,
     /// Bytes that do not match their CRC64NVME are refused.
     VerifiesChecksums,
+    /// A multipart upload with the checksum of its object can be completed.
+    CompletesParts,
 }
 
 impl fmt::Display for Capability {
@@ -25,6 +27,7 @@ impl fmt::Display for Capability {
             Self::AtomicSwap => "one winner among concurrent writes with If-Match",
             Self::SwapNeedsObject => "If-Match refused where there is no object",
             Self::VerifiesChecksums => "a wrong CRC64NVME refused",
+            Self::CompletesParts => "a multipart upload with a CRC64NVME of its object completed",
         })
     }
 }
@@ -65,6 +68,12 @@ pub enum SelfTestError {
         Capability::VerifiesChecksums
     )]
     NoChecksums,
+    /// No video of more than one part would ever be whole.
+    #[error(
+        "the store lacks: {}. Use a store that knows checksums of type FULL_OBJECT",
+        Capability::CompletesParts
+    )]
+    NoParts,
     /// Ids, signatures and retention rest on clocks that agree.
     #[error(
         "the local clock and the store's differ by {skew_seconds} s, more than {MAX_SKEW_SECONDS}: synchronise the clock"
@@ -87,9 +96,12 @@ impl SelfTestReport {
     /// Whether several writers are safe.
     #[must_use]
     pub fn is_atomic(&self) -> bool {
-        self.missing
-            .iter()
-            .all(|missing| *missing == Capability::VerifiesChecksums)
+        self.missing.iter().all(|missing| {
+            matches!(
+                missing,
+                Capability::VerifiesChecksums | Capability::CompletesParts
+            )
+        })
     }
 
     /// Whether a process may run on this store: always with atomic writes, otherwise only as the single replica.
@@ -99,6 +111,9 @@ impl SelfTestReport {
     pub fn require(&self, single_replica: bool) -> Result<(), SelfTestError> {
         if self.missing.contains(&Capability::VerifiesChecksums) {
             return Err(SelfTestError::NoChecksums);
+        }
+        if self.missing.contains(&Capability::CompletesParts) {
+            return Err(SelfTestError::NoParts);
         }
         if !single_replica && !self.is_atomic() {
             return Err(SelfTestError::NotAtomic {

@@ -14,6 +14,7 @@ enum Flaw {
     ChecksThenWrites,
     SwapCreates,
     AcceptsAnyCrc,
+    NeverCompletes,
     Clock,
     /// Conditional writes land, and every second answer to one is lost.
     LosesAnswers,
@@ -132,6 +133,19 @@ impl Probe for Memory {
     ) -> Result<Option<Vec<Part>>, StoreError> {
         Ok(None)
     }
+    async fn complete(
+        &self,
+        key: &str,
+        _id: &MultipartId,
+        _part: PartRef,
+        _crc: &str,
+    ) -> Result<bool, StoreError> {
+        let done = self.flaw != Flaw::NeverCompletes;
+        if done {
+            self.store(key, Bytes::from_static(b"part"));
+        }
+        Ok(done)
+    }
     async fn abort(&self, _key: &str, _id: &MultipartId) -> Result<(), StoreError> {
         Ok(())
     }
@@ -178,6 +192,13 @@ async fn each_broken_promise_is_found_and_named() {
             "checksums not verified",
             Flaw::AcceptsAnyCrc,
             vec![C::VerifiesChecksums],
+            false,
+            false,
+        ),
+        (
+            "large objects that never become whole",
+            Flaw::NeverCompletes,
+            vec![C::CompletesParts],
             false,
             false,
         ),

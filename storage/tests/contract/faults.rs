@@ -1,9 +1,10 @@
 //! What no stand-in shows: errors inside a 200, slow-downs, conflicts, silence, cut connections.
 
 use bytes::Bytes;
+use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
 use kinora_storage::{
-    CasOutcome, CompleteOutcome, Condition, MultipartId, PartRef, PutOptions, PutOutcome,
-    StoreErrorKind,
+    CasOutcome, CompleteOutcome, Condition, Metadata, MultipartId, PartRef, PutOptions, PutOutcome,
+    Store, StoreArgs, StoreErrorKind, checksum,
 };
 
 use crate::canned::{Answer, Canned, error, error_body, ok};
@@ -197,4 +198,64 @@ async fn a_missing_bucket_is_never_a_missing_object() {
     .await;
     let error = canned.store.head("videos/x").await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::NoSuchBucket, "{error}");
+}
+
+/// Of a proxy that has no way to the store just now: nothing is known, neither of the object nor of its deletion.
+///
+/// covers: F14, F15
+#[tokio::test]
+async fn a_404_that_the_store_did_not_send_is_no_answer() {
+    for body in ["404 page not found", ""] {
+        let foreign = || Answer::Xml(404, body.to_owned());
+        let all = || std::iter::repeat_with(foreign).take(20).collect();
+        let store = Canned::start(all()).await.store;
+        let looks = [
+            store.get("k").await.map(drop),
+            store.get_range("k", 0..1).await.map(drop),
+            store.head("k").await.map(drop),
+            store.delete("k").await,
+            store
+                .cas("k", Bytes::from("mine"), PutOptions::default())
+                .await
+                .map(drop),
+        ];
+        for look in looks {
+            let error = look.unwrap_err();
+            assert!(error.is_unknown_outcome(), "{body:?}: {error}");
+        }
+    }
+}
+
+/// Parts are named again with their checksums where the store wants them, and the self-test would tell where that is not enough.
+///
+/// covers: F12, F13
+#[tokio::test]
+async fn a_store_that_wants_the_checksums_of_parts_gets_them() {
+    let fake = FakeS3::start(Behaviour::minio()).unwrap();
+    let args = StoreArgs::new(fake.endpoint(), BUCKET, fake.credentials_dir());
+    let store = Store::new(&args).unwrap();
+    assert_eq!(store.self_test().await.unwrap().missing, []);
+    let id = store
+        .create_multipart("videos/x", &Metadata::new(), None)
+        .await
+        .unwrap();
+    let bytes = [
+        Bytes::from(vec![1; 5 << 20]),
+        Bytes::from_static(b"the rest"),
+    ];
+    let mut parts = Vec::new();
+    for (number, part) in (1..).zip(&bytes) {
+        let crc = checksum::crc64_base64(part);
+        let etag = store.upload_part_with_crc("videos/x", &id, number, part.clone(), &crc);
+        let etag = etag.await.unwrap();
+        parts.push(PartRef { number, etag });
+    }
+    let crc = checksum::crc64_base64(&bytes.concat());
+    let done = store.complete("videos/x", &id, &parts, Some(&crc)).await;
+    assert!(
+        matches!(done, Ok(CompleteOutcome::Completed { .. })),
+        "{done:?}"
+    );
+    let head = store.head("videos/x").await.unwrap().unwrap();
+    assert_eq!(head.crc64nvme, Some(crc));
 }

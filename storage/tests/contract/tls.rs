@@ -73,7 +73,11 @@ impl Server {
 async fn converse(stream: TcpStream, config: Arc<ServerConfig>) -> Option<()> {
     let mut stream = TlsAcceptor::from(config).accept(stream).await.ok()?;
     read_request(&mut stream).await?;
-    let answer = "HTTP/1.1 404 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let body = "<Error><Code>NoSuchKey</Code></Error>";
+    let answer = format!(
+        "HTTP/1.1 404 x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(answer.as_bytes()).await.ok()?;
     stream.shutdown().await.ok()
 }

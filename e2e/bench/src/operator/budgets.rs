@@ -2,6 +2,13 @@
 
 use crate::budgets::{Budget, least, most};
 
+/// What no machine and no haste changes: a quick run is judged by these.
+pub(super) const COUNTED: &[&str] = &[
+    "writes_per_job",
+    "videojob_bytes_created",
+    "videojob_bytes_finished",
+];
+
 /// In the order of the page.
 pub(super) const OPERATOR: &[Budget] = &[
     most("API writes of a job", "writes_per_job", 4.1),
@@ -43,6 +50,11 @@ pub(super) const OPERATOR: &[Budget] = &[
         "leader killed, all running jobs adopted or queued after s",
         "settled_s",
         18.0,
+    ),
+    most(
+        "leader killed, jobs of the other workers not adopted",
+        "not_adopted",
+        0.0,
     ),
     most(
         "worker killed, job leased again after s, p99",

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::budgets::judge;
+use crate::budgets::{hold, judge};
 use crate::machine::Machine;
 use crate::tell;
 use cases::Bench;
@@ -59,8 +59,8 @@ pub(crate) struct Args {
     write: Option<PathBuf>,
 }
 
-/// Measures, and tells what came of it.
-pub(crate) async fn measure(args: &Args) -> Result<()> {
+/// Measures, and tells what came of it; whether it holds.
+pub(crate) async fn measure(args: &Args) -> Result<bool> {
     let plan = if args.quick {
         Plan::quick()
     } else {
@@ -75,5 +75,5 @@ pub(crate) async fn measure(args: &Args) -> Result<()> {
         let page = page::page(&bench.samples, &verdicts, &Machine::read(), &bench.plan);
         std::fs::write(path, page).with_context(|| format!("write {}", path.display()))?;
     }
-    Ok(())
+    Ok(hold(&verdicts, args.quick, budgets::COUNTED))
 }

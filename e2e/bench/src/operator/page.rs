@@ -99,15 +99,15 @@ ServiceAccount with the uploader's bytes. All share the machine's cores, so what
 - The store is an HTTP server in the benchmark that keeps decisions and records in memory, and says of every output that it is
   there. SeaweedFS takes its place once, on the same cores, with jobs that have no outputs.
 - The bare loop makes the same four writes (create, claim, finish, delete) with the bytes that Kinora wrote for one job, as
-  many sets at a time as Kinora has jobs, beside one open watch. The operator does not run meanwhile. Kinora's TTL is 0, so
+  many sets at a time as Kinora has jobs, beside one open watch; Kinora's place is free again when the success is acknowledged,
+  while record and delete run on. The operator does not run meanwhile. Kinora's TTL is 0, so
   that its delete follows as soon as the record is stored; its time ends when the last job is gone. Both take turns.
 - Half load is half of Kinora's jobs/s, with random gaps; the time runs from before the create to the lease at the worker. The
   bare pair runs at the same rate, with the other two writes behind it.
 - Live jobs are queued ones in a pool without workers. Idle is an operator that leads and has nothing to do but to keep the
   lease and, beside live jobs, the heartbeats of 100 workers.
 - The leader is killed while 100 jobs run and 20,000 wait; ten workers are killed with it and do not come back, and new jobs
-  keep coming. All has settled when the jobs of the killed are leased again; of the others it is counted whose success is not
-  taken any more.
+  keep coming. All has settled when the jobs of the killed are leased again; of the others it is counted who gets another lease.
 - A killed worker is a stream that ends, 50 one after the other; a silent one keeps its connection and says nothing.
 - The backlog is 200 jobs to a pool that had none; the time runs from the last create until the Deployment asks for all.
 ";

@@ -11,6 +11,9 @@ use crate::cluster::{Cluster, Daemon};
 /// What is not an item's doing: leaders' and the node's leases, and the node's status.
 const BESIDE: [&str; 3] = ["leases", "nodes", "nodes/status"];
 
+/// The window in which nothing is done.
+const IDLE: Duration = Duration::from_secs(15);
+
 /// One way to run work, measured.
 #[derive(Clone, Debug)]
 pub(super) struct Measured {
@@ -20,7 +23,7 @@ pub(super) struct Measured {
     pub took: Duration,
     /// From the first create until the last item was done.
     pub done: Duration,
-    /// Of API server and etcd.
+    /// Of API server and etcd, without what they take in the same time when nothing is done.
     pub cpu: Duration,
     /// Successful writes without Events, and without what is beside.
     pub writes: usize,
@@ -59,9 +62,27 @@ impl Measured {
     }
 }
 
+/// CPU seconds a second of API server and etcd while nothing is done: items of a slow way must not pay for their time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle(pub f64);
+
+impl Idle {
+    /// Measures for a while.
+    ///
+    /// # Errors
+    /// As [`Meter::begin`].
+    pub(super) fn measured(cluster: &Cluster) -> Result<Self> {
+        let (before, began) = (cpu(cluster)?, Instant::now());
+        std::thread::sleep(IDLE);
+        let spent = cpu(cluster)?.saturating_sub(before);
+        Ok(Self(spent.as_secs_f64() / began.elapsed().as_secs_f64()))
+    }
+}
+
 /// A measurement that has begun.
 pub(super) struct Meter<'a> {
     cluster: &'a Cluster,
+    idle: Idle,
     audited: u64,
     cpu: Duration,
     began: Instant,
@@ -72,9 +93,10 @@ impl<'a> Meter<'a> {
     ///
     /// # Errors
     /// The control plane's processes or the audit log cannot be read.
-    pub(super) fn begin(cluster: &'a Cluster) -> Result<Self> {
+    pub(super) fn begin(cluster: &'a Cluster, idle: Idle) -> Result<Self> {
         Ok(Self {
             cluster,
+            idle,
             audited: cluster.audit_log().metadata()?.len(),
             cpu: cpu(cluster)?,
             began: Instant::now(),
@@ -92,7 +114,8 @@ impl<'a> Meter<'a> {
     /// As [`Meter::begin`].
     pub(super) fn end(self, items: usize, done: Duration) -> Result<Measured> {
         let took = self.began.elapsed();
-        let cpu = cpu(self.cluster)?.saturating_sub(self.cpu);
+        let standing = took.mul_f64(self.idle.0);
+        let cpu = cpu(self.cluster)?.saturating_sub(self.cpu + standing);
         let all = audit::writes_from(self.cluster, self.audited)?;
         let (events, others): (Vec<_>, Vec<_>) = all
             .into_iter()

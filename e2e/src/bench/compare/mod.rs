@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use self::cost::Idle;
 use self::report::Report;
 use super::{Asked, exit_code, result_file};
 use crate::cluster::Cluster;
@@ -72,7 +73,7 @@ fn on(cluster: &Cluster, options: &Options) -> Result<Report> {
     } else {
         (options.pods, options.videos)
     };
-    let mut progress = Progress::new("bench", 7);
+    let mut progress = Progress::new("bench", 8);
     // A quick run takes what the tests have built.
     let profile = if options.asked.quick {
         Profile::Dev
@@ -85,14 +86,17 @@ fn on(cluster: &Cluster, options: &Options) -> Result<Report> {
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     cluster.import_image(&hello.reference, &hello.write_into(folder.path())?)?;
     let image = &hello.reference;
+    let idle = progress.step("a control plane with nothing to do", || {
+        Idle::measured(cluster)
+    })?;
     let bare = progress.step(&format!("{pods} bare pods"), || {
         cluster.block_on(|| async {
-            peers::bare_pods(&attached(cluster).await?, image, pods.into()).await
+            peers::bare_pods(&attached(cluster).await?, idle, image, pods.into()).await
         })
     })?;
     let native = progress.step(&format!("{pods} native Jobs"), || {
         cluster.block_on(|| async {
-            peers::native_jobs(&attached(cluster).await?, image, pods.into()).await
+            peers::native_jobs(&attached(cluster).await?, idle, image, pods.into()).await
         })
     })?;
     let stack_options = StackOptions {
@@ -110,9 +114,12 @@ fn on(cluster: &Cluster, options: &Options) -> Result<Report> {
             .block_on(|| async { videos::ready(&attached(cluster).await?, &stack_options).await })
     })?;
     let kinora = progress.step(&format!("{videos} Kinora jobs"), || {
-        cluster.block_on(|| async { videos::jobs(&attached(cluster).await?, videos.into()).await })
+        cluster.block_on(|| async {
+            videos::jobs(&attached(cluster).await?, idle, videos.into()).await
+        })
     })?;
     Ok(Report {
+        idle,
         bare,
         native,
         kinora,

@@ -8,13 +8,12 @@ use futures::{StreamExt as _, TryStreamExt as _, pin_mut, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
 
-use super::cost::{Measured, Meter};
+use super::cost::{Idle, Measured, Meter};
 use crate::stack::Stack;
-use crate::wait;
 
 const NAMESPACE: &str = "peers";
 const LIMIT: Duration = Duration::from_mins(20);
@@ -74,6 +73,21 @@ async fn followed(api: &Api<Pod>, meter: &Meter<'_>, count: usize, ours: bool) -
     Ok(last)
 }
 
+/// Follows Jobs until `count` of them are gone.
+async fn deleted(api: &Api<Job>, count: usize) -> Result<()> {
+    let events = watcher::metadata_watcher(api.clone(), watcher::Config::default());
+    pin_mut!(events);
+    let mut gone = 0;
+    while gone < count {
+        match events.next().await.context("the watch of Jobs ended")? {
+            Ok(Event::Delete(_)) => gone += 1,
+            Ok(_) => {}
+            Err(error) => bail!("watch Jobs: {error}"),
+        }
+    }
+    Ok(())
+}
+
 async fn create<K>(api: &Api<K>, count: usize, object: impl Fn(usize) -> Value) -> Result<()>
 where
     K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
@@ -97,10 +111,15 @@ where
 ///
 /// # Errors
 /// One did not end, or the API server refused.
-pub(super) async fn bare_pods(stack: &Stack, image: &str, count: usize) -> Result<Measured> {
+pub(super) async fn bare_pods(
+    stack: &Stack,
+    idle: Idle,
+    image: &str,
+    count: usize,
+) -> Result<Measured> {
     namespace(stack).await?;
     let api: Api<Pod> = Api::namespaced(stack.client.clone(), NAMESPACE);
-    let meter = Meter::begin(&stack.cluster)?;
+    let meter = Meter::begin(&stack.cluster, idle)?;
     let pod = |n| json!({"metadata": {"name": format!("bare-{n}")}, "spec": pod_spec(image)});
     let both = async {
         tokio::try_join!(
@@ -118,29 +137,30 @@ pub(super) async fn bare_pods(stack: &Stack, image: &str, count: usize) -> Resul
 ///
 /// # Errors
 /// One did not end, or the API server refused.
-pub(super) async fn native_jobs(stack: &Stack, image: &str, count: usize) -> Result<Measured> {
+pub(super) async fn native_jobs(
+    stack: &Stack,
+    idle: Idle,
+    image: &str,
+    count: usize,
+) -> Result<Measured> {
     namespace(stack).await?;
     let jobs: Api<Job> = Api::namespaced(stack.client.clone(), NAMESPACE);
     let pods: Api<Pod> = Api::namespaced(stack.client.clone(), NAMESPACE);
-    let meter = Meter::begin(&stack.cluster)?;
+    let meter = Meter::begin(&stack.cluster, idle)?;
     let job = |n| {
         let template = json!({"spec": pod_spec(image)});
         let spec = json!({"ttlSecondsAfterFinished": 0, "backoffLimit": 0, "template": template});
         json!({"metadata": {"name": format!("native-{n}")}, "spec": spec})
     };
-    let both = async {
+    let all = async {
         tokio::try_join!(
             create(&jobs, count, job),
-            followed(&pods, &meter, count, false)
+            followed(&pods, &meter, count, false),
+            deleted(&jobs, count)
         )
     };
-    let ((), last) = tokio::time::timeout(LIMIT, both)
+    let ((), last, ()) = tokio::time::timeout(LIMIT, all)
         .await
-        .context("the Jobs' pods did not end")??;
-    wait::until("the Jobs to go", LIMIT, || async {
-        let left = jobs.list_metadata(&ListParams::default()).await?;
-        Ok(left.items.is_empty().then_some(()))
-    })
-    .await?;
+        .context("the Jobs did not end")??;
     meter.end(count, last)
 }

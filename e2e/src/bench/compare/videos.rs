@@ -13,7 +13,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event};
 use serde_json::json;
 
-use super::cost::{Measured, Meter};
+use super::cost::{Idle, Measured, Meter};
 use crate::jobs as look;
 use crate::stack::{JOBS_NAMESPACE, SERVICE_NAMESPACE, Stack, StackOptions};
 use crate::wait;
@@ -62,11 +62,11 @@ pub(super) async fn ready(stack: &Stack, options: &StackOptions) -> Result<()> {
 ///
 /// # Errors
 /// One did not succeed, or the API server refused.
-pub(super) async fn jobs(stack: &Stack, count: usize) -> Result<Measured> {
+pub(super) async fn jobs(stack: &Stack, idle: Idle, count: usize) -> Result<Measured> {
     let cell: Cell = "a".parse()?;
     let uploader = stack.cluster.client_as(UPLOADER).await?;
     let api: Api<VideoJob> = Api::namespaced(uploader, JOBS_NAMESPACE);
-    let meter = Meter::begin(&stack.cluster)?;
+    let meter = Meter::begin(&stack.cluster, idle)?;
     let make = |_| {
         let (api, job) = (api.clone(), job(&UploadId::mint(&cell)));
         async move {

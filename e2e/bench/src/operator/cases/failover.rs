@@ -24,10 +24,16 @@ impl Bench {
         crew.book.forget();
         let (running, ends) = self.running(crew, self.plan.running).await?;
         let leader = self.leader(replicas).await?;
-        let doomed: HashSet<usize> = running
+        let mut doomed = HashSet::new();
+        for job in &running {
+            if doomed.len() < self.plan.killed {
+                doomed.insert(job.worker);
+            }
+        }
+        let survivors: HashSet<String> = running
             .iter()
-            .map(|job| job.worker)
-            .take(self.plan.killed)
+            .filter(|job| !doomed.contains(&job.worker))
+            .map(|job| job.uid.clone())
             .collect();
         let orphans: HashSet<String> = running
             .iter()
@@ -40,14 +46,16 @@ impl Bench {
             crew.cut(*worker);
         }
         let (first, settled) = self.watch(crew, &orphans, began).await?;
-        // Those of the others were adopted, if their success counts.
-        let unwanted = crew.book.stale();
         for worker in &doomed {
             crew.replace(*worker);
         }
         self.end(crew, ends).await?;
-        let unwanted = crew.book.stale() - unwanted;
-        self.samples.worst("not_adopted", unwanted as f64);
+        // A survivor's job was adopted, if nobody got it again.
+        let leases = crew.book.since(began);
+        let again = leases
+            .iter()
+            .filter(|(uid, leased)| survivors.contains(uid) && leased.attempt > 1);
+        self.samples.worst("not_adopted", again.count() as f64);
         self.samples.worst("failover_s", first.as_secs_f64());
         self.samples.worst("settled_s", settled.as_secs_f64());
         self.progress.note(&format!(

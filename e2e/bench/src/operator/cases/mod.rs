@@ -128,9 +128,9 @@ impl Bench {
         self.park(some).await?;
         let leader = self.leader(&replicas).await?;
         self.all_seen(&replicas, some).await?;
+        crew.all_connected().await?;
         self.idle(&replicas[leader], ["rss_mib_20k", "cpu_percent_20k"])
             .await?;
-        crew.all_connected().await?;
         self.progress
             .step("workers that are killed, and silent ones");
         self.cuts(&mut crew).await?;
@@ -140,13 +140,14 @@ impl Bench {
         self.scaling().await?;
         self.progress.step("the leader is killed");
         self.failover(&mut crew, &mut replicas).await?;
-        drop(crew);
         self.progress.step(&format!("{many} live jobs"));
         self.park(many - some).await?;
         self.all_seen(&replicas, many).await?;
         let leader = self.leader(&replicas).await?;
+        crew.all_connected().await?;
         self.idle(&replicas[leader], ["rss_mib_100k", "cpu_percent_100k"])
             .await?;
+        drop(crew);
         self.progress.step("a replica that lists them all");
         self.listed(&mut replicas, 1 - leader).await
     }
