@@ -60,7 +60,8 @@ impl Engine {
                 u32::from(holds && !(held && known.status.attempt == status.attempt))
             }
             Some(known) => status.attempt.saturating_sub(known.status.attempt),
-            None => u32::from(holds),
+            // Whoever began to lead before its first listing was through finds them there: that charges nobody again.
+            None => u32::from(holds && self.jobs_known),
         };
         let ours = self.live.get(&job.uid).is_some_and(|live| {
             let same = |after: &Status| {

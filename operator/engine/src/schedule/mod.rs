@@ -77,6 +77,10 @@ impl Hash for Pool {
     }
 }
 
+fn may_begin(policy: &PoolPolicy, adapt: &Adapt, now: Mono) -> bool {
+    !policy.adaptive.enabled || adapt.may_begin(now)
+}
+
 impl Pool {
     /// What a new leader begins with: no token, no memory of outcomes.
     pub fn begin(&mut self, now: Mono) {
@@ -148,7 +152,7 @@ impl Pool {
         !policy.suspended
             && self.in_flight(running) < limit
             && self.breaker.allows(&policy.breaker)
-            && self.adapt.may_begin(now)
+            && may_begin(policy, &self.adapt, now)
     }
 
     /// Reserves a permit and a rate token for a claim.
@@ -173,7 +177,7 @@ impl Pool {
     /// Takes a rate token for a call that starts now.
     pub fn take_token(&mut self, now: Mono) -> bool {
         match &self.policy {
-            Some(policy) => self.adapt.may_begin(now) && self.bucket.take(policy, now),
+            Some(policy) => may_begin(policy, &self.adapt, now) && self.bucket.take(policy, now),
             None => false,
         }
     }

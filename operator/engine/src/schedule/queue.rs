@@ -16,8 +16,6 @@ use crate::time::Wall;
 
 /// A grant of a tenant with weight 1 moves its pass on by this.
 const STRIDE: u64 = 1 << 20;
-/// So many aged jobs of capped tenants are passed over before the aged lane gives up its turn.
-const LOOK: usize = 64;
 /// Tenants that are remembered without a waiting job.
 const MAX_IDLE_TENANTS: usize = 4096;
 
@@ -32,12 +30,18 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of these facts. A redriven job waits since its redrive, not since its first life.
+    /// Of these facts. A redriven job waits since its redrive, not since its first life; one that was held since it was made,
+    /// since it was let go.
     #[must_use]
     pub fn of(job: &Job) -> Place {
-        let redriven = job.status.since.filter(|_| job.status.redrives > 0);
+        let status = &job.status;
+        let began = match (status.redrives, status.attempt) {
+            (0, 0) => status.mode_since,
+            (0, _) => None,
+            _ => status.since,
+        };
         Place {
-            since: redriven.map_or(job.spec.created, |since| since.max(job.spec.created)),
+            since: began.map_or(job.spec.created, |since| since.max(job.spec.created)),
             tenant: job.spec.tenant,
             uid: job.uid,
             priority: job.spec.priority,
@@ -121,6 +125,11 @@ impl Lane {
             .filter(|(tenant, _)| may(**tenant))
             .filter_map(|(_, jobs)| jobs.first().copied())
             .min_by_key(|first| (self.pass(first.tenant), *first))
+    }
+
+    fn oldest(&self, may: &impl Fn(Symbol) -> bool) -> Option<Place> {
+        let tenants = self.jobs.iter().filter(|(tenant, _)| may(**tenant));
+        tenants.filter_map(|(_, jobs)| jobs.first().copied()).min()
     }
 
     fn charge(&mut self, ticket: Ticket, weight: u32) {
@@ -225,7 +234,7 @@ impl Queue {
         may: impl Fn(Symbol) -> bool,
     ) -> Option<Ticket> {
         let aged = || self.aged(rules, now, room, &may);
-        let alone = || self.first_alone(room, &may);
+        let alone = || Some(self.first_alone(room, &may)?.ticket(true, false));
         let fair = || self.fair(room, &may);
         // At most every second grant is the aged lane's, and at most every fourth goes to a job that needs a worker alone.
         match self.turn % 4 {
@@ -258,22 +267,23 @@ impl Queue {
         room: Room,
         may: &impl Fn(Symbol) -> bool,
     ) -> Option<Ticket> {
-        self.ages
-            .iter()
-            .take_while(|place| place.since + rules.aging <= now)
-            .take(LOOK)
-            .map(|place| place.ticket(self.alone.contains(place), false))
-            .find(|ticket| {
-                let fits = if ticket.alone { room.idle } else { room.any };
-                fits && may(ticket.tenant)
-            })
-    }
-
-    fn first_alone(&self, room: Room, may: &impl Fn(Symbol) -> bool) -> Option<Ticket> {
-        if !room.idle {
+        let is_aged = |place: &Place| place.since + rules.aging <= now;
+        if !self.ages.first().is_some_and(is_aged) {
             return None;
         }
-        let place = self.alone.iter().find(|place| may(place.tenant))?;
-        Some(place.ticket(true, false))
+        let lanes = self.lanes.values().filter(|_| room.any);
+        let any = lanes.filter_map(|lane| lane.oldest(may)).min();
+        let alone = self.first_alone(room, may).map(|place| (place, true));
+        let (oldest, alone) = any
+            .map(|place| (place, false))
+            .into_iter()
+            .chain(alone)
+            .min()?;
+        is_aged(&oldest).then(|| oldest.ticket(alone, false))
+    }
+
+    fn first_alone(&self, room: Room, may: &impl Fn(Symbol) -> bool) -> Option<Place> {
+        let mut all = self.alone.iter().filter(|_| room.idle);
+        all.find(|place| may(place.tenant)).copied()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kinora_engine::event::Lead;
 use kinora_engine::*;
 use proptest::prelude::*;
 
@@ -91,6 +92,25 @@ fn the_debt_is_never_more_than_one_leader_can_have_under_way() {
     assert_eq!(world.phase(200), Phase::Queued);
     world.pass(secs(25), &[session]);
     assert_eq!(world.phase(200), Phase::Running, "32 and its own");
+}
+
+/// It leads before its first listing is through, as one whose process began again does.
+#[test]
+fn what_a_first_listing_shows_at_work_is_charged_to_nobody() {
+    let mut world = World::cold();
+    world.feed(Event::Lead(Lead::Leader));
+    world.feed(Event::Pool(POOL, Box::new(limited(1.0, 1))));
+    world.feed(Event::PoolsSynced);
+    for uid in 1..=32 {
+        let mut running = job(uid);
+        running.status = running.claimed(Uid(9), POOL.name, START);
+        world.put(running);
+    }
+    world.put(job(200));
+    world.feed(Event::JobsSynced);
+    let session = world.hello(1, 1, 40);
+    world.pass(secs(2), &[session]);
+    assert_eq!(world.phase(200), Phase::Running);
 }
 
 proptest! {

@@ -300,3 +300,51 @@ fn the_watermark_counts_the_jobs_of_uploads_only() {
     assert_eq!(world.engine.live_uploads(), 0);
     assert_eq!(world.engine.live_jobs(), 3);
 }
+
+/// A capped tenant always has an old backlog.
+#[test]
+fn aged_jobs_of_a_capped_tenant_do_not_hide_those_of_others() {
+    let long_ago = Wall(START.0 - 3_600_000);
+    let capped = (1..=100).map(|uid| {
+        let mut old = of(1, uid);
+        old.spec.created = long_ago;
+        old
+    });
+    let mut low = of(3, 200);
+    low.spec.created = Wall(long_ago.0 + 1000);
+    low.spec.priority = -1;
+    let urgent = (300..=350).map(|uid| {
+        let mut urgent = of(2, uid);
+        urgent.spec.priority = 9;
+        urgent
+    });
+    let (mut queue, jobs) = filled(capped.chain([low]).chain(urgent));
+    let rules = Fairness::default();
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let ticket = queue
+            .pick(&rules, START, ANY, |tenant| tenant != Symbol(1))
+            .unwrap();
+        queue.granted(ticket, &rules);
+        queue.remove(&jobs[&ticket.uid]);
+        order.push(ticket.tenant.0);
+    }
+    assert!(order.contains(&3), "{order:?}");
+}
+
+/// A batch that lay in Git, suspended, and is let go.
+#[test]
+fn what_was_held_since_it_was_made_waits_since_it_was_let_go() {
+    let mut world = World::with_pool(pool());
+    let mut held = job(1);
+    held.spec.declared = true;
+    held.spec.suspend = true;
+    world.put(held);
+    world.pass(secs(86_400), &[]);
+    let let_go = world.now.wall;
+    world.edit(1, |spec| spec.suspend = false);
+    assert_eq!(world.phase(1), Phase::Queued);
+    let views = world.engine.pools(world.now.wall);
+    let oldest = views[&POOL].oldest.unwrap();
+    assert!(let_go - oldest < secs(1), "{oldest:?}");
+}
