@@ -1,4 +1,4 @@
-//! What a worker reports, and which class of the design's outcome table it is. Total: any other code is Failed.
+//! What a worker reports, and which class of outcome it is (docs/concepts.md). Total: any other code is Failed.
 
 use std::time::Duration;
 

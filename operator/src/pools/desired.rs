@@ -1,4 +1,4 @@
-//! How many workers a pool wants: a pure function of backlog and limits (design section 5, test T21).
+//! How many workers a pool wants: a pure function of backlog and limits. covers: T21
 
 use std::time::Duration;
 

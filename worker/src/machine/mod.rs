@@ -1,7 +1,7 @@
 //! The worker's decisions: held leases, unacknowledged outcomes, heartbeats, silence, self-fence, drain.
 //!
 //! Pure: events in, actions out, time as an argument (a monotonic `Duration` since the process started). The driver does
-//! what comes out, in order. Every rule is the design's section 5 and the dispatch part of `wire.md`.
+//! what comes out, in order.
 
 mod attempt;
 mod drain;

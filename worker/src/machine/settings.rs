@@ -1,4 +1,4 @@
-//! Numbers of the lease protocol (design, section 5), in one place.
+//! Numbers of the lease protocol, in one place.
 
 use std::time::Duration;
 

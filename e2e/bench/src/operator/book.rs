@@ -24,7 +24,6 @@ struct State {
     names: HashMap<String, String>,
     /// By name of the job.
     waiting: HashMap<String, Waiting>,
-    stale: usize,
 }
 
 #[derive(Debug)]
@@ -102,7 +101,6 @@ impl Book {
         let Some(of) = &ack.attempt else { return };
         let mut state = self.state();
         if ack.verdict() != wire::ack::Verdict::Accepted {
-            state.stale += 1;
             return;
         }
         let name = state.names.get(&of.job_uid).cloned().unwrap_or_default();
@@ -122,11 +120,6 @@ impl Book {
             .collect();
         found.sort_by_key(|(_, leased)| leased.at);
         found
-    }
-
-    /// Outcomes that the operator did not want.
-    pub(crate) fn stale(&self) -> usize {
-        self.state().stale
     }
 
     /// What was, counts no more.

@@ -75,7 +75,7 @@ async fn followed(api: &Api<Pod>, meter: &Meter<'_>, count: usize, ours: bool) -
 
 /// Follows Jobs until `count` of them are gone.
 async fn deleted(api: &Api<Job>, count: usize) -> Result<()> {
-    let events = watcher::metadata_watcher(api.clone(), watcher::Config::default());
+    let events = watcher::watcher(api.clone(), watcher::Config::default());
     pin_mut!(events);
     let mut gone = 0;
     while gone < count {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::world::{LIVE, SLOTS, TENANTS, WORKERS};
 
-/// The budget of the design.
+/// The budget: events a second.
 const BUDGET: f64 = 500_000.0;
 
 /// See the module.
@@ -97,7 +97,9 @@ fn machine() -> String {
     let model = field(&cpu, "model name").unwrap_or("unknown");
     let cores = cpu.matches("processor\t").count();
     let kernel = read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cores} × {model}, Linux {}", kernel.trim())
+    // Without the suffix of a build.
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
+    format!("{cores} × {model}, Linux {kernel}")
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {

@@ -321,7 +321,7 @@ impl Job {
 /// How long after a missing source somebody looks again.
 pub const SOURCE_RECHECK: Duration = Duration::from_secs(60);
 
-/// Whether `new` may follow `old`: the table of the design, held against every write before it leaves the engine.
+/// Whether `new` may follow `old`: the table of transitions, held against every write before it leaves the engine.
 #[must_use]
 pub fn is_legal(old: &Status, new: &Status) -> bool {
     let claims = new.attempt != old.attempt;

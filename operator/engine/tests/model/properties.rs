@@ -15,7 +15,7 @@ use crate::world::{LIMIT, Model, World};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Broken(u16);
 
-/// The invariants of the design, as far as the engine alone can break them.
+/// The invariants, as far as the engine alone can break them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Invariant {
     Loss,

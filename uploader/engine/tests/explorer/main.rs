@@ -149,7 +149,7 @@ fn schedules_by_chance_of_two_files_are_survived() {
     by_chance(1_000_000..1_010_000, false);
 }
 
-/// The budgets of `design.md` section 9: store calls until the client has its answer.
+/// The budgets of store calls until the client has its answer.
 #[test]
 fn small_uploads_cost_few_store_calls() {
     let cases = [
