@@ -16,6 +16,8 @@ use crate::time::Wall;
 
 /// A grant of a tenant with weight 1 moves its pass on by this.
 const STRIDE: u64 = 1 << 20;
+/// So many aged jobs are looked at one by one, before the oldest of each tenant are.
+const LOOK: usize = 64;
 /// Tenants that are remembered without a waiting job.
 const MAX_IDLE_TENANTS: usize = 4096;
 
@@ -268,9 +270,16 @@ impl Queue {
         may: &impl Fn(Symbol) -> bool,
     ) -> Option<Ticket> {
         let is_aged = |place: &Place| place.since + rules.aging <= now;
-        if !self.ages.first().is_some_and(is_aged) {
-            return None;
+        let mut all = self.ages.iter().take_while(|place| is_aged(place));
+        let fits = |place: &&Place| {
+            let alone = self.alone.contains(place);
+            (if alone { room.idle } else { room.any }) && may(place.tenant)
+        };
+        if let Some(place) = all.by_ref().take(LOOK).find(fits) {
+            return Some(place.ticket(self.alone.contains(place), false));
         }
+        // Others may wait behind a backlog of capped tenants.
+        all.next()?;
         let lanes = self.lanes.values().filter(|_| room.any);
         let any = lanes.filter_map(|lane| lane.oldest(may)).min();
         let alone = self.first_alone(room, may).map(|place| (place, true));
