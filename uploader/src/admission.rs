@@ -66,7 +66,7 @@ impl Admission {
     /// How long this process has seen entries wait. While no jobs can be made it tries none, and what an old one waits for is not
     /// known.
     #[must_use]
-    pub fn watched(&self) -> Duration {
+    pub fn uptime(&self) -> Duration {
         self.0.started.elapsed()
     }
 

@@ -13,18 +13,31 @@ use tokio::sync::watch;
 use crate::api::Api;
 use crate::{JOBS, PATIENCE, Site};
 
+fn past(site: &Site, client: &kube::Client, metrics: &Metrics) -> Past {
+    Past {
+        client: client.clone(),
+        store: site.store.clone(),
+        cell: Cell::default(),
+        jobs_namespace: "videos".into(),
+        upkeep: metrics.upkeep(),
+    }
+}
+
+/// Waits until the leader knows what it may touch.
+async fn known_soon(history: &mut watch::Receiver<History>) {
+    let known = history.wait_for(|history| *history != History::Unknown);
+    tokio::time::timeout(PATIENCE, known)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
 #[tokio::test]
 async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
     let site = Site::new().await;
     let (api, client) = Api::start().await;
     let metrics = Metrics::default();
-    let past = Past {
-        client,
-        store: site.store.clone(),
-        cell: Cell::default(),
-        jobs_namespace: "videos".into(),
-        upkeep: metrics.upkeep(),
-    };
+    let past = past(&site, &client, &metrics);
     let (cluster, version) = past.look().await.unwrap();
     assert_eq!(cluster, "cluster-1");
     let at = |second: i64| Timestamp::from_second(second).unwrap();
@@ -90,14 +103,7 @@ async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
     let site = Site::new().await;
     let (api, client) = Api::start().await;
     let metrics = Metrics::default();
-    let upkeep = metrics.upkeep();
-    let past = || Past {
-        client: client.clone(),
-        store: site.store.clone(),
-        cell: Cell::default(),
-        jobs_namespace: "videos".into(),
-        upkeep: upkeep.clone(),
-    };
+    let past = || past(&site, &client, &metrics);
     let (cluster, version) = past().look().await.unwrap();
     let long_ago = Timestamp::from_second(1).unwrap();
     past().note(&cluster, 1, long_ago).await.unwrap();
@@ -105,8 +111,7 @@ async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
     let went_back = WentBack::default();
     let watching = past().watch(site.leads.subscribe(), history, went_back.clone());
     let watching = tokio::spawn(watching);
-    let told = known.wait_for(|history| *history != History::Unknown);
-    tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap();
+    known_soon(&mut known).await;
 
     api.go_back_to(version - 1);
     // A change of the leader makes it look.
@@ -129,19 +134,13 @@ async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
 async fn a_rewind_that_the_core_finds_is_noted_too() {
     let site = Site::new().await;
     let (_api, client) = Api::start().await;
-    let past = || Past {
-        client: client.clone(),
-        store: site.store.clone(),
-        cell: Cell::default(),
-        jobs_namespace: "videos".into(),
-        upkeep: Metrics::default().upkeep(),
-    };
+    let metrics = Metrics::default();
+    let past = || past(&site, &client, &metrics);
     let (history, mut known) = watch::channel(History::Unknown);
     let went_back = WentBack::default();
     let watching = past().watch(site.leads.subscribe(), history, went_back.clone());
     let watching = tokio::spawn(watching);
-    let told = known.wait_for(|history| *history != History::Unknown);
-    tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap();
+    known_soon(&mut known).await;
     let (cluster, version) = past().look().await.unwrap();
     assert_ne!(site.json(&keys::control("a")).await["resourceVersion"], 0);
 

@@ -99,8 +99,8 @@ async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, Stor
         }
     }
     let seconds = oldest / 1000;
-    let watched = app.admission.watched().as_secs();
-    app.admission.set_oldest_pending(watched.min(waits / 1000));
+    let uptime = app.admission.uptime().as_secs();
+    app.admission.set_oldest_pending(uptime.min(waits / 1000));
     app.metrics
         .oldest_pending_seconds
         .set(i64::try_from(seconds).unwrap_or(i64::MAX));
