@@ -7,7 +7,7 @@ use super::live::Claim;
 use crate::action::Cause;
 use crate::event::Lead;
 use crate::ids::{AttemptId, PoolName, Symbol, Uid};
-use crate::schedule::queue::{Queue, Room, Ticket};
+use crate::schedule::queue::{Room, Ticket};
 use crate::schedule::{ALONE_FROM, CLAIM_CONCURRENCY};
 use crate::time::Now;
 use crate::workers::ADOPTION_HOLD;
@@ -30,9 +30,6 @@ impl Engine {
         let dirty = std::mem::take(&mut self.dirty);
         if !self.may_claim() {
             return;
-        }
-        for pool in &dirty {
-            self.keep_worker(*pool);
         }
         let behind = dirty.iter().filter(|pool| Some(**pool) > self.turn);
         let before = dirty.iter().filter(|pool| Some(**pool) <= self.turn);
@@ -57,13 +54,17 @@ impl Engine {
         self.lead == Lead::Leader && self.is_synced() && !self.clock_off
     }
 
-    /// A job that needs a worker for itself would wait for ever behind a full queue: one worker is kept free for it.
+    /// A job that needs a worker for itself would wait for ever behind a full queue: one worker is kept free for it. The only
+    /// one there is is kept no longer than it takes, or such jobs would have all of the pool.
     fn keep_worker(&mut self, pool: PoolName) {
-        let wanted = self.index.ready(pool).is_some_and(Queue::wants_idle_worker);
+        let wanted = self.index.ready(pool).is_some_and(|queue| {
+            queue.wants_idle_worker() && (queue.is_turn_of_alone() || self.workers.has_two(pool))
+        });
         self.workers.keep_one(pool, wanted);
     }
 
     fn grant_one(&mut self, name: PoolName, now: Now) -> bool {
+        self.keep_worker(name);
         if self.index.ready(name).is_none() {
             return false;
         }

@@ -16,6 +16,8 @@ use crate::time::Wall;
 
 /// A grant of a tenant with weight 1 moves its pass on by this.
 const STRIDE: u64 = 1 << 20;
+/// Of each four grants this one goes to a job that needs a worker for itself, if there is one.
+const ALONE_TURN: u64 = 2;
 /// So many aged jobs are looked at one by one, before the oldest of each tenant are.
 const LOOK: usize = 64;
 /// Tenants that are remembered without a waiting job.
@@ -191,6 +193,12 @@ impl Queue {
         !self.alone.is_empty()
     }
 
+    /// Whether the next grant is for a job that needs a worker for itself: of each four at most one is.
+    #[must_use]
+    pub fn is_turn_of_alone(&self) -> bool {
+        self.turn % 4 == ALONE_TURN
+    }
+
     /// All that wait.
     pub fn uids(&self) -> impl Iterator<Item = Uid> {
         self.ages.iter().map(|place| place.uid)
@@ -241,7 +249,7 @@ impl Queue {
         // At most every second grant is the aged lane's, and at most every fourth goes to a job that needs a worker alone.
         match self.turn % 4 {
             1 | 3 => aged().or_else(fair).or_else(alone),
-            2 => alone().or_else(fair),
+            ALONE_TURN => alone().or_else(fair),
             _ => fair().or_else(alone),
         }
     }

@@ -115,6 +115,16 @@ impl Workers {
             })
     }
 
+    /// Whether more than one worker of a pool takes leases.
+    #[must_use]
+    pub fn has_two(&self, pool: PoolName) -> bool {
+        let mut open = self
+            .all
+            .values()
+            .filter(|w| w.pool == Some(pool) && w.is_open());
+        open.nth(1).is_some()
+    }
+
     /// Keeps the worker with the most free slots of a pool from new leases, or lets all have them again.
     pub fn keep_one(&mut self, pool: PoolName, wanted: bool) {
         let kept = self.kept.get(&pool).copied();

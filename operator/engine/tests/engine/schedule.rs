@@ -47,21 +47,44 @@ fn from_the_third_interruption_on_a_job_gets_a_worker_for_itself() {
     suspect.status.since = Some(START);
     suspect.status.observed = 1;
     let mut world = World::new();
-    let one = world.hello(1, 1, 2);
+    let one = world.hello(1, 1, 3);
     world.put(job(1));
     world.put(suspect);
     world.put(job(2));
-    assert_eq!(
-        world.leases(),
-        [attempt(1, 1)],
-        "the worker is kept for the suspect"
-    );
-    world.report(one, attempt(1, 1), Fact::Succeeded);
-    assert_eq!(world.leases(), [attempt(1, 1), attempt(9, 1)]);
     world.put(job(3));
-    assert_eq!(world.leases().len(), 2, "nobody joins it");
+    let first = [attempt(1, 1), attempt(2, 1)];
+    assert_eq!(world.leases(), first, "the worker is kept for the suspect");
+    for leased in first {
+        world.report(one, leased, Fact::Succeeded);
+    }
+    assert_eq!(world.leases()[2..], [attempt(9, 1)]);
+    world.put(job(4));
+    assert_eq!(world.leases().len(), 3, "nobody joins it");
     world.report(one, attempt(9, 1), Fact::Succeeded);
-    assert_eq!(world.leases().len(), 4);
+    assert_eq!(world.leases().len(), 5);
+}
+
+#[test]
+fn suspects_get_every_fourth_grant_of_the_only_worker() {
+    let mut world = World::new();
+    let one = world.hello(1, 1, 1);
+    for uid in 1..=12 {
+        world.put(job(uid));
+        let mut suspect = job(100 + uid);
+        suspect.status.interruptions = ALONE_FROM;
+        suspect.status.since = Some(START);
+        suspect.status.observed = 1;
+        world.put(suspect);
+    }
+    for done in 0..12 {
+        let running = world.leases()[done];
+        world.report(one, running, Fact::Succeeded);
+    }
+    let suspects = world.leases()[..12]
+        .iter()
+        .filter(|leased| leased.job.0 > 100)
+        .count();
+    assert_eq!(suspects, 3);
 }
 
 #[test]
