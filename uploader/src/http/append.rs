@@ -230,7 +230,8 @@ fn answer(driver: &Driver, protocol: Protocol, appended: &Appended) -> Response 
                 (None, Version::V8) => empty(StatusCode::NO_CONTENT),
                 (None, Version::V3 | Version::V5 | Version::V6) => empty(StatusCode::CREATED),
             };
-            standing::of_draft(&mut answer, driver, draft, appended.offset, whole.is_some());
+            let offset = Some(appended.offset);
+            standing::of_draft(&mut answer, driver, draft, offset, whole.is_some());
             answer
         }
         Protocol::Tus | Protocol::Plain => {

@@ -304,13 +304,8 @@ fn created(
             }
         }
         Protocol::Draft(draft) => {
-            standing::of_draft(
-                &mut answer,
-                driver,
-                draft,
-                offset.unwrap_or(0),
-                stored.is_some(),
-            );
+            let offset = offset.or(Some(0));
+            standing::of_draft(&mut answer, driver, draft, offset, stored.is_some());
             if stored.is_none() {
                 standing::limit(&mut answer, driver, asked.max);
             }
