@@ -146,7 +146,7 @@ async fn append(driver: Driver, asked: Asked, body: Body) -> Result<Appended, Pr
             Err(at_its_end(protocol, offset, empty_body))
         }
         Opened::Missing => {
-            let standing = Box::pin(without_state(driver, &principal)).await?;
+            let standing = Box::pin(without_state(driver, &principal, protocol)).await?;
             Err(at_its_end(protocol, standing.offset, empty_body))
         }
         Opened::WrongOffset(doc) if protocol.draft().is_some() => {
