@@ -663,7 +663,7 @@ fn a_length_an_end_and_a_checksum_are_stored_before_the_body() {
         ..Append::default()
     };
     type Want = Result<(Option<u64>, Option<bool>), &'static str>;
-    let cases: [(&str, &State, Append, Want); 11] = [
+    let cases: [(&str, &State, Append, Want); 12] = [
         (
             "nothing said",
             &deferred,
@@ -710,6 +710,12 @@ fn a_length_an_end_and_a_checksum_are_stored_before_the_body() {
             "beyond the limit",
             &deferred,
             said(Some(91), None, None),
+            Err("over the limit"),
+        ),
+        (
+            "a body beyond the limit",
+            &deferred,
+            said(None, None, Some(71)),
             Err("over the limit"),
         ),
         (

@@ -40,7 +40,8 @@ pub enum NotGathered {
 const ROUNDS: usize = 6;
 
 /// Reads up to `limit` bytes and a little more, judging the first on the way. When others need the
-/// memory, fewer: then the body goes on as one that is stored in pieces.
+/// memory, fewer: then the body goes on as one that is stored in pieces. `is_all`: whether a body of so many bytes is the
+/// whole file, so that no more will come to judge it by.
 ///
 /// # Errors
 /// When the body is not to be read on.
@@ -49,6 +50,7 @@ pub async fn begin(
     stream: &mut BodyDataStream,
     limit: u64,
     any: bool,
+    is_all: impl Fn(u64) -> bool,
 ) -> Result<Gathered, NotGathered> {
     let mut got = Gathered {
         bytes: Pieces::default(),
@@ -84,7 +86,8 @@ pub async fn begin(
             (waited, window) = (Duration::ZERO, 0);
         }
         if !judged && !got.bytes.is_empty() {
-            match sniff(&got.bytes.head(LOOK), got.ended) {
+            let all = got.ended && is_all(got.bytes.len() as u64);
+            match sniff(&got.bytes.head(LOOK), all) {
                 Sniff::Video => judged = true,
                 Sniff::NotVideo(why) => return Err(NotGathered::NotVideo(why)),
                 Sniff::More => {}

@@ -58,6 +58,8 @@ pub struct Incoming {
     pub ended: bool,
     /// Whether this body carries all the rest of the upload, so that its end is the upload's.
     pub carries_all: bool,
+    /// Whether it comes with the create: then bytes beyond the length leave no upload.
+    pub creates: bool,
     /// Whether the size of the body was not told.
     pub untold: bool,
     /// What was said of the body.

@@ -124,6 +124,7 @@ async fn append(driver: Driver, asked: Asked, body: Body) -> Result<Appended, Pr
         return Box::pin(only_look(driver, principal, protocol, at)).await;
     }
     let carries_all = append.complete == Some(true);
+    let tells_length = protocol == Protocol::Tus && empty_body && append.length == Some(at);
     let untold = append.body.is_none();
     let goal = Goal::Write(append);
     match Box::pin(driver.open(goal, Some(principal.clone()))).await {
@@ -134,11 +135,16 @@ async fn append(driver: Driver, asked: Asked, body: Body) -> Result<Appended, Pr
                 held: Held::default(),
                 ended: false,
                 carries_all,
+                creates: false,
                 untold,
                 check,
             };
             let written = body::write(driver, doc, etag, incoming).await;
-            Box::pin(ended(driver, protocol, written)).await
+            Box::pin(ended(driver, protocol, carries_all, written)).await
+        }
+        // The last request of an upload that told its length late, once more.
+        Opened::Whole(..) | Opened::Missing if tells_length => {
+            Box::pin(only_look(driver, principal, protocol, at)).await
         }
         Opened::Whole(doc, etag) => {
             let offset = doc.offset;
@@ -146,7 +152,7 @@ async fn append(driver: Driver, asked: Asked, body: Body) -> Result<Appended, Pr
             Err(at_its_end(protocol, offset, empty_body))
         }
         Opened::Missing => {
-            let standing = Box::pin(without_state(driver, &principal)).await?;
+            let standing = Box::pin(without_state(driver, &principal, protocol)).await?;
             Err(at_its_end(protocol, standing.offset, empty_body))
         }
         Opened::WrongOffset(doc) if protocol.draft().is_some() => {
@@ -177,7 +183,12 @@ async fn only_look(
     }
 }
 
-async fn ended(driver: &Driver, protocol: Protocol, written: Written) -> Result<Appended, Problem> {
+async fn ended(
+    driver: &Driver,
+    protocol: Protocol,
+    carries_all: bool,
+    written: Written,
+) -> Result<Appended, Problem> {
     match written {
         Written::Whole {
             doc,
@@ -187,6 +198,9 @@ async fn ended(driver: &Driver, protocol: Protocol, written: Written) -> Result<
         } => {
             let stored = finish_fresh(driver, &doc, known, ram).await;
             let stored = stored.map_err(|problem| protocol.at_its_end(problem))?;
+            if too_long && protocol.draft().is_some() {
+                return Err(Draft::inconsistent().offset(doc.offset));
+            }
             if too_long {
                 return Err(beyond(doc.offset).offset(doc.offset));
             }
@@ -195,9 +209,11 @@ async fn ended(driver: &Driver, protocol: Protocol, written: Written) -> Result<
                 whole: Some(stored),
             })
         }
-        Written::TooLong(doc) if protocol.draft().is_some() => {
+        Written::TooLong(doc) if protocol.draft().is_some() && doc.length.is_some() => {
             Err(Draft::inconsistent().offset(doc.offset))
         }
+        // The end that it said it brings, before the length that was told.
+        Written::Closed(doc) if carries_all => Err(Draft::inconsistent().offset(doc.offset)),
         other => {
             if let Written::NotVideo(_, doc) | Written::Lost(doc) = &other {
                 driver.end(doc).await;
@@ -230,7 +246,8 @@ fn answer(driver: &Driver, protocol: Protocol, appended: &Appended) -> Response 
                 (None, Version::V8) => empty(StatusCode::NO_CONTENT),
                 (None, Version::V3 | Version::V5 | Version::V6) => empty(StatusCode::CREATED),
             };
-            standing::of_draft(&mut answer, driver, draft, appended.offset, whole.is_some());
+            let offset = Some(appended.offset);
+            standing::of_draft(&mut answer, driver, draft, offset, whole.is_some());
             answer
         }
         Protocol::Tus | Protocol::Plain => {

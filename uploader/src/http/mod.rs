@@ -66,7 +66,7 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn_with_state(Arc::clone(&app), gate::gate))
-        .layer(from_fn_with_state(Arc::clone(&app), dress))
+        .layer(from_fn_with_state(Arc::clone(&app), count))
         .layer(from_fn_with_state(Arc::clone(&app), linger::linger))
         .layer(from_fn(answer_always))
         .layer(from_fn(crate::trace::traced))
@@ -82,17 +82,20 @@ pub fn waiting_router() -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/metrics", get(health::metrics_at_zero))
-        .fallback(|| async { Problem::try_again("waiting for the object store") })
+        .fallback(|request: Request| async move {
+            dress(&request)(Problem::try_again("waiting for the object store").into_response())
+        })
 }
 
-/// A handler that panics is a bug, and still answers.
+/// A handler that panics is a bug, and still answers, dressed as every other.
 async fn answer_always(request: Request, next: Next) -> Response {
+    let dressed = dress(&request);
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    answered.unwrap_or_else(|_| {
+    dressed(answered.unwrap_or_else(|_| {
         // The panic hook has logged what and where.
         tracing::error!("a request panicked");
         Problem::internal().into_response()
-    })
+    }))
 }
 
 /// The method that is meant: clients behind old proxies name it in a header, and then the one of
@@ -189,32 +192,39 @@ fn parse_id(id: PathId) -> Result<UploadId, Problem> {
         .ok_or_else(Problem::not_found)
 }
 
-/// What every answer of the API carries, errors too.
-async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Counts requests and their answers.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let method = meant(&request);
-    let preflight = method == Method::OPTIONS;
     let route = Route::of(request.extensions().get().map(MatchedPath::as_str));
     let brings = matches!(method, Method::POST | Method::PUT | Method::PATCH);
     let uploading = (brings && route.takes_bytes()).then(|| app.metrics.uploading());
-    let from_browser = request.headers().contains_key(header::ORIGIN);
-    let mut answer = next.run(request).await;
+    let answer = next.run(request).await;
     drop(uploading);
     let status = Class::of(answer.status());
     app.metrics.answered(route, Verb::of(&method), status);
     if let Some(kind) = answer.extensions().get::<Kind>() {
         app.metrics.refused(*kind);
     }
-    let headers = answer.headers_mut();
-    headers.insert(tus::TUS_RESUMABLE, tus::VERSION);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    if from_browser {
-        cors::allow(headers, preflight);
-    }
     answer
+}
+
+/// What every answer of the API to this request carries, errors too, whoever gives it.
+pub(crate) fn dress(request: &Request) -> impl FnOnce(Response) -> Response + use<> {
+    let preflight = meant(request) == Method::OPTIONS;
+    let from_browser = request.headers().contains_key(header::ORIGIN);
+    move |mut answer| {
+        let headers = answer.headers_mut();
+        headers.insert(tus::TUS_RESUMABLE, tus::VERSION);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        if from_browser {
+            cors::allow(headers, preflight);
+        }
+        answer
+    }
 }
 
 /// A header by name and value, where the value is known to be good.
@@ -222,5 +232,7 @@ fn set(answer: &mut Response, name: HeaderName, value: impl Into<HeaderValue>) {
     answer.headers_mut().insert(name, value.into());
 }
 
+#[cfg(test)]
+mod dressed;
 #[cfg(test)]
 mod room;

@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 use http_body::Body as _;
 
 use super::draft::Draft;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::tus;
 
 /// What a request speaks.
@@ -48,9 +48,11 @@ impl Protocol {
         }
     }
 
-    /// An answer to a request that brought the last byte: the draft says so even of a refusal.
+    /// An answer to a request that brought the last byte: the draft says so even of a refusal. A client reads that as
+    /// final, so an answer that another try may change does not say it.
     pub(super) fn at_its_end(self, problem: Problem) -> Problem {
         match self {
+            Self::Draft(_) if matches!(problem.kind(), Kind::TryAgain | Kind::Internal) => problem,
             Self::Draft(draft) => {
                 let (name, value) = draft.flag(true);
                 problem.with(name, value)

@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{append, create, dress, gate, linger, one_upload, uploads_root};
+use super::{append, count, create, gate, linger, one_upload, uploads_root};
 use crate::app::App;
 use crate::serve::Parting;
 
@@ -33,7 +33,7 @@ fn a_request_that_waits_for_its_body_has_little_room() {
         returned(|(request, next): (Request, Next)| crate::trace::traced(request, next)),
         returned(|(request, next): (Request, Next)| super::answer_always(request, next)),
         returned(|(app, request, next): Passed| linger::linger(State(app), request, next)),
-        returned(|(app, request, next): Passed| dress(State(app), request, next)),
+        returned(|(app, request, next): Passed| count(State(app), request, next)),
         returned(|(app, request, next): Passed| gate::gate(State(app), request, next)),
     ];
     let connection = returned(conn) + layers.iter().sum::<usize>();

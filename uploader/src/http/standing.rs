@@ -57,7 +57,7 @@ impl Standing {
         }
         match protocol {
             Protocol::Draft(draft) => {
-                of_draft(answer, driver, draft, self.offset, self.complete);
+                of_draft(answer, driver, draft, Some(self.offset), self.complete);
                 limit(answer, driver, self.max);
             }
             Protocol::Tus | Protocol::Plain => {
@@ -84,17 +84,19 @@ fn max_bytes(driver: &Driver, profile: &str) -> u64 {
     driver.app.profiles.or_default(profile).max_bytes
 }
 
-/// Offset and end of an upload in the words of the draft; a complete one has become a video.
+/// Offset, when it may be told, and end of an upload in the words of the draft; a complete one has become a video.
 pub(super) fn of_draft(
     answer: &mut Response,
     driver: &Driver,
     draft: Draft,
-    offset: u64,
+    offset: Option<u64>,
     complete: bool,
 ) {
     let (name, value) = draft.flag(complete);
     set(answer, name, value);
-    set(answer, tus::UPLOAD_OFFSET, offset);
+    if let Some(offset) = offset {
+        set(answer, tus::UPLOAD_OFFSET, offset);
+    }
     set(
         answer,
         INTEROP,

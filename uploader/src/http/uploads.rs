@@ -66,7 +66,7 @@ pub(super) async fn stands(
             finish_found(driver, *doc, etag).await?;
             Ok(standing)
         }
-        Opened::Missing => without_state(driver, &principal).await,
+        Opened::Missing => without_state(driver, &principal, protocol).await,
         other => Err(refusal(other, protocol)),
     }
 }
@@ -75,6 +75,7 @@ pub(super) async fn stands(
 pub(super) async fn without_state(
     driver: &Driver,
     principal: &Principal,
+    protocol: Protocol,
 ) -> Result<Standing, Problem> {
     match known(driver, principal).await? {
         Known::Active(active) if active.decision == Decision::Rejected && active.size > 0 => {
@@ -90,6 +91,7 @@ pub(super) async fn without_state(
                 RecordState::Rejected | RecordState::Failed if refused && size > 0 => Err(
                     Problem::gone(format!("The upload was refused: {}.", record.reason)),
                 ),
+                RecordState::Cancelled => Err(over("cancelled", protocol)),
                 _ => Ok(Standing::finished(size)),
             }
         }
@@ -129,12 +131,7 @@ pub(super) fn refusal(opened: Opened, protocol: Protocol) -> Problem {
         )
         .retry_after(seconds),
         Opened::Dead { doc, .. } if doc.reason.as_deref() == Some(STORE_LOST) => lost(),
-        // In the draft an upload that is over is not there.
-        Opened::Dead { .. } if protocol.draft().is_some() => Problem::not_found(),
-        Opened::Dead { doc, .. } => {
-            let why = doc.reason.unwrap_or_else(|| "terminated".into());
-            Problem::gone(format!("The upload has ended ({why}). Create a new one."))
-        }
+        Opened::Dead { doc, .. } => over(doc.reason.as_deref().unwrap_or("terminated"), protocol),
         Opened::Missing | Opened::Foreign => Problem::not_found(),
         Opened::Fault(why) => Problem::try_again(&why),
         Opened::Stirred => Problem::try_again("the upload is in use"),
@@ -142,6 +139,16 @@ pub(super) fn refusal(opened: Opened, protocol: Protocol) -> Problem {
         | Opened::Closed(doc)
         | Opened::Writer(doc, _)
         | Opened::Whole(doc, _) => Problem::wrong_offset(doc.offset),
+    }
+}
+
+/// 410 for an upload that has ended; in the draft it is not there.
+fn over(why: &str, protocol: Protocol) -> Problem {
+    match protocol {
+        Protocol::Draft(_) => Problem::not_found(),
+        Protocol::Tus | Protocol::Plain => {
+            Problem::gone(format!("The upload has ended ({why}). Create a new one."))
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{Parting, http1};
+use crate::http::dress;
 use crate::http::problem::Problem;
 use crate::metrics::{Limit, Metrics};
 
@@ -21,7 +22,7 @@ const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// The router of connections that have no place.
-pub(super) fn router(all: &Router, metrics: &Metrics) -> Router {
+pub(crate) fn router(all: &Router, metrics: &Metrics) -> Router {
     let metrics = metrics.clone();
     all.clone().layer(from_fn_with_state(metrics, only_probes))
 }
@@ -31,7 +32,7 @@ async fn only_probes(State(metrics): State<Metrics>, request: Request, next: Nex
         return next.run(request).await;
     }
     metrics.limited(Limit::Connections);
-    Problem::try_again("all connections are taken").into_response()
+    dress(&request)(Problem::try_again("all connections are taken").into_response())
 }
 
 /// Answers one request, of HTTP/1.1 as the probes are.

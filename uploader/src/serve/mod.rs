@@ -1,7 +1,7 @@
 //! The listener: HTTP/1.1 and HTTP/2 (with prior knowledge) on one port, with limits on headers,
 //! connections and streams, and connections that end in order.
 
-mod full;
+pub(crate) mod full;
 mod idle;
 mod parting;
 mod patient;

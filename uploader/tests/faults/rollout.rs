@@ -63,6 +63,25 @@ async fn an_upload_whose_profile_is_not_known_waits_for_a_replica_that_knows_it(
     }
 }
 
+/// A client of the draft takes a refusal that says so for the last word on its file.
+#[tokio::test]
+async fn a_finish_that_is_left_to_others_does_not_say_that_all_is_over() {
+    let stage = Stage::new(Behaviour::aws()).await;
+    let one = knows(&stage, "long: {maxSeconds: 300}").await;
+    let two = knows(&stage, "").await;
+    let file = video_of(60, 200_000);
+    let path = format!("/v1/uploads/{}", create(&stage, &one, file.len()).await);
+    let request = stage.world.ask(&two, "PATCH", &path);
+    let request = request
+        .header("Upload-Draft-Interop-Version", "8")
+        .header("Upload-Complete", "?1")
+        .header("Upload-Offset", 0)
+        .header("Content-Type", "application/partial-upload");
+    let answer = request.body(file).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(!answer.headers().contains_key("upload-complete"));
+}
+
 #[tokio::test]
 async fn an_outbox_entry_of_a_profile_that_is_not_known_is_left_to_others_with_its_object() {
     let stage = Stage::new(Behaviour::aws()).await;

@@ -192,6 +192,35 @@ async fn a_wish_that_kubernetes_cannot_take_is_not_acknowledged() {
     assert!(wants_cancel(world.jobs.job(&id)));
 }
 
+/// The upload goes with the video that it became.
+#[tokio::test]
+async fn the_upload_of_a_cancelled_video_is_over_in_the_words_of_each_protocol() {
+    let world = World::new("c5").await;
+    let replica = world.replica().await;
+    for (state, tus, draft) in [
+        (RecordState::Cancelled, 410, 404),
+        (RecordState::Succeeded, 200, 204),
+    ] {
+        let case = CASES.iter().find(|case| case.name == "cancelled before");
+        let case = Case {
+            record: Some((state, 0)),
+            ..*case.unwrap()
+        };
+        let id = replica.app.mint();
+        store(&world, &id, &case).await;
+        let head = world.head(&replica, id.as_str()).await;
+        assert_eq!(head.status(), tus, "{state:?}");
+        let path = format!("/v1/uploads/{id}");
+        let head = world.ask(&replica, "HEAD", &path);
+        let head = head.header("Upload-Draft-Interop-Version", "6");
+        assert_eq!(head.send().await.unwrap().status(), draft, "{state:?}");
+        if state == RecordState::Cancelled {
+            let again = world.tus(&replica, "DELETE", &path).send().await;
+            assert_eq!(again.unwrap().status(), 204, "as it was asked for");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_wish_ends_an_upload_that_is_not_whole() {
     let world = World::new("c4").await;

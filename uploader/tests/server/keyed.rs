@@ -285,6 +285,38 @@ async fn a_repeated_draft_create_that_brings_the_whole_takes_the_place_of_its_fi
     }
 }
 
+/// Whoever repeats a create has to learn from the answer what the first one told.
+#[tokio::test]
+async fn the_answer_to_a_repeat_has_every_header_of_the_first_answer() {
+    let world = World::new("k10").await;
+    let replica = world.replica().await;
+    let draft = |version, end: &'static str| {
+        world
+            .ask(&replica, "POST", "/v1/uploads")
+            .header("Upload-Draft-Interop-Version", version)
+            .header("Upload-Complete", end)
+            .header("Idempotency-Key", format!("k10-{version}-{end}"))
+    };
+    for (name, request) in [
+        ("tus", tus(&world, &replica, "k10-tus", 9_000)),
+        ("a draft", draft("8", "?0")),
+        ("its bytes", draft("6", "?0").body(video(9_000))),
+        ("its whole", draft("8", "?1").body(video(9_000))),
+    ] {
+        let again = request.try_clone().unwrap();
+        let (first, again) = (request.send().await.unwrap(), made(again).await);
+        assert_eq!(id_of(&first), id_of(&again), "{name}");
+        let (first, again) = (first.headers(), again.headers());
+        for header in first.keys() {
+            assert!(again.contains_key(header), "{name}: {header}");
+        }
+        for header in ["upload-limit", "upload-expires"] {
+            let told = first.contains_key(header);
+            assert_eq!(again.contains_key(header), told, "{name}: {header}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn old_keys_are_forgotten() {
     // A store of its own: other tests have keys in the shard that is swept.

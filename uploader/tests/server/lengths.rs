@@ -77,8 +77,16 @@ async fn a_length_that_is_told_after_the_last_byte_finishes_the_upload() {
             .header("Upload-Offset", size)
             .header("Upload-Length", size)
             .header("Content-Type", STREAM);
+        let again = last.try_clone().unwrap();
         assert_eq!(last.send().await.unwrap().status(), 204);
         assert!(world.video(&id).await.unwrap() == file);
+        // Its answer was lost on the way.
+        let again = again.send().await.unwrap();
+        assert_eq!(
+            (again.status().as_u16(), offset_of(&again)),
+            (204, Some(size))
+        );
+        assert_eq!(world.patch(&replica, &id, size, b"x").await.status(), 409);
         assert!(world.jobs.job(&id).is_some());
     }
 }

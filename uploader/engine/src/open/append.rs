@@ -18,7 +18,14 @@ impl Append {
             Err(Wrong::OverLimit(limit)) => return Err(Opened::OverLimit(limit)),
         };
         if end.zip(length).is_some_and(|(end, length)| end > length) {
-            return Err(Opened::TooLong(doc));
+            // With the length that this request may have told.
+            return Err(Opened::TooLong(Box::new(State { length, ..*doc })));
+        }
+        let limit = doc.limit.filter(|_| length.is_none());
+        if let Some((end, limit)) = end.zip(limit)
+            && end > limit
+        {
+            return Err(Opened::OverLimit(limit));
         }
         let clash = |(kind, digest): (&String, &String)| {
             doc.digests.get(kind).is_some_and(|known| known != digest)

@@ -131,8 +131,8 @@ impl Writer {
             nonce: ctx.nonce.into(),
             ..self.doc.clone()
         };
-        if cause == Cause::Overflow && next.complete.is_some() {
-            // Whatever is there: this body was not the end that it said it was.
+        if cause == Cause::Overflow {
+            // Whatever is there: this body was not what it said it was.
             next.complete = Some(false);
         }
         if !self.counts(cause) {

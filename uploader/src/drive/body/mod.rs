@@ -218,7 +218,9 @@ impl Pipe {
             match (room, full) {
                 (0, true) => {
                     self.too_long = true;
-                    let whole_or_nothing = self.incoming.check.is_some() || doc.complete.is_some();
+                    let incoming = &self.incoming;
+                    let whole_or_nothing =
+                        incoming.creates || incoming.check.is_some() || doc.complete.is_some();
                     self.close(if whole_or_nothing {
                         Cause::Overflow
                     } else {
@@ -311,7 +313,8 @@ impl Pipe {
         let (doc, pos) = (self.writer.document().0, self.writer.pos());
         let all = cause == Cause::Complete || doc.length == Some(pos);
         let refused = matches!(cause, Cause::NotVideo | Cause::Mismatch);
-        if all && !refused && !self.judge(true) {
+        // Of an empty file nothing can be judged: the finish refuses it, as one that was created so.
+        if all && pos > 0 && !refused && !self.judge(true) {
             return;
         }
         self.cause = Some(cause);

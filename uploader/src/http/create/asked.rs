@@ -106,6 +106,12 @@ impl Asked {
         self.protocol != Protocol::Tus && self.may_be_whole()
     }
 
+    /// Whether a body of so many bytes is the whole file.
+    pub(super) fn ends_at(&self, size: u64) -> bool {
+        self.length
+            .map_or_else(|| self.carries_all(), |length| length == size)
+    }
+
     pub(super) fn has_body(&self) -> bool {
         self.size != Some(0)
     }
@@ -118,6 +124,7 @@ impl Asked {
             held: Held::default(),
             ended: false,
             carries_all: self.carries_all(),
+            creates: true,
             untold: self.size.is_none(),
             check: self.check.take(),
         }
@@ -132,36 +139,50 @@ impl Asked {
     }
 
     fn check_length(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        match self.length {
-            Some(length) if length > self.max => return Err(self.too_large()),
+        match self.length.or(self.size) {
+            Some(bytes) if bytes > self.max => return Err(self.too_large()),
             // Over the others an empty file is an upload that is rejected at its end; plainly it
             // is a mistake.
             Some(0) if self.protocol == Protocol::Plain => return Err(no_body()),
             _ => {}
         }
-        if self.protocol == Protocol::Plain && !self.has_body() {
-            return Err(no_body());
-        }
         if self.protocol == Protocol::Tus && self.has_body() {
             tus::require_offset_stream(headers)?;
         }
-        match (self.protocol, self.size.zip(self.length)) {
-            (Protocol::Tus, Some((size, length))) if size > length => Err(longer_than_told()),
-            (Protocol::Draft(_), Some((size, length))) if size > length => {
-                Err(Draft::inconsistent())
-            }
+        match self.size.zip(self.length) {
+            Some((size, length)) if size > length => Err(self.longer_than_told()),
             _ => Ok(()),
+        }
+    }
+
+    /// 413 for a body beyond `Upload-Length`, in the draft 400.
+    pub(super) fn longer_than_told(&self) -> Problem {
+        match self.protocol {
+            Protocol::Draft(_) => Draft::inconsistent(),
+            Protocol::Tus | Protocol::Plain => {
+                Problem::too_large("The body is longer than Upload-Length.").field("Content-Length")
+            }
         }
     }
 
     /// 413 for a file beyond the profile's limit.
     pub(super) fn too_large(&self) -> Problem {
-        let field = match self.protocol {
-            Protocol::Plain => "Content-Length",
-            Protocol::Tus | Protocol::Draft(_) => "Upload-Length",
+        let is_told = self.length.is_some() && self.protocol != Protocol::Plain;
+        let field = if is_told {
+            "Upload-Length"
+        } else {
+            "Content-Length"
         };
         let max = self.max;
         Problem::too_large(format!("This profile takes files of at most {max} bytes.")).field(field)
+    }
+
+    /// The answer to a body that was to carry all, and ended before.
+    pub(super) fn ended_early(&self, offset: u64) -> Problem {
+        match (self.protocol, self.length) {
+            (Protocol::Draft(_), Some(_)) => Draft::inconsistent().offset(offset),
+            _ => Problem::try_again("a body ended early"),
+        }
     }
 
     /// Bytes of its parts; a file of at most one needs no more than memory.
@@ -190,11 +211,6 @@ impl Asked {
         state.crc32c = state.digests.contains_key("crc32c").then_some(0);
         state
     }
-}
-
-/// 413 for a body beyond `Upload-Length`.
-pub(super) fn longer_than_told() -> Problem {
-    Problem::too_large("The body is longer than Upload-Length.").field("Content-Length")
 }
 
 /// 400 for a plain request without a file.

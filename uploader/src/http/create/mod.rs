@@ -28,7 +28,7 @@ use crate::drive::body::{self, Incoming, Written};
 use crate::drive::{Driver, Pieces, Ram};
 use crate::wire::Interim;
 pub(super) use asked::most;
-use asked::{Asked, longer_than_told, no_body};
+use asked::{Asked, no_body};
 
 /// Ids that are tried for one create.
 const CREATES: usize = 3;
@@ -126,13 +126,14 @@ async fn with_body(
     } else {
         kinora_upload_engine::sniff::LOOK as u64
     };
-    let got = begin::begin(driver, &mut stream, start, asked.any)
+    let is_all = |size| asked.ends_at(size);
+    let got = begin::begin(driver, &mut stream, start, asked.any, is_all)
         .await
         .map_err(|why| not_gathered(&why))?;
     let Gathered { bytes, held, ended } = got;
     let size = bytes.len() as u64;
     if asked.length.is_some_and(|length| size > length) {
-        return Err(longer_than_told());
+        return Err(asked.longer_than_told());
     }
     if ended && size == 0 && asked.protocol == Protocol::Plain {
         return Err(no_body());
@@ -265,12 +266,17 @@ async fn resumable(
             Box::pin(driver.end(&doc)).await;
             Err(Problem::not_video(why))
         }
+        Written::TooLong(doc) if doc.length.is_some() => {
+            // Nobody can say which of the bytes are the file, whoever has its URL.
+            Box::pin(driver.kill()).await;
+            Err(asked.longer_than_told())
+        }
         other => {
             let answer = not_whole(&driver.app, other);
             if !stays {
                 Box::pin(driver.kill()).await;
             }
-            answer.and(Err(Problem::try_again("a body ended early")))
+            answer.and_then(|offset| Err(asked.ended_early(offset)))
         }
     }
 }
@@ -304,13 +310,8 @@ fn created(
             }
         }
         Protocol::Draft(draft) => {
-            standing::of_draft(
-                &mut answer,
-                driver,
-                draft,
-                offset.unwrap_or(0),
-                stored.is_some(),
-            );
+            let offset = offset.or(Some(0));
+            standing::of_draft(&mut answer, driver, draft, offset, stored.is_some());
             if stored.is_none() {
                 standing::limit(&mut answer, driver, asked.max);
             }

@@ -20,9 +20,10 @@ use tokio::time::Instant;
 use super::admit::admit_repeat;
 use super::answers::finish_found;
 use super::problem::{Kind, Problem};
+use super::protocol::Protocol;
 use super::videos::find::{Found, What, find, settled};
 use super::videos::view::{Video, VideoState};
-use super::{create, linger, set, tus};
+use super::{create, linger, set, standing, tus};
 use crate::app::App;
 use crate::drive::Driver;
 use entry::{Claim, Entry, Speaks, hash};
@@ -104,6 +105,7 @@ pub(super) async fn create_as(
 async fn create_once(app: &Arc<App>, request: Request, key: Key) -> Result<Response, Problem> {
     let who = admit_repeat(app, request.headers()).await?;
     let speaks = Speaks::of(request.headers())?;
+    let most = create::most(app, request.headers())?;
     let entry = Entry {
         app,
         at: keys::idem(&crate::documents::owner(&who.owner).hash(), &key.0),
@@ -120,12 +122,11 @@ async fn create_once(app: &Arc<App>, request: Request, key: Key) -> Result<Respo
     let mut body = Some(body);
     loop {
         let since = Instant::now();
-        let id = match settle(&entry, &who, speaks, takes_over).await? {
+        let id = match settle(&entry, &who, speaks, takes_over, most).await? {
             Settled::Create(id) => id,
             Settled::Answer(answer) => {
                 // An answer that comes before its body was read would break the client's pipe.
                 if let Some(body) = body.filter(|_| !parts.headers.contains_key(header::EXPECT)) {
-                    let most = create::most(app, &parts.headers)?;
                     let received = &app.metrics.received_bytes;
                     linger::read_through(body, most, received, &app.closing).await;
                 }
@@ -149,12 +150,13 @@ enum Settled {
     Answer(Box<Response>),
 }
 
-/// `takes_over`: what an earlier try left unfinished makes room for this one.
+/// `takes_over`: what an earlier try left unfinished makes room for this one. `most`: bytes that the upload may have.
 async fn settle(
     entry: &Entry<'_>,
     who: &Principal,
     speaks: Speaks,
     takes_over: bool,
+    most: u64,
 ) -> Result<Settled, Problem> {
     let mut condition = Condition::IfAbsent;
     for _ in 0..ROUNDS {
@@ -185,7 +187,7 @@ async fn settle(
             }) => {
                 let video = view.video;
                 if video.state != VideoState::Uploading || !takes_over {
-                    let answer = replay(entry.app, &id, &video, speaks)?;
+                    let answer = replay(&driver, &video, speaks, most)?;
                     return Ok(Settled::Answer(Box::new(answer)));
                 }
                 // A whole body that broke off, or is about to: this request takes its place, unless it came late and
@@ -220,7 +222,8 @@ async fn end_first(driver: &Driver, who: &Principal) -> Result<bool, Problem> {
 }
 
 /// The answer of the create that made the upload.
-fn replay(app: &App, id: &UploadId, video: &Video, speaks: Speaks) -> Result<Response, Problem> {
+fn replay(driver: &Driver, video: &Video, speaks: Speaks, most: u64) -> Result<Response, Problem> {
+    let (app, id) = (&driver.app, &driver.id);
     let refused = video.state == VideoState::Rejected && video.attempt.unwrap_or(0) == 0;
     if refused && video.size_bytes != Some(0) {
         let reason = video.reason.as_deref().unwrap_or_default();
@@ -249,12 +252,18 @@ fn replay(app: &App, id: &UploadId, video: &Video, speaks: Speaks) -> Result<Res
     } else {
         video.size_bytes
     };
-    if let Some(offset) = offset.filter(|_| speaks != Speaks::Plain) {
-        set(&mut answer, tus::UPLOAD_OFFSET, offset);
+    match (speaks, offset) {
+        (Speaks::Draft(draft), offset) => {
+            standing::of_draft(&mut answer, driver, draft, offset, !uploading);
+            if uploading {
+                standing::limit(&mut answer, driver, most);
+            }
+        }
+        (Speaks::Tus, Some(offset)) => set(&mut answer, tus::UPLOAD_OFFSET, offset),
+        (Speaks::Tus, None) | (Speaks::Plain, _) => {}
     }
-    if let Speaks::Draft(draft) = speaks {
-        let (name, complete) = draft.flag(!uploading);
-        set(&mut answer, name, complete);
+    if uploading && speaks == Speaks::Tus {
+        standing::expiry(&mut answer, driver, Protocol::Tus);
     }
     Ok(answer)
 }

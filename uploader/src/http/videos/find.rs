@@ -239,6 +239,7 @@ async fn read_state(driver: &Driver) -> Result<Option<State>, Problem> {
     else {
         return Ok(None);
     };
+    driver.touch(object.last_modified);
     State::parse(&object.bytes)
         .map(Some)
         .map_err(|error| Problem::try_again(&error.to_string()))
