@@ -285,6 +285,39 @@ async fn the_lease_s_timeout_ends_a_call_that_is_polled_for() {
     assert_eq!(service.next().await.line, "DELETE /jobs/7");
 }
 
+/// A service that refuses questions is misconfigured, and no job's fault.
+/// covers: F41, F59
+#[tokio::test]
+async fn a_call_whose_questions_are_refused_until_its_time_is_up_tells_the_refusal() {
+    let mut service = HttpService::start().await;
+    let mut operator = FakeOperator::start().await;
+    let mut config = config(&operator, &service.url("/"));
+    config.service.protocol = Protocol::Http;
+    let _worker = start(config);
+    let (mut stream, _) = operator.stream().await;
+    let mut lease = support::operator::lease("a/1");
+    lease.timeout_ms = 2500;
+    stream.say(kinora_protocol::dispatch::to_worker::Message::Lease(lease));
+    let accepted = [("location", "/jobs/7"), ("retry-after", "0")];
+    let post = service.next().await;
+    post.answer("202 Accepted", &accepted, "").await;
+    let refusals = async {
+        loop {
+            let asked = service.next().await;
+            if asked.line.starts_with("DELETE") {
+                break;
+            }
+            asked.answer("401 Unauthorized", &[], "").await;
+        }
+    };
+    let (outcome, ()) = tokio::join!(stream.outcome(), refusals);
+    assert_eq!(
+        outcome.fact,
+        Some(Fact::Http(HttpStatus { status: 401 })),
+        "{outcome:?}"
+    );
+}
+
 /// covers: F59, S13
 #[tokio::test]
 async fn a_token_is_sent_with_every_request_and_read_again_for_each() {

@@ -12,6 +12,7 @@ use kinora_protocol::dispatch::Lease;
 use kinora_protocol::processing::Progress;
 use reqwest::{Client, Method, Response, Url};
 use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tracing::{debug, warn};
@@ -156,16 +157,26 @@ impl PreparedCall {
         remaining: Duration,
         mut on_progress: impl FnMut(Progress),
     ) -> Report {
+        let end = Instant::now() + remaining;
         let millis = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
         self.headers.insert(TIMEOUT_MS, HeaderValue::from(millis));
         let mut talk = Talk {
             caller: self.caller.clone(),
             conversation: Conversation::new(self.endpoint.clone()),
         };
+        let mut missed = None;
         loop {
             let answer = match talk.conversation.is_accepted() {
                 false => self.post().await,
-                true => self.caller.question(talk.conversation.at()).await,
+                true => {
+                    let asked = self.caller.question(talk.conversation.at());
+                    match (timeout_at(end, asked).await, &missed) {
+                        (Ok(answer), _) => answer,
+                        (Err(_), Some(report)) => return Report::clone(report),
+                        // Whoever gave the time ends the call.
+                        (Err(_), None) => std::future::pending().await,
+                    }
+                }
             };
             let next = match answer {
                 Ok(answer) => talk.conversation.answered(&answer, Timestamp::now()),
@@ -173,9 +184,18 @@ impl PreparedCall {
             };
             match next {
                 Next::Done(report) => return report,
-                Next::Ask { pause, progress } => {
+                Next::Ask {
+                    pause,
+                    progress,
+                    miss,
+                } => {
                     if let Some(progress) = progress {
                         on_progress(progress);
+                    }
+                    missed = miss;
+                    // A service that refuses the questions is not one that takes too long.
+                    if let Some(report) = missed.clone().filter(|_| Instant::now() + pause >= end) {
+                        return report;
                     }
                     tokio::time::sleep(pause).await;
                 }

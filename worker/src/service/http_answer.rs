@@ -72,6 +72,8 @@ pub enum Next {
         pause: Duration,
         /// How far the service is, if it said.
         progress: Option<Progress>,
+        /// What ends the call if there is no time for another question: how this one failed.
+        miss: Option<Report>,
     },
 }
 
@@ -165,6 +167,7 @@ impl Conversation {
         Next::Ask {
             pause: wait.unwrap_or_default().max(backoff).min(MAX_PAUSE),
             progress: None,
+            miss: Some(report),
         }
     }
 
@@ -182,6 +185,7 @@ impl Conversation {
                 .unwrap_or(POLL_PAUSE)
                 .clamp(MIN_PAUSE, MAX_PAUSE),
             progress: http_json::progress(answer.body.start()),
+            miss: None,
         }
     }
 
