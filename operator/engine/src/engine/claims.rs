@@ -91,7 +91,7 @@ impl Engine {
             return false;
         };
         if makes_pods {
-            pool.reserve_permit();
+            pool.reserve_permit(ticket.uid);
         } else if !pool.reserve(now.mono) {
             return false;
         }
@@ -183,7 +183,7 @@ impl Engine {
         let possible = self.candidates().contains(&candidate)
             && self.pools.get_mut(&pool).is_some_and(|p| {
                 if worker.is_none() {
-                    p.reserve_permit();
+                    p.reserve_permit(job);
                 }
                 worker.is_none() || p.reserve(now.mono)
             });

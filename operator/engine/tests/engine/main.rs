@@ -21,6 +21,7 @@ mod late;
 mod level;
 mod outcomes;
 mod pools;
+mod probes;
 mod progress;
 mod properties;
 mod queue;
