@@ -105,6 +105,7 @@ impl Engine {
                 let rv = job.rv;
                 self.on_stored(uid, token, &pending, *job, now);
                 self.note_author(uid, &pending, Some(rv));
+                self.give_back_unspent(&pending, attempt);
             }
             // What is stored is what was meant: it was written, whatever the answer was.
             Answer::Found(job) if pending.is_stored_in(&job) => {

@@ -9,7 +9,7 @@ use super::{Engine, Lost};
 use crate::action::{Action, Cause};
 use crate::event::{History, Lead};
 use crate::ids::{AttemptId, PoolName, Uid};
-use crate::job::decide::{self, Beside, Look, Next, Report};
+use crate::job::decide::{self, Beside, Look, Loss, Next, Report};
 use crate::job::{Job, Phase, Status, machine};
 use crate::outcome::{Class, Fact, grpc};
 use crate::policy::PoolPolicy;
@@ -128,7 +128,14 @@ impl Engine {
                 attempt: job.status.attempt,
             };
             let until = now.mono + ADOPTION_HOLD;
-            self.workers.expect(worker, attempt, true, until);
+            if !self.workers.expect(worker, attempt, true, until) {
+                // Its pod went before this was known: no call of it runs.
+                self.live(job.uid).loss = Some(Loss {
+                    attempt: attempt.attempt,
+                    class: Class::Lost,
+                    call_may_run: false,
+                });
+            }
         }
     }
 

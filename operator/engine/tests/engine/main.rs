@@ -15,6 +15,7 @@ mod ends;
 mod failover;
 mod fixtures;
 mod foreign;
+mod gone;
 mod hearsay;
 mod history;
 mod late;
