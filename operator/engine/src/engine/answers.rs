@@ -191,9 +191,8 @@ impl Engine {
         };
         if let Some(ending) = pending.ends {
             let running = self.index.tally(ending.pool).running;
-            let call = ending.pushed.map(|pushed| now.mono.since(pushed));
             if let Some(pool) = self.pools.get_mut(&ending.pool) {
-                let asked = ending.retry_after;
+                let (call, asked) = (ending.call, ending.retry_after);
                 pool.ended(uid, class, call, asked, running, now.mono);
             }
         }
@@ -249,7 +248,7 @@ impl Engine {
                 attempt: report.attempt,
             };
             match fence::judge(&job, report.attempt, report.worker, class) {
-                Fence::Current => self.live(uid).report = Some(report),
+                Fence::Current => self.live(uid).take_report(report, question.at),
                 Fence::Accepted => self.acknowledge(report.worker, attempt, true),
                 Fence::Stale | Fence::FactsAreOld => {
                     self.acknowledge(report.worker, attempt, false);

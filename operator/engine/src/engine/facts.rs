@@ -128,6 +128,7 @@ impl Engine {
             live.attempt = 0;
             live.deadline = None;
             live.pushed = None;
+            live.reported = None;
             live.shared = false;
             live.unsure = false;
             live.dated = None;

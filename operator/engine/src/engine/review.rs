@@ -294,7 +294,7 @@ impl Engine {
             .filter(|report| report.attempt == job.status.attempt);
         let ends = ended.map(|pool| Ending {
             pool,
-            pushed: live.and_then(|live| live.pushed),
+            call: live.and_then(super::Live::call),
             retry_after: report.and_then(|report| report.retry_after),
             missed: self.missed(job, cause),
         });
