@@ -82,6 +82,7 @@ impl Engine {
             What::Clean => self.on_archive(uid, answer.look(), Archive::Done, now),
             What::Delete => self.on_delete(uid, &answer, now, rng),
             What::Reactivate => self.on_reactivated(uid, &answer, now),
+            What::TakeBack => self.on_taken_back(uid, &answer, now),
         }
         self.ask_for_questions(uid);
         self.review(uid, now, rng);
@@ -134,8 +135,8 @@ impl Engine {
             }
             Answer::Refused => {
                 self.on_not_stored(&pending, attempt, now);
-                self.end_redrive(uid, Redrive::Refused);
                 self.back_off(uid, REFUSED, now, rng);
+                self.refuse_redrive(uid);
             }
             Answer::Unknown | Answer::Yes | Answer::No | Answer::Away | Answer::Record(_) => {
                 // Nobody knows. What is stored decides; permit and token stay taken until then.

@@ -34,13 +34,16 @@ pub(super) enum What {
     Clean,
     Delete,
     Reactivate,
+    TakeBack,
 }
 
 impl What {
     /// Whether its effect must be known before anything else is decided about the job.
     pub(super) fn binds(&self) -> bool {
         match self {
-            What::Write(_) | What::Refresh | What::Delete | What::Reactivate => true,
+            What::Write(_) | What::Refresh | What::Delete | What::Reactivate | What::TakeBack => {
+                true
+            }
             What::Place
             | What::Prepare { .. }
             | What::CheckOutputs
@@ -161,6 +164,8 @@ pub(super) struct Live {
     /// The VideoJobRedrive that wants it back, and whether its `active/` entry is written.
     pub(super) redrive: Option<Uid>,
     pub(super) reactivated: bool,
+    /// The write that should follow that entry was refused.
+    pub(super) to_take_back: bool,
     /// We asked for its deletion as it was then: it is nobody's cancel.
     pub(super) deleting: Option<Rv>,
     /// One of too many dead letters.

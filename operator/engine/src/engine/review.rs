@@ -180,6 +180,7 @@ impl Engine {
             owed: self.late.owed(job.uid),
             redrive: live.and_then(|l| l.redrive),
             reactivated: live.is_some_and(|l| l.reactivated),
+            to_take_back: live.is_some_and(|l| l.to_take_back),
             crowded: live.is_some_and(|l| l.crowded),
             clock_off: self.clock_off,
             next_probe: known.map(|p| p.next_probe_in(now.mono)).unwrap_or_default(),
@@ -198,6 +199,7 @@ impl Engine {
             Next::Clean => self.ask(job, What::Clean),
             Next::Delete => self.ask(job, What::Delete),
             Next::Reactivate => self.ask(job, What::Reactivate),
+            Next::TakeBack => self.ask(job, What::TakeBack),
             Next::Ready(alarm) => {
                 self.set_alarm(uid, alarm, now);
                 if let Some(pool) = pool {
@@ -352,10 +354,11 @@ impl Engine {
                 job: uid,
                 rv: job.rv,
             },
-            What::Reactivate => Action::Reactivate {
+            What::Reactivate | What::TakeBack => Action::Reactivate {
                 token,
                 job: uid,
                 redrives: job.status.redrives.saturating_add(1),
+                undo: what == What::TakeBack,
             },
             What::Refresh | What::Write(_) | What::Place | What::Prepare { .. } => {
                 Action::Read { job: uid, token }
