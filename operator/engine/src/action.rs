@@ -177,7 +177,7 @@ pub enum Action {
         /// The job.
         job: Uid,
     },
-    /// Write the `active/` entry of the job's next life.
+    /// Write the `active/` entry of the job's next life, or take it back: that life was refused.
     Reactivate {
         /// For the answer.
         token: Token,
@@ -185,6 +185,8 @@ pub enum Action {
         job: Uid,
         /// Number of redrives of the next life.
         redrives: u32,
+        /// Take it back.
+        undo: bool,
     },
     /// Answers an [`Event::Redrive`](crate::Event::Redrive).
     Redriven {

@@ -16,6 +16,7 @@ pub mod control;
 pub mod deletions;
 pub mod engine;
 pub mod event;
+mod graves;
 pub mod health;
 pub mod ids;
 pub mod index;

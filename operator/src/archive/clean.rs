@@ -39,6 +39,25 @@ impl Archive {
         }
     }
 
+    /// The entry of a life that never began, unless it is all there is of the job.
+    pub(super) async fn unrevive(&self, job: Arc<VideoJob>, redrives: u32) -> Result<()> {
+        let filed = filed(&job)?;
+        let Some(key) = filed.active() else {
+            return Ok(());
+        };
+        let redrives = i64::from(redrives);
+        let Some((active, _)) = self.document::<Active>(&key).await? else {
+            return Ok(());
+        };
+        let record = self.document::<Record>(&filed.record()).await?;
+        if active.redrives == redrives
+            && record.is_some_and(|(record, _)| record.ends(redrives - 1))
+        {
+            self.store.delete(&key).await.map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
     /// Outputs that neither this end nor the record names. A job that came back from a backup, or a leader that was away, may
     /// tell of an end that a later life has left behind: then nothing here is a loser.
     async fn remove_losers(

@@ -315,6 +315,10 @@ impl StoreWork for Archive {
         self.revive(job, redrives).boxed()
     }
 
+    fn take_back(&self, job: Arc<VideoJob>, redrives: u32) -> BoxFuture<'_, Result<()>> {
+        self.unrevive(job, redrives).boxed()
+    }
+
     fn clock_skew_seconds(&self) -> Option<i64> {
         self.store.store_time()
     }

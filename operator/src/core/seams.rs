@@ -218,6 +218,14 @@ pub trait StoreWork: Send + Sync + 'static {
         redrives: u32,
     ) -> BoxFuture<'_, Result<(), StoreWorkError>>;
 
+    /// The life with so many redrives was refused: its `active/` entry goes, where the record is there. Idempotent; an entry of
+    /// another life stays.
+    fn take_back(
+        &self,
+        job: Arc<VideoJob>,
+        redrives: u32,
+    ) -> BoxFuture<'_, Result<(), StoreWorkError>>;
+
     /// The store's clock minus ours in seconds, by its last answer.
     fn clock_skew_seconds(&self) -> Option<i64>;
 }

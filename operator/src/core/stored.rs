@@ -122,7 +122,15 @@ impl Core {
                 token,
                 job,
                 redrives,
-            } => (job, token, StoreTask::Reactivate(redrives)),
+                undo,
+            } => {
+                let task = if undo {
+                    StoreTask::TakeBack(redrives)
+                } else {
+                    StoreTask::Reactivate(redrives)
+                };
+                (job, token, task)
+            }
             Action::Write { .. }
             | Action::Redriven { .. }
             | Action::Read { .. }

@@ -362,3 +362,21 @@ async fn an_erased_video_is_not_brought_back() {
     );
     assert!(!world.has(&keys::active(&world.id)).await);
 }
+
+#[tokio::test]
+async fn a_life_that_was_refused_leaves_no_active_entry_and_no_other_is_taken_for_it() {
+    let world = World::new().await;
+    let job = world.job("DeadLettered", "Poison", 3, 0);
+    let key = keys::active(&world.id);
+    world
+        .archive
+        .write_final_record(job.clone(), None)
+        .await
+        .unwrap();
+    for (redrives, stays) in [(2, true), (1, false), (1, false)] {
+        world.archive.reactivate(job.clone(), 1).await.unwrap();
+        let taken = world.archive.take_back(job.clone(), redrives).await;
+        assert!(taken.is_ok(), "{taken:?}");
+        assert_eq!(world.has(&key).await, stays);
+    }
+}

@@ -82,6 +82,7 @@ impl Engine {
             What::Clean => self.on_archive(uid, answer.look(), Archive::Done, now),
             What::Delete => self.on_delete(uid, &answer, now, rng),
             What::Reactivate => self.on_reactivated(uid, &answer, now),
+            What::TakeBack => self.on_taken_back(uid, &answer, now),
         }
         self.ask_for_questions(uid);
         self.review(uid, now, rng);
@@ -105,6 +106,7 @@ impl Engine {
                 let rv = job.rv;
                 self.on_stored(uid, token, &pending, *job, now);
                 self.note_author(uid, &pending, Some(rv));
+                self.give_back_unspent(&pending, attempt);
             }
             // What is stored is what was meant: it was written, whatever the answer was.
             Answer::Found(job) if pending.is_stored_in(&job) => {
@@ -133,8 +135,8 @@ impl Engine {
             }
             Answer::Refused => {
                 self.on_not_stored(&pending, attempt, now);
-                self.end_redrive(uid, Redrive::Refused);
                 self.back_off(uid, REFUSED, now, rng);
+                self.refuse_redrive(uid);
             }
             Answer::Unknown | Answer::Yes | Answer::No | Answer::Away | Answer::Record(_) => {
                 // Nobody knows. What is stored decides; permit and token stay taken until then.
@@ -190,9 +192,8 @@ impl Engine {
         };
         if let Some(ending) = pending.ends {
             let running = self.index.tally(ending.pool).running;
-            let call = ending.pushed.map(|pushed| now.mono.since(pushed));
             if let Some(pool) = self.pools.get_mut(&ending.pool) {
-                let asked = ending.retry_after;
+                let (call, asked) = (ending.call, ending.retry_after);
                 pool.ended(uid, class, call, asked, running, now.mono);
             }
         }
@@ -248,7 +249,7 @@ impl Engine {
                 attempt: report.attempt,
             };
             match fence::judge(&job, report.attempt, report.worker, class) {
-                Fence::Current => self.live(uid).report = Some(report),
+                Fence::Current => self.live(uid).take_report(report, question.at),
                 Fence::Accepted => self.acknowledge(report.worker, attempt, true),
                 Fence::Stale | Fence::FactsAreOld => {
                     self.acknowledge(report.worker, attempt, false);

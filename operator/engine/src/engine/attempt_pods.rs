@@ -125,7 +125,7 @@ impl Engine {
             .find(|worker| self.workers.get(*worker).is_some_and(Worker::is_open))
     }
 
-    /// Fills in the holder, within the service's rate and not while it throttles: the call starts now, not when the attempt was claimed.
+    /// Fills in the holder, as far as the pool lets a call begin: it begins now, not when the attempt was claimed.
     fn meet(&mut self, job: &Job, attempt: AttemptId, worker: Uid, now: Now) -> bool {
         if self.clock_off {
             // Its time would be wrong, and so would its URLs.
@@ -134,7 +134,7 @@ impl Engine {
         let pool = job
             .claimed_pool()
             .and_then(|name| self.pools.get_mut(&name));
-        if !pool.is_some_and(|pool| pool.take_token(now.mono)) {
+        if !pool.is_some_and(|pool| pool.take_token(job.uid, now.mono)) {
             // Looked at again with every tick, as long as the pod is there.
             return false;
         }

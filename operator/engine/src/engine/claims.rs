@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use super::Engine;
-use super::live::Claim;
+use super::live::{Claim, Pending};
 use crate::action::Cause;
 use crate::event::Lead;
 use crate::ids::{AttemptId, PoolName, Symbol, Uid};
+use crate::job::Job;
 use crate::schedule::queue::{Room, Ticket};
 use crate::schedule::{ALONE_FROM, CLAIM_CONCURRENCY};
 use crate::time::Now;
@@ -91,7 +92,7 @@ impl Engine {
             return false;
         };
         if makes_pods {
-            pool.reserve_permit();
+            pool.reserve_permit(ticket.uid);
         } else if !pool.reserve(now.mono) {
             return false;
         }
@@ -183,7 +184,7 @@ impl Engine {
         let possible = self.candidates().contains(&candidate)
             && self.pools.get_mut(&pool).is_some_and(|p| {
                 if worker.is_none() {
-                    p.reserve_permit();
+                    p.reserve_permit(job);
                 }
                 worker.is_none() || p.reserve(now.mono)
             });
@@ -261,5 +262,23 @@ impl Engine {
             }
         }
         self.dirty.insert(pool);
+    }
+
+    /// Our own write made this worker the holder, and its pod went meanwhile: no lease goes out, and no token is spent.
+    pub(super) fn give_back_unspent(&mut self, pending: &Pending, attempt: AttemptId) {
+        let takes_token = pending.claim.is_some() || pending.cause == Cause::Placed;
+        let Some(worker) = pending.after.worker.filter(|_| takes_token) else {
+            return;
+        };
+        let known = self.workers.get(worker);
+        let waits = known.is_some_and(|w| w.leases.contains_key(&attempt));
+        let shared = self.live.get(&attempt.job).is_some_and(|l| l.shared);
+        let job = self.index.job(attempt.job);
+        let runs = job.filter(|job| job.runs(attempt.attempt, worker));
+        if let Some(pool) = runs.as_ref().and_then(Job::claimed_pool)
+            && let Some(pool) = self.pools.get_mut(&pool).filter(|_| !waits && !shared)
+        {
+            pool.give_back_token();
+        }
     }
 }

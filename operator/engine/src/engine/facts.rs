@@ -128,6 +128,7 @@ impl Engine {
             live.attempt = 0;
             live.deadline = None;
             live.pushed = None;
+            live.reported = None;
             live.shared = false;
             live.unsure = false;
             live.dated = None;
@@ -287,9 +288,7 @@ impl Engine {
         let Some(job) = self.index.remove(uid) else {
             return;
         };
-        if let Some(live) = live {
-            self.abandon(uid, live, now);
-        }
+        self.abandon(&job, live, now);
         self.disown_pods(uid, now);
         let (Phase::Running, Some(worker)) = (job.status.phase, job.status.worker) else {
             return;
@@ -310,16 +309,37 @@ impl Engine {
         self.withdraw(worker, attempt);
     }
 
-    fn abandon(&mut self, uid: Uid, live: Live, now: Now) {
-        let Some(op) = live.op else { return };
-        if let What::Write(pending) = op.what
-            && let Some(claim) = pending.claim
+    /// Nobody will hear how its attempts end: what they hold of their pools goes back, once.
+    fn abandon(&mut self, job: &Job, live: Option<Live>, now: Now) {
+        let pending = live.and_then(|live| match live.op?.what {
+            What::Write(pending) => Some(pending),
+            _ => None,
+        });
+        let attempt = |attempt| AttemptId {
+            job: job.uid,
+            attempt,
+        };
+        let claim = pending.as_ref().and_then(|pending| {
+            let claimed = attempt(pending.after.attempt);
+            pending.claim.map(|claim| (claim, claimed))
+        });
+        // The watch may have shown the claim, or the end, before the write was answered.
+        let runs = job.status.phase == Phase::Running
+            && claim.is_none_or(|(_, claimed)| claimed != attempt(job.status.attempt));
+        let ending = pending.and_then(|pending| pending.ends);
+        let ended = if runs {
+            job.claimed_pool()
+        } else {
+            ending.map(|ending| ending.pool)
+        };
+        if let Some((claim, claimed)) = claim {
+            self.settle_claim(claim, claimed, false, now);
+        }
+        if let Some(name) = ended
+            && let Some(pool) = self.pools.get_mut(&name)
         {
-            let attempt = AttemptId {
-                job: uid,
-                attempt: pending.after.attempt,
-            };
-            self.settle_claim(claim, attempt, false, now);
+            pool.withdraw(now.mono);
+            self.dirty.insert(name);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What comes after it was decided: proof of an interruption after the verdict Lost, and answers about jobs that are gone.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Engine;
 use crate::action::Cause;
+use crate::graves::Graves;
 use crate::ids::{AttemptId, Uid};
 use crate::job::Job;
 use crate::outcome::Class;
@@ -12,9 +13,7 @@ use crate::time::{Mono, Wall};
 
 /// Proof that comes later than this after the verdict changes nothing.
 const LATE_PROOF: Duration = Duration::from_secs(300);
-/// For this long an answer that was under way may still tell of a job that is gone.
-const GRAVE: Duration = Duration::from_secs(300);
-/// More of either is not remembered; of graves the oldest goes.
+/// More are not remembered.
 const MAX_REMEMBERED: usize = 20_000;
 
 /// A loss that was stored as one.
@@ -29,9 +28,7 @@ struct Verdict {
 pub(super) struct Late {
     verdicts: BTreeMap<(Uid, AttemptId), Verdict>,
     owed: BTreeMap<Uid, u32>,
-    graves: BTreeMap<Uid, Mono>,
-    /// The same, oldest first.
-    dug: VecDeque<(Mono, Uid)>,
+    graves: Graves,
 }
 
 impl Late {
@@ -90,37 +87,22 @@ impl Late {
     /// The job is gone; its uid never comes back.
     pub(super) fn bury(&mut self, job: Uid, now: Mono) {
         self.owed.remove(&job);
-        let until = now + GRAVE;
-        self.graves.insert(job, until);
-        self.dug.push_back((until, job));
-        if self.dug.len() > MAX_REMEMBERED {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((until, job)) = self.dug.pop_front()
-            && self.graves.get(&job) == Some(&until)
-        {
-            self.graves.remove(&job);
-        }
+        self.graves.dig(job, now);
     }
 
     /// Whether an answer about this job can only be older than its end.
     pub(super) fn is_buried(&self, job: Uid) -> bool {
-        self.graves.contains_key(&job)
+        self.graves.holds(job)
     }
 
     /// The watch shows it: what was taken for its end was none.
     pub(super) fn unbury(&mut self, job: Uid) {
-        self.graves.remove(&job);
+        self.graves.open(job);
     }
 
     pub(super) fn expire(&mut self, now: Mono) {
         self.verdicts.retain(|_, verdict| verdict.until > now);
-        while self.dug.front().is_some_and(|(until, _)| *until <= now) {
-            self.forget_oldest();
-        }
+        self.graves.expire(now);
     }
 }
 

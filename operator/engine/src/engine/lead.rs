@@ -142,6 +142,7 @@ impl Engine {
             }
         }
         self.late.expire(now.mono);
+        self.workers.expire(now.mono);
         for (name, pool) in &mut self.pools {
             if pool.poll(now.mono) {
                 self.dirty.insert(*name);

@@ -34,13 +34,16 @@ pub(super) enum What {
     Clean,
     Delete,
     Reactivate,
+    TakeBack,
 }
 
 impl What {
     /// Whether its effect must be known before anything else is decided about the job.
     pub(super) fn binds(&self) -> bool {
         match self {
-            What::Write(_) | What::Refresh | What::Delete | What::Reactivate => true,
+            What::Write(_) | What::Refresh | What::Delete | What::Reactivate | What::TakeBack => {
+                true
+            }
             What::Place
             | What::Prepare { .. }
             | What::CheckOutputs
@@ -90,8 +93,8 @@ pub(super) struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
 pub(super) struct Ending {
     pub(super) pool: PoolName,
-    /// When its lease was pushed.
-    pub(super) pushed: Option<Mono>,
+    /// How long its call took, as far as it was seen.
+    pub(super) call: Option<Duration>,
     /// What its service asked for.
     pub(super) retry_after: Option<Duration>,
     /// If it is called lost: its worker, if that had it for sure, and when it was claimed.
@@ -118,6 +121,8 @@ impl Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
 pub(super) struct Question {
     pub(super) report: Report,
+    /// When it came.
+    pub(super) at: Mono,
     /// The request that was under way when it came: what that one brings may be older.
     pub(super) behind: Option<Token>,
 }
@@ -153,10 +158,14 @@ pub(super) struct Live {
     pub(super) told: Option<Told>,
     /// When its lease was pushed.
     pub(super) pushed: Option<Mono>,
+    /// When its outcome came, whatever that waits for.
+    pub(super) reported: Option<Mono>,
     pub(super) questions: Vec<Question>,
     /// The VideoJobRedrive that wants it back, and whether its `active/` entry is written.
     pub(super) redrive: Option<Uid>,
     pub(super) reactivated: bool,
+    /// The write that should follow that entry was refused.
+    pub(super) to_take_back: bool,
     /// We asked for its deletion as it was then: it is nobody's cancel.
     pub(super) deleting: Option<Rv>,
     /// One of too many dead letters.
@@ -168,6 +177,18 @@ impl Live {
     pub(super) fn takes_question(&self, worker: Uid, attempt: u32) -> bool {
         let known = |q: &Question| q.report.is_about(worker, attempt);
         self.questions.len() < MAX_QUESTIONS && !self.questions.iter().any(known)
+    }
+
+    /// Its worker's outcome is in hand, and came then.
+    pub(super) fn take_report(&mut self, report: Report, at: Mono) {
+        self.report = Some(report);
+        self.reported = Some(at);
+    }
+
+    /// How long the attempt's call took.
+    pub(super) fn call(&self) -> Option<Duration> {
+        let (pushed, reported) = self.pushed.zip(self.reported)?;
+        Some(reported.since(pushed))
     }
 
     /// The status that is being stored.

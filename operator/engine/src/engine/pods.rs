@@ -44,7 +44,7 @@ impl Engine {
         for attempt in self.late.of(worker, Wall(i64::MAX)) {
             self.prove_late(worker, attempt, by_itself);
         }
-        let (leases, session) = self.workers.remove(worker);
+        let (leases, session) = self.workers.bury(worker, now.mono);
         if let Some(session) = session {
             let why = CloseReason::Replaced;
             self.out.push(Action::Close { session, why });

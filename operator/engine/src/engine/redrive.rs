@@ -58,16 +58,20 @@ impl Engine {
 
     /// The job is no dead letter any more: whoever asked for it learns what became of it.
     pub(super) fn answer_redrive(&mut self, job: Uid) {
-        let Some(by) = self.live.get(&job).and_then(|live| live.redrive) else {
+        let Some(live) = self.live.get_mut(&job) else {
             return;
         };
+        if live.redrive.is_none() && !live.to_take_back {
+            return;
+        }
         let Some(known) = self.index.job(job) else {
             return;
         };
         if known.status.phase == Phase::DeadLettered {
             return;
         }
-        let outcome = if known.status.redriven_by == Some(by) {
+        live.to_take_back = false;
+        let outcome = if known.status.redriven_by == live.redrive {
             Redrive::Done
         } else {
             Redrive::Skipped
@@ -77,8 +81,29 @@ impl Engine {
 
     pub(super) fn on_reactivated(&mut self, job: Uid, answer: &Answer, now: Now) {
         match answer.look() {
-            Look::There => self.live(job).reactivated = true,
+            Look::There => {
+                let live = self.live(job);
+                (live.reactivated, live.to_take_back) = (true, false);
+            }
             Look::Missing => self.end_redrive(job, Redrive::Refused),
+            Look::Away | Look::Unasked => self.hold(job, now.mono + STORE_HOLD),
+        }
+    }
+
+    /// The API server takes no such write: whoever asked for it reads that it failed, and the audit must not do it some day.
+    pub(super) fn refuse_redrive(&mut self, job: Uid) {
+        let live = self.live(job);
+        live.to_take_back |= live.reactivated;
+        let is_written = live.to_take_back;
+        self.end_redrive(job, Redrive::Refused);
+        if let Some(known) = self.index.job(job).filter(|_| is_written) {
+            self.ask(&known, What::TakeBack);
+        }
+    }
+
+    pub(super) fn on_taken_back(&mut self, job: Uid, answer: &Answer, now: Now) {
+        match answer.look() {
+            Look::There | Look::Missing => self.live(job).to_take_back = false,
             Look::Away | Look::Unasked => self.hold(job, now.mono + STORE_HOLD),
         }
     }

@@ -9,7 +9,7 @@ use super::{Engine, Lost};
 use crate::action::{Action, Cause};
 use crate::event::{History, Lead};
 use crate::ids::{AttemptId, PoolName, Uid};
-use crate::job::decide::{self, Beside, Look, Next, Report};
+use crate::job::decide::{self, Beside, Look, Loss, Next, Report};
 use crate::job::{Job, Phase, Status, machine};
 use crate::outcome::{Class, Fact, grpc};
 use crate::policy::PoolPolicy;
@@ -128,7 +128,14 @@ impl Engine {
                 attempt: job.status.attempt,
             };
             let until = now.mono + ADOPTION_HOLD;
-            self.workers.expect(worker, attempt, true, until);
+            if !self.workers.expect(worker, attempt, true, until) {
+                // Its pod went before this was known: no call of it runs.
+                self.live(job.uid).loss = Some(Loss {
+                    attempt: attempt.attempt,
+                    class: Class::Lost,
+                    call_may_run: false,
+                });
+            }
         }
     }
 
@@ -173,6 +180,7 @@ impl Engine {
             owed: self.late.owed(job.uid),
             redrive: live.and_then(|l| l.redrive),
             reactivated: live.is_some_and(|l| l.reactivated),
+            to_take_back: live.is_some_and(|l| l.to_take_back),
             crowded: live.is_some_and(|l| l.crowded),
             clock_off: self.clock_off,
             next_probe: known.map(|p| p.next_probe_in(now.mono)).unwrap_or_default(),
@@ -191,6 +199,7 @@ impl Engine {
             Next::Clean => self.ask(job, What::Clean),
             Next::Delete => self.ask(job, What::Delete),
             Next::Reactivate => self.ask(job, What::Reactivate),
+            Next::TakeBack => self.ask(job, What::TakeBack),
             Next::Ready(alarm) => {
                 self.set_alarm(uid, alarm, now);
                 if let Some(pool) = pool {
@@ -287,7 +296,7 @@ impl Engine {
             .filter(|report| report.attempt == job.status.attempt);
         let ends = ended.map(|pool| Ending {
             pool,
-            pushed: live.and_then(|live| live.pushed),
+            call: live.and_then(super::Live::call),
             retry_after: report.and_then(|report| report.retry_after),
             missed: self.missed(job, cause),
         });
@@ -345,10 +354,11 @@ impl Engine {
                 job: uid,
                 rv: job.rv,
             },
-            What::Reactivate => Action::Reactivate {
+            What::Reactivate | What::TakeBack => Action::Reactivate {
                 token,
                 job: uid,
                 redrives: job.status.redrives.saturating_add(1),
+                undo: what == What::TakeBack,
             },
             What::Refresh | What::Write(_) | What::Place | What::Prepare { .. } => {
                 Action::Read { job: uid, token }

@@ -263,7 +263,7 @@ impl Engine {
             Fence::Current => {
                 let live = self.live(attempt.job);
                 if live.report.is_none_or(|known| known.by_operator) {
-                    live.report = Some(report);
+                    live.take_report(report, now.mono);
                 }
                 self.review(attempt.job, now, rng);
             }
@@ -272,7 +272,8 @@ impl Engine {
                 let live = self.live(attempt.job);
                 if live.takes_question(worker, attempt.attempt) {
                     let behind = live.op.as_ref().map(|op| op.token);
-                    live.questions.push(Question { report, behind });
+                    let at = now.mono;
+                    live.questions.push(Question { report, at, behind });
                 }
                 self.refresh(attempt.job);
             }

@@ -99,6 +99,8 @@ pub struct Beside<'a> {
     pub redrive: Option<Uid>,
     /// Its `active/` entry says so already.
     pub reactivated: bool,
+    /// It says so, and the write that should follow was refused.
+    pub to_take_back: bool,
     /// How long the breaker of its pool stays open, or would.
     pub next_probe: Duration,
     /// More dead letters than may stay, and this is one of the oldest.
@@ -135,6 +137,8 @@ pub enum Next {
     Delete,
     /// Write the `active/` entry of the next life.
     Reactivate,
+    /// That life was refused: its entry goes.
+    TakeBack,
     /// May be claimed; look again at that time.
     Ready(Option<Wall>),
     /// Nothing before that time.
@@ -382,6 +386,7 @@ fn finished(job: &Job, beside: &Beside<'_>, now: Wall) -> Next {
         };
     }
     match beside.archive {
+        _ if beside.to_take_back => Next::TakeBack,
         Archive::Unknown => Next::ReadRecord,
         Archive::ToWrite => Next::WriteRecord,
         Archive::ToClean | Archive::Found => Next::Clean,

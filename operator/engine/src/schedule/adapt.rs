@@ -51,7 +51,7 @@ impl Adapt {
     pub fn allowed(&self, min: u32, max: Option<u32>) -> Option<u32> {
         let own = self.limit.map(|limit| whole(limit).max(min.max(1)));
         match (own, max) {
-            (Some(own), Some(max)) => Some(own.min(max.max(1))),
+            (Some(own), Some(max)) => Some(own.min(max)),
             (Some(own), None) => Some(own),
             (None, max) => max,
         }

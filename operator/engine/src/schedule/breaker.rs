@@ -1,9 +1,10 @@
 //! The circuit breaker of one pool: opens when the service is away or refuses us, probes with few calls, closes when they
 //! succeed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::ids::Uid;
 use crate::policy::BreakerPolicy;
 use crate::time::Mono;
 
@@ -14,7 +15,7 @@ const WINDOW_TIME: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// Where it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum State {
     /// Calls go through.
     #[default]
@@ -39,13 +40,15 @@ pub enum Sign {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Breaker {
     state: State,
     window: VecDeque<(Mono, bool)>,
     /// Of Open: when it probes. Of HalfOpen: when probes that never came back are given up.
     until: Mono,
     granted: u32,
+    /// Whose granted calls begin later than their claims.
+    promised: BTreeSet<Uid>,
     good: u32,
     /// Openings in a row.
     times: u32,
@@ -80,11 +83,13 @@ impl Breaker {
             State::Open if due => {
                 self.state = State::HalfOpen;
                 self.granted = 0;
+                self.promised.clear();
                 self.good = 0;
                 self.until = now + patience;
             }
             State::HalfOpen if due => {
                 self.granted = 0;
+                self.promised.clear();
                 self.until = now + patience;
             }
             State::Open | State::HalfOpen | State::Closed => {}
@@ -106,6 +111,24 @@ impl Breaker {
         if self.state == State::HalfOpen {
             self.granted = self.granted.saturating_add(1);
         }
+    }
+
+    /// A call was granted that begins later.
+    pub fn promised(&mut self, job: Uid) {
+        if self.state == State::HalfOpen {
+            self.granted();
+            self.promised.insert(job);
+        }
+    }
+
+    /// Whether the call of a claimed job may begin. One that was claimed before the outage takes the place of a probe.
+    pub fn lets_begin(&mut self, job: Uid, policy: &BreakerPolicy) -> bool {
+        let allowed = self.allows(policy);
+        let is_probe = self.state == State::HalfOpen && self.promised.contains(&job);
+        if allowed && !is_probe {
+            self.promised(job);
+        }
+        allowed || is_probe
     }
 
     /// A call ended. True: it has just closed, calls begin again.

@@ -63,17 +63,17 @@ impl Hash for Pool {
             before_last,
             call_ms: _,
             adapt,
-            breaker: _,
+            breaker,
             refused: _,
         } = self;
         // Only a pod that waits for its call depends on it: what is claimed is up to who chooses.
-        let adapt = policy
+        let waits = policy
             .as_ref()
             .filter(|p| p.pod_start.is_some())
-            .map(|_| adapt);
+            .map(|_| (adapt, breaker));
         let settings = policy.as_ref().map(|p| (p.suspended, p.is_default));
         (settings, bucket, reserved, ghosts, history).hash(state);
-        (last_success, before_last, adapt).hash(state);
+        (last_success, before_last, waits).hash(state);
     }
 }
 
@@ -169,17 +169,20 @@ impl Pool {
     }
 
     /// Reserves a permit for a claim whose call starts later: its rate token is taken then.
-    pub fn reserve_permit(&mut self) {
+    pub fn reserve_permit(&mut self, job: Uid) {
         self.reserved = self.reserved.saturating_add(1);
-        self.breaker.granted();
+        self.breaker.promised(job);
     }
 
-    /// Takes a rate token for a call that starts now.
-    pub fn take_token(&mut self, now: Mono) -> bool {
-        match &self.policy {
-            Some(policy) => may_begin(policy, &self.adapt, now) && self.bucket.take(policy, now),
-            None => false,
-        }
+    /// Takes a rate token for the call of a claimed job that starts now, if one may.
+    pub fn take_token(&mut self, job: Uid, now: Mono) -> bool {
+        let Some(policy) = &self.policy else {
+            return false;
+        };
+        !policy.suspended
+            && may_begin(policy, &self.adapt, now)
+            && self.breaker.lets_begin(job, &policy.breaker)
+            && self.bucket.take(policy, now)
     }
 
     /// Calls that another leader started while this one leads.

@@ -8,6 +8,7 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::graves::Graves;
 use crate::ids::{AttemptId, PoolName, SessionId, Uid};
 use crate::time::Mono;
 
@@ -41,6 +42,8 @@ pub struct Workers {
     placed: BTreeMap<Uid, (PoolName, u32)>,
     drops: Vec<Mono>,
     kept: BTreeMap<PoolName, Uid>,
+    /// Pods that went lately.
+    gone: Graves,
 }
 
 impl Workers {
@@ -288,9 +291,23 @@ impl Workers {
         });
     }
 
-    /// A job is stored as running there, or is about to be claimed for it.
-    pub fn expect(&mut self, worker: Uid, attempt: AttemptId, sent: bool, absent_until: Mono) {
-        let entry = self.all.entry(worker).or_default();
+    /// A worker that is there or may come; `None`: its pod is gone.
+    fn entry(&mut self, worker: Uid) -> Option<&mut Worker> {
+        let is_gone = self.gone.holds(worker) && !self.all.contains_key(&worker);
+        (!is_gone).then(|| self.all.entry(worker).or_default())
+    }
+
+    /// A job is stored as running there, or is about to be claimed for it. False: its pod is gone.
+    pub fn expect(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        sent: bool,
+        absent_until: Mono,
+    ) -> bool {
+        let Some(entry) = self.entry(worker) else {
+            return false;
+        };
         // Its pod may be known already; one that was given up is not waited for anew.
         let is_news = !entry.leases.contains_key(&attempt);
         if is_news && entry.session.is_none() && entry.absent_until.is_none() {
@@ -306,6 +323,7 @@ impl Workers {
             lease.since_seq = Some(1);
         }
         self.place(worker);
+        true
     }
 
     /// The lease was never sent, or its end is proved.
@@ -314,19 +332,33 @@ impl Workers {
             .unwrap_or(false)
     }
 
-    /// Its pod was made for one attempt. Remembered also of one that has not said Hello yet.
+    /// Its pod is there, and was made for one attempt. Remembered also of one that has not said Hello yet.
     pub fn dedicate(&mut self, worker: Uid) {
+        self.gone.open(worker);
         self.all.entry(worker).or_default().dedicated = true;
         self.place(worker);
     }
 
     /// The pod is being deleted or disrupted. Remembered also of one that has not said Hello yet.
     pub fn doom(&mut self, worker: Uid) {
-        self.all.entry(worker).or_default().doomed = true;
-        self.place(worker);
+        if let Some(entry) = self.entry(worker) {
+            entry.doomed = true;
+            self.place(worker);
+        }
     }
 
-    /// The pod is gone: what it held. Nothing of it runs any more.
+    /// The pod is gone: what it held. Nothing of it runs any more, and what is stored later as running there never will.
+    pub fn bury(&mut self, worker: Uid, now: Mono) -> (Vec<AttemptId>, Option<SessionId>) {
+        self.gone.dig(worker, now);
+        self.remove(worker)
+    }
+
+    /// Forgets pods that went long ago.
+    pub fn expire(&mut self, now: Mono) {
+        self.gone.expire(now);
+    }
+
+    /// A worker is forgotten: what it held.
     pub fn remove(&mut self, worker: Uid) -> (Vec<AttemptId>, Option<SessionId>) {
         let Some(mut entry) = self.all.remove(&worker) else {
             return (Vec::new(), None);
@@ -342,7 +374,10 @@ impl Workers {
     /// Ends all streams, forgets all workers: somebody else leads.
     pub fn disband(&mut self) -> Vec<SessionId> {
         let sessions = self.sessions.keys().copied().collect();
-        *self = Workers::default();
+        *self = Workers {
+            gone: std::mem::take(&mut self.gone),
+            ..Workers::default()
+        };
         sessions
     }
 }

@@ -235,8 +235,11 @@ impl World {
                     PodAction::Remove { .. } => return None,
                 }
             }
-            Action::Reactivate { token, job, .. } => {
-                self.asked.push("reactivate");
+            Action::Reactivate {
+                token, job, undo, ..
+            } => {
+                self.asked
+                    .push(if undo { "take back" } else { "reactivate" });
                 (job, token, self.store.reactivated.clone())
             }
             Action::Redriven { job, by, outcome } => {

@@ -337,3 +337,19 @@ fn a_report_is_worth_what_is_stored_of_its_attempt() {
         assert_eq!(judged, want, "{name}");
     }
 }
+
+/// Or a store that is away would make a pool scale up.
+#[test]
+fn a_call_is_over_with_its_report_however_long_its_outputs_are_looked_for() {
+    let (mut world, session) = World::running();
+    world.pass(secs(10), &[session]);
+    world.store.outputs = Answer::Away;
+    world.report(session, attempt(1, 1), Fact::Succeeded);
+    world.pass(secs(60), &[session]);
+    assert_eq!(world.phase(1), Phase::Running);
+    world.store.outputs = Answer::Yes;
+    world.pass(secs(6), &[session]);
+    assert_eq!(world.phase(1), Phase::Succeeded);
+    let view = world.engine.pools(world.now.wall)[&POOL].clone();
+    assert_eq!(view.call_seconds, Some(10.0));
+}

@@ -122,6 +122,41 @@ fn what_cannot_be_brought_back_is_said_and_not_written() {
     }
 }
 
+/// Whoever asked reads that it failed: nothing does it later, though what refused is mended.
+#[test]
+fn of_a_redrive_that_is_refused_no_active_entry_stays() {
+    let refuse = |store: Answer| {
+        let mut world = dead();
+        world.hold_writes = true;
+        redrive(&mut world, REQUEST);
+        let Action::Write { job, token, .. } = world.held.remove(0) else {
+            panic!("a write");
+        };
+        world.store.reactivated = store;
+        let answer = Answer::Refused;
+        world.feed(Event::Answer { job, token, answer });
+        world.hold_writes = false;
+        world.store.reactivated = Answer::Yes;
+        assert_eq!(world.redriven, [(Uid(1), REQUEST, Redrive::Refused)]);
+        world
+    };
+    for (store, again) in [(Answer::Yes, 0), (Answer::Away, 1)] {
+        let mut world = refuse(store.clone());
+        world.pass(secs(300), &[]);
+        let mut asked = vec!["reactivate", "take back"];
+        asked.extend(vec!["take back"; again]);
+        assert_eq!(world.asked, asked);
+        assert_eq!(world.phase(1), Phase::DeadLettered);
+
+        let mut world = refuse(store);
+        redrive(&mut world, Uid(502));
+        world.pass(secs(300), &[]);
+        let last = world.asked.last();
+        assert_eq!(last, Some(&"reactivate"), "the next begins with its entry");
+        assert_eq!(world.status(1).redriven_by, Some(Uid(502)));
+    }
+}
+
 /// Other letters wait behind it.
 #[test]
 fn a_dead_letter_whose_documents_are_not_ours_to_touch_is_refused() {

@@ -3,15 +3,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use kinora_engine::action::Action;
-use kinora_engine::event::Answer;
-use kinora_engine::outcome::{Class, Fact, grpc};
+use kinora_engine::outcome::Class;
 use kinora_engine::policy::BreakerPolicy;
 use kinora_engine::schedule::Pool;
 use kinora_engine::schedule::breaker::{Breaker, Sign, State};
 use kinora_engine::*;
 
-use crate::attempt_pods::{pod_says_hello, pods};
+use crate::attempt_pods::pods;
 use crate::fixtures::*;
 
 fn at(seconds: u64) -> Mono {
@@ -237,7 +235,11 @@ fn a_pool_is_another_one_to_the_model_when_it_decides_otherwise_about_a_job() {
             |pool| pool.policy.as_mut().unwrap().suspended = true,
             false,
         ),
-        ("a claim is under way", |pool| pool.reserve_permit(), false),
+        (
+            "a claim is under way",
+            |pool| pool.reserve_permit(Uid(1)),
+            false,
+        ),
         ("tokens", |pool| pool.bucket.drain(at(2)), false),
         (
             "a call may still run",
@@ -260,69 +262,17 @@ fn a_pool_is_another_one_to_the_model_when_it_decides_otherwise_about_a_job() {
 
 /// A pod that waits for its call waits longer.
 #[test]
-fn a_pool_with_pods_is_another_one_to_the_model_when_its_service_throttles() {
+fn a_pool_with_pods_is_another_one_to_the_model_when_its_service_throttles_or_refuses() {
     let known = |policy: PoolPolicy| {
         let mut known = Pool::default();
         known.policy = Some(policy);
         known
     };
-    for (policy, same) in [(pool(), true), (pods(), false)] {
-        let mut other = known(policy.clone());
-        ends(&mut other, Class::Throttled, 1);
-        assert_eq!(hash(&other) == hash(&known(policy)), same);
+    for class in [Class::Throttled, Class::Misconfigured] {
+        for (policy, same) in [(pool(), true), (pods(), false)] {
+            let mut other = known(policy.clone());
+            ends(&mut other, class, 1);
+            assert_eq!(hash(&other) == hash(&known(policy)), same, "{class:?}");
+        }
     }
-}
-
-/// A pool whose breaker is open, with three jobs that wait for its probe.
-fn waiting_for_a_probe() -> World {
-    let mut world = World::with_pool(PoolPolicy {
-        breaker: BreakerPolicy {
-            min_calls: 1,
-            probes: 1,
-            ..BreakerPolicy::default()
-        },
-        ..pods()
-    });
-    world.put(job(1));
-    let session = pod_says_hello(&mut world, 7, attempt(1, 1));
-    world.report(session, attempt(1, 1), Fact::Grpc(grpc::UNAVAILABLE));
-    world.put(job(2));
-    world.put(job(3));
-    world.hold_writes = true;
-    world.pass(secs(31), &[]);
-    assert_eq!(world.held.len(), 1, "one probe");
-    world
-}
-
-#[test]
-fn a_probe_whose_claim_is_not_stored_makes_room_for_another() {
-    let mut world = waiting_for_a_probe();
-    let Action::Write { job, token, .. } = world.held.remove(0) else {
-        panic!("a claim is a write");
-    };
-    let answer = Answer::Gone;
-    world.feed(Event::Answer { job, token, answer });
-    world.pass(secs(1), &[]);
-    assert_eq!(world.held.len(), 1);
-}
-
-#[test]
-fn a_probe_whose_pod_is_not_filled_in_yet_is_still_the_only_one() {
-    let mut world = waiting_for_a_probe();
-    let claim = world.held.remove(0);
-    let (job, token, answer) = world.perform(claim).unwrap();
-    world.feed(Event::Answer { job, token, answer });
-    let probe = attempt(job.0, world.etcd[&job].status.attempt);
-    let session = pod_says_hello(&mut world, 8, probe);
-    let Action::Write { job, token, .. } = world.held.remove(0) else {
-        panic!("a fill is a write");
-    };
-    let answer = Answer::NotSent;
-    world.feed(Event::Answer { job, token, answer });
-    world.pass(secs(3), &[session]);
-    let held = world.held.iter().filter_map(|action| match action {
-        Action::Write { job, .. } => Some(*job),
-        _ => None,
-    });
-    assert!(held.eq([job]), "only the fill again: {:?}", world.held);
 }

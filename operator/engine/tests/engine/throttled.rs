@@ -330,3 +330,28 @@ fn after_a_success_the_pauses_are_short_again() {
     assert!(!adapt.may_begin(Mono(51_999)));
     assert!(adapt.may_begin(at(52)));
 }
+
+#[test]
+fn no_more_calls_are_allowed_than_the_pool_has_and_no_fewer_than_its_least() {
+    let table = [
+        (
+            "a service that was never throttled",
+            0,
+            3,
+            Some(100),
+            Some(100),
+        ),
+        ("nor limited", 0, 3, None, None),
+        ("throttled", 50, 3, Some(100), Some(3)),
+        ("with a least of nothing", 50, 0, Some(100), Some(1)),
+        ("above its most", 50, 9, Some(4), Some(4)),
+        ("whose pool makes no pods", 50, 3, Some(0), Some(0)),
+    ];
+    for (name, throttled, min, max, want) in table {
+        let mut adapt = Adapt::default();
+        for step in 0..throttled {
+            adapt.throttled(100, min, max, None, Mono(step * 6000));
+        }
+        assert_eq!(adapt.allowed(min, max), want, "{name}");
+    }
+}

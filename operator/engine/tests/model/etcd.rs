@@ -79,8 +79,12 @@ impl World<'_> {
                 self.check_store(*job);
                 (*job, *token, Answer::Yes)
             }
-            Action::Reactivate { token, job, .. } => {
-                self.s.store[slot(*job)].active |= !self.is(Mutant::ReactivateSkipped);
+            Action::Reactivate {
+                token, job, undo, ..
+            } => {
+                let skipped = self.is(Mutant::ReactivateSkipped);
+                let active = &mut self.s.store[slot(*job)].active;
+                *active = !undo && (*active || !skipped);
                 (*job, *token, Answer::Yes)
             }
             Action::Pod(action) => return self.pod_action(*action),

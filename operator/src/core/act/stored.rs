@@ -46,6 +46,8 @@ pub(crate) enum StoreTask {
     Clean,
     /// Write the `active/` entry of a life with so many redrives.
     Reactivate(u32),
+    /// Take that entry back.
+    TakeBack(u32),
 }
 
 impl Actor {
@@ -140,6 +142,10 @@ impl Actor {
                 store.reactivate(job, redrives).await?;
                 Outcome::Yes
             }
+            StoreTask::TakeBack(redrives) => {
+                store.take_back(job, redrives).await?;
+                Outcome::Yes
+            }
         })
     }
 }
@@ -157,9 +163,10 @@ impl StoreTask {
     fn question(&self) -> Question {
         match self {
             StoreTask::Lease { .. } => Question::Lease,
-            StoreTask::WriteRecord(_) | StoreTask::Clean | StoreTask::Reactivate(_) => {
-                Question::Write
-            }
+            StoreTask::WriteRecord(_)
+            | StoreTask::Clean
+            | StoreTask::Reactivate(_)
+            | StoreTask::TakeBack(_) => Question::Write,
             StoreTask::ReadRecord => Question::Record,
             StoreTask::Outputs { .. } | StoreTask::Source => Question::Other,
         }

@@ -251,18 +251,8 @@ async fn a_cancel_is_stored_and_then_told_to_the_worker() {
 /// covers: I4
 #[tokio::test]
 async fn a_dead_letter_is_brought_back_after_its_active_entry_and_keeps_its_fence() {
-    let stage = Stage::leading().await;
-    let end = json!({"type": "Succeeded", "status": "False", "reason": "Poison", "message": "",
-                     "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    stage.put(
-        "vj-a-1",
-        &json!({"observedGeneration": 1, "state": "DeadLettered", "attempt": 4, "failures": 1, "interruptions": 20,
-               "finishTime": jiff::Timestamp::now().to_string(), "durationSeconds": 3, "conditions": [end]}),
-    );
+    let stage = Stage::with_a_dead_letter().await;
     let by = "5b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a22";
-    stage
-        .until("archived", |s| s.asked().contains(&"clean".to_owned()))
-        .await;
     let outcome = stage
         .redrive("3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a11", by)
         .await;
@@ -282,6 +272,23 @@ async fn a_dead_letter_is_brought_back_after_its_active_entry_and_keeps_its_fenc
     };
     assert_eq!(lease.attempt.unwrap().attempt, 5);
     assert_eq!(lease.idempotency_key, format!("{}.1", stage::JOB));
+}
+
+/// Whoever asked reads that it failed: the audit must not do it some day.
+#[tokio::test]
+async fn of_a_dead_letter_that_the_api_server_refuses_no_active_entry_stays() {
+    let stage = Stage::with_a_dead_letter().await;
+    stage.api.refuse("vj-a-1");
+    let by = "5b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a22";
+    let outcome = stage
+        .redrive("3b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a11", by)
+        .await;
+    assert_eq!(outcome, Redrive::Refused);
+    stage
+        .until("taken back", |s| {
+            s.asked().last().is_some_and(|last| last == "take back 1")
+        })
+        .await;
 }
 
 #[tokio::test]

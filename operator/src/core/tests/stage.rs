@@ -240,6 +240,15 @@ impl StoreWork for Shelf {
         async { Ok(()) }.boxed()
     }
 
+    fn take_back(
+        &self,
+        _: Arc<VideoJob>,
+        redrives: u32,
+    ) -> BoxFuture<'_, Result<(), StoreWorkError>> {
+        self.note(format!("take back {redrives}"));
+        async { Ok(()) }.boxed()
+    }
+
     fn clock_skew_seconds(&self) -> Option<i64> {
         Some(0)
     }
@@ -485,6 +494,22 @@ impl Stage {
     /// As [`Stage::put`], another object.
     pub(super) fn put_as(&self, name: &str, uid: &str, status: &serde_json::Value) {
         self.api.put(upload_job(name, uid, status));
+    }
+
+    /// As [`Stage::leading`], with a dead letter whose record is written.
+    pub(super) async fn with_a_dead_letter() -> Stage {
+        let stage = Stage::leading().await;
+        let end = json!({"type": "Succeeded", "status": "False", "reason": "Poison", "message": "",
+                         "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        stage.put(
+            "vj-a-1",
+            &json!({"observedGeneration": 1, "state": "DeadLettered", "attempt": 4, "failures": 1, "interruptions": 20,
+                   "finishTime": jiff::Timestamp::now().to_string(), "durationSeconds": 3, "conditions": [end]}),
+        );
+        stage
+            .until("archived", |s| s.asked().contains(&"clean".to_owned()))
+            .await;
+        stage
     }
 
     /// Waits for something that shows.
