@@ -25,12 +25,17 @@ const BUMP: u64 = 500_000_000;
 /// look.
 const TIME: u64 = 1_000_000_000_000_000;
 
+/// Whether a control plane that was at `before` a minute ago can have come to `version` by itself.
+#[must_use]
+pub fn went_on(before: u64, version: u64) -> bool {
+    before <= version && (version - before < BUMP || before >= TIME)
+}
+
 /// What is to be noted now, and what it means. Without a note nobody knows the past: it counts as one that was left.
 #[must_use]
 pub fn compare(noted: Option<&Note>, cluster: &str, version: u64, now: Wall) -> (Note, History) {
     let unbroken = noted.is_some_and(|n| {
-        let went_on = n.version <= version && (version - n.version < BUMP || n.version >= TIME);
-        n.cluster == cluster && (went_on || n.version == WENT_BACK)
+        n.cluster == cluster && (went_on(n.version, version) || n.version == WENT_BACK)
     });
     let rewound = if unbroken {
         noted.and_then(|n| n.rewound)

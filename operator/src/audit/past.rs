@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kinora_crds::VideoJob;
 use kinora_engine::Wall;
-use kinora_engine::control::{Note, WENT_BACK, compare, is_found_now};
+use kinora_engine::control::{Note, WENT_BACK, compare, is_found_now, went_on};
 use kinora_engine::event::History;
 use kinora_storage::documents::{Document, VERSION, decode, encode};
 use kinora_storage::{CasOutcome, Cell, Condition, PutOptions, Store, keys};
@@ -26,8 +26,8 @@ use crate::ports::Leadership;
 const EVERY: Duration = Duration::from_secs(60);
 /// While a leader waits for what it may touch.
 const SOON: Duration = Duration::from_secs(1);
-/// The process ends so long after a rewind was found, noted or not.
-const NOTING: Duration = Duration::from_secs(5);
+/// The process ends so long after a rewind was found, noted or not; it decides nothing meanwhile.
+const NOTING: Duration = Duration::from_secs(15);
 /// The note is smaller than this.
 const MAX_NOTE: u64 = 64 * 1024;
 
@@ -92,9 +92,9 @@ impl Past {
             let leads = *leadership.borrow_and_update() == Leadership::Leader;
             match self.look().await {
                 Ok(now) => {
-                    let back = seen
-                        .as_ref()
-                        .is_some_and(|(cluster, version)| *cluster != now.0 || *version > now.1);
+                    let back = seen.as_ref().is_some_and(|(cluster, version)| {
+                        *cluster != now.0 || !went_on(*version, now.1)
+                    });
                     if back {
                         tracing::error!(was = ?seen, is = ?now, "the control plane went back in time");
                         went_back.found.cancel();

@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(100);
 const PUBLISH: Duration = Duration::from_millis(250);
 /// Further apart than this, our clock and the store's must not sign together.
 const MAX_SKEW_SECONDS: u64 = 60;
+/// Once they were, they must be nearer than this before they do again: both are read in whole seconds, and differ by one in turn.
+const TRUSTED_SKEW_SECONDS: u64 = 55;
 /// Longest message of a worker, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
 /// Longest wait of the watch and of streams for the core.
@@ -58,6 +60,16 @@ pub(super) struct Core {
     clock_trusted: bool,
     pub(super) deletions: mpsc::Sender<ForeignDeletion>,
     went_back: CancellationToken,
+}
+
+/// Whether a clock that was trusted, or was not, is to be now.
+fn is_trusted(was: bool, skew_seconds: Option<i64>) -> bool {
+    let most = if was {
+        MAX_SKEW_SECONDS
+    } else {
+        TRUSTED_SKEW_SECONDS
+    };
+    skew_seconds.is_none_or(|skew| skew.unsigned_abs() <= most)
 }
 
 type Published = (
@@ -245,13 +257,17 @@ impl Core {
         self.decide(event);
     }
 
+    /// Nothing once the control plane went back: what is known is of a past that is gone, and this process ends.
     fn decide(&mut self, event: Event) {
+        if self.went_back.is_cancelled() {
+            return;
+        }
         let now = self.now();
         let actions = self.engine.step(event, now, &mut rand::rng());
         for action in actions {
             self.act(action, now);
         }
-        if self.engine.history_went_back() && !self.went_back.is_cancelled() {
+        if self.engine.history_went_back() {
             tracing::error!(
                 "the API server answers with a past that was already left: starting afresh"
             );
@@ -262,7 +278,7 @@ impl Core {
     /// URLs signed by a clock that is off are refused by the store, or valid for too long.
     fn check_clock(&mut self) {
         let skew = self.actor.clock_skew_seconds();
-        let trusted = skew.is_none_or(|skew| skew.unsigned_abs() <= MAX_SKEW_SECONDS);
+        let trusted = is_trusted(self.clock_trusted, skew);
         if trusted != self.clock_trusted {
             self.clock_trusted = trusted;
             tracing::error!(
@@ -335,5 +351,23 @@ impl Core {
             } => self.send(session, seq, message),
             Action::Close { session, why } => self.close(session, why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_at_the_border_is_not_trusted_and_distrusted_in_turn() {
+        let mut trusted = true;
+        let mut changes = 0;
+        for skew in [0, 60, 61, 60, 61, -60, -61, 56, 55, 60, -60] {
+            let next = is_trusted(trusted, Some(skew));
+            changes += u32::from(next != trusted);
+            trusted = next;
+        }
+        assert_eq!((trusted, changes), (true, 2));
+        assert!(is_trusted(false, None));
     }
 }

@@ -98,8 +98,11 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
 }
 
 /// The process under which it happens ends; when the next one looks, versions may be higher than ever before.
+#[rstest::rstest]
+#[case::of_a_backup(|version| version - 1)]
+#[case::of_a_backup_whose_revision_was_bumped(|version| version + 1_000_000_000)]
 #[tokio::test]
-async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
+async fn a_rewind_is_noted_by_the_process_under_which_it_happens(#[case] restored: fn(u64) -> u64) {
     let site = Site::new().await;
     let (api, client) = Api::start().await;
     let metrics = Metrics::default();
@@ -113,7 +116,7 @@ async fn a_rewind_is_noted_by_the_process_under_which_it_happens() {
     let watching = tokio::spawn(watching);
     known_soon(&mut known).await;
 
-    api.go_back_to(version - 1);
+    api.go_back_to(restored(version));
     // A change of the leader makes it look.
     site.leads.send_replace(Leadership::Leader);
     let ended = tokio::time::timeout(PATIENCE, went_back.noted.cancelled());

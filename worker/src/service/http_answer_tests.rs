@@ -148,7 +148,10 @@ fn pauses_between_questions(#[case] value: Option<&str>, #[case] want_ms: u128) 
     let mut headers = vec![("location", "/jobs/7")];
     headers.extend(value.map(|value| ("retry-after", value)));
     let next = posted().answered(&answer(202, &headers, r#"{"percent":5}"#), now());
-    let Next::Ask { pause, progress, .. } = next else {
+    let Next::Ask {
+        pause, progress, ..
+    } = next
+    else {
         panic!("{next:?}")
     };
     assert_eq!(pause.as_millis(), want_ms);

@@ -40,7 +40,8 @@ impl Place {
     pub fn of(job: &Job) -> Place {
         let status = &job.status;
         let began = match (status.redrives, status.attempt) {
-            (0, 0) => status.mode_since,
+            // The first status of a job that was not held has one time for both.
+            (0, 0) => status.mode_since.filter(|at| Some(*at) != status.since),
             (0, _) => None,
             _ => status.since,
         };

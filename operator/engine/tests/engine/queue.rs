@@ -348,3 +348,21 @@ fn what_was_held_since_it_was_made_waits_since_it_was_let_go() {
     let oldest = views[&POOL].oldest.unwrap();
     assert!(let_go - oldest < secs(1), "{oldest:?}");
 }
+
+/// The first status that is written of a declared job is no reason to begin to wait anew.
+#[test]
+fn what_was_never_held_waits_since_it_was_made() {
+    let mut world = World::with_pool(PoolPolicy {
+        suspended: true,
+        ..pool()
+    });
+    let mut late = job(1);
+    late.spec.declared = true;
+    late.spec.created = START - secs(7200);
+    let created = late.spec.created;
+    world.put(late);
+    assert_eq!(world.status(1).mode_since, world.status(1).since);
+    assert!(world.status(1).mode_since.is_some(), "a status was written");
+    let views = world.engine.pools(world.now.wall);
+    assert_eq!(views[&POOL].oldest, Some(created));
+}
