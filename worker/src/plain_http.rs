@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
