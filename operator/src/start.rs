@@ -36,6 +36,8 @@ use crate::tls::{accept, keeper::Keeper};
 const QUEUE: usize = 4096;
 /// After the lease was released: writes that are under way may end, workers hear of it.
 const LINGER: Duration = Duration::from_secs(2);
+/// What a worker may send of a stream, or on a connection, before it is read.
+const WINDOW_BYTES: u32 = 64 * 1024;
 
 /// Why the process ends other than by request.
 #[derive(Debug, thiserror::Error)]
@@ -317,6 +319,8 @@ impl Parts {
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .max_concurrent_streams(Some(64))
+            .initial_stream_window_size(Some(WINDOW_BYTES))
+            .initial_connection_window_size(Some(WINDOW_BYTES))
             .add_service(handle.dispatch)
             .serve_with_incoming(incoming);
         let mut core = handle.task;

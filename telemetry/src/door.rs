@@ -21,7 +21,7 @@ pub struct Door {
 
 /// Places by address; clones share them.
 #[derive(Clone, Debug)]
-struct Places {
+pub struct Places {
     all: Arc<Semaphore>,
     of_one_address: usize,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -65,12 +65,21 @@ impl Door {
 }
 
 impl Places {
-    fn new(all: usize, of_one_address: usize) -> Self {
+    /// `all` of them, of which an address may have `of_one_address`.
+    #[must_use]
+    pub fn new(all: usize, of_one_address: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all)),
             of_one_address,
             taken: Arc::default(),
         }
+    }
+
+    /// A place for this address now, if there is one.
+    #[must_use]
+    pub fn try_take(&self, address: IpAddr) -> Option<Place> {
+        let any = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        self.take(any, address)
     }
 
     /// Waits for a place, whoever it will be for.
@@ -136,6 +145,7 @@ mod tests {
             all.extend(place);
         }
         assert_eq!(places.all.available_permits(), 0, "the next one waits");
+        assert!(places.try_take("192.0.2.9".parse().unwrap()).is_none());
         all.clear();
         assert_eq!(places.all.available_permits(), 4);
         assert!(places.taken().is_empty(), "nothing is kept");

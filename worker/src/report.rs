@@ -115,15 +115,20 @@ impl Report {
     }
 }
 
-/// Statuses that tonic makes itself when an answer cannot be read. They carry no source and are known by their text only;
+/// Statuses that tonic makes itself when an answer cannot be read. They carry no source and are known by code and text only;
 /// `tests/broken_answers.rs` proves each of them against the real transport. Read literally, "message too large" would be
 /// OUT_OF_RANGE, the verdict that this video will never do.
-const UNREADABLE: &[&str] = &[
-    "Error, decoded message length too large",
-    "Error decompressing",
-    "failed to decode Protobuf message",
-    "protocol error: ",
-    "Unexpected EOF decoding stream",
+const UNREADABLE: &[(Code, &str)] = &[
+    (Code::OutOfRange, "Error, decoded message length too large"),
+    (
+        Code::ResourceExhausted,
+        "Error decompressing: size limit, of ",
+    ),
+    (Code::Internal, "Error decompressing: "),
+    (Code::Internal, "failed to decode Protobuf message"),
+    (Code::Internal, "protocol error: "),
+    (Code::Unknown, "protocol error: "),
+    (Code::Internal, "Unexpected EOF decoding stream"),
 ];
 
 fn code_of(status: &Status) -> Code {
@@ -141,7 +146,7 @@ fn code_of(status: &Status) -> Code {
     }
     if UNREADABLE
         .iter()
-        .any(|text| status.message().starts_with(text))
+        .any(|(code, text)| status.code() == *code && status.message().starts_with(text))
     {
         return Code::DataLoss;
     }
@@ -222,6 +227,14 @@ mod tests {
     #[case::rubbish_is_a_broken_answer(
         Status::internal("failed to decode Protobuf message: invalid tag"),
         Code::DataLoss
+    )]
+    #[case::a_rejection_in_words_of_the_transport_is_one(
+        Status::invalid_argument("Error decompressing audio track"),
+        Code::InvalidArgument
+    )]
+    #[case::a_service_that_is_full_is_no_broken_answer(
+        Status::resource_exhausted("protocol error: too many calls"),
+        Code::ResourceExhausted
     )]
     #[case::ok_as_an_error_is_a_broken_answer(Status::ok("fine"), Code::DataLoss)]
     fn codes(#[case] status: Status, #[case] want: Code) {

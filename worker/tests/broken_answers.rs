@@ -17,6 +17,7 @@ use kinora_worker::Config;
 use support::operator::{FakeOperator, pki};
 use support::service::{FakeService, result, wire};
 use support::{config, start};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
@@ -90,6 +91,59 @@ async fn a_connection_that_breaks_in_mid_call_is_unavailable() {
     let endpoint = format!("http://{address}");
     let (outcome, ()) = tokio::join!(outcome_of(&endpoint, |_| {}), script);
     assert_code(&outcome, Code::Unavailable);
+}
+
+/// covers: F47
+#[tokio::test]
+async fn an_answer_that_a_proxy_cuts_without_an_error_is_unavailable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        tcp.read_exact(&mut [0; 24]).await.unwrap();
+        tcp.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        // Until the request has ended.
+        loop {
+            let mut head = [0; 9];
+            tcp.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            tcp.read_exact(&mut payload).await.unwrap();
+            if head[3] == DATA && head[4] & END != 0 {
+                break;
+            }
+        }
+        // `:status: 200` and `content-type: application/grpc`.
+        let headers = [&[0x88, 0x0f, 0x10, 16], b"application/grpc".as_slice()].concat();
+        let progress = [0, 0, 0, 0, 2, 0x0a, 0];
+        let no_error = [0; 4];
+        let answer = [
+            frame(SETTINGS, END, 0, &[]),
+            frame(HEADERS, END_HEADERS, 1, &headers),
+            frame(DATA, 0, 1, &progress),
+            frame(RST_STREAM, 0, 1, &no_error),
+        ];
+        tcp.write_all(&answer.concat()).await.unwrap();
+        let _ = tcp.read_to_end(&mut Vec::new()).await;
+    });
+    let outcome = outcome_of(&endpoint, |_| {}).await;
+    assert_code(&outcome, Code::Unavailable);
+    assert_eq!(outcome.message, "the answer was cut");
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+/// END_STREAM of DATA, ACK of SETTINGS.
+const END: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    let head = [0, 0, length, kind, flags, 0, 0, 0, stream];
+    [head.as_slice(), payload].concat()
 }
 
 #[tokio::test]

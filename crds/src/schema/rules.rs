@@ -78,7 +78,7 @@ pub(super) fn video_job() -> Vec<Addition> {
 }
 
 pub(super) fn video_worker_pool() -> Vec<Addition> {
-    const REPLICAS: i32 = crate::pool::defaults::REPLICAS;
+    use crate::pool::defaults::{MAX_REPLICAS, REPLICAS};
     let env = "/properties/spec/properties/template/properties/env/items/properties/valueFrom";
     let mut additions = vec![
         metadata(),
@@ -88,8 +88,8 @@ pub(super) fn video_worker_pool() -> Vec<Addition> {
         rules(
             "/properties/spec/properties/scaling",
             vec![json!({
-                "rule": "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
-                "message": "minReplicas must not exceed maxReplicas",
+                "rule": format!("!has(self.minReplicas) || self.minReplicas <= (has(self.maxReplicas) ? self.maxReplicas : {MAX_REPLICAS})"),
+                "message": format!("minReplicas must not exceed maxReplicas, which is {MAX_REPLICAS} where it is not set: raise maxReplicas or lower minReplicas"),
                 "fieldPath": ".minReplicas",
                 "reason": "FieldValueInvalid",
             })],

@@ -1,23 +1,23 @@
 //! TLS connections of workers: each handshake uses the certificate that is current then; many at once, each with a limit,
-//! and few of one address.
+//! and few of one address. What is through has a place while it is open.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::Stream;
-use kinora_telemetry::door::Door;
+use kinora_telemetry::door::{Door, Places};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::connection::{Connection, PREFACE_TIMEOUT};
 use super::{Serving, TlsError};
 
 /// A peer that does not get through its handshake in this time is no worker.
@@ -27,6 +27,10 @@ pub(super) const HANDSHAKES: usize = 256;
 /// Of one address. A handshake takes milliseconds, so it is enough for all workers of a node, or behind a proxy; whoever comes
 /// when it is not is hung up on, and tries again.
 pub(super) const OF_ONE_ADDRESS: usize = 32;
+/// Open connections. A worker has one, and a second for a moment when it follows the leader.
+const OPEN: usize = 16_384;
+/// Of one address: all workers of a node, or behind a proxy, many times over.
+const OPEN_OF_ONE_ADDRESS: usize = 1024;
 
 /// The certificate that is served, replaceable at any time.
 #[derive(Clone, Debug)]
@@ -102,23 +106,39 @@ fn certified(serving: &Serving, provider: &CryptoProvider) -> Result<CertifiedKe
 pub fn incoming(
     listener: TcpListener,
     certificates: &Certificates,
-) -> Result<impl Stream<Item = std::io::Result<TlsStream<TcpStream>>> + use<>, TlsError> {
+) -> Result<impl Stream<Item = std::io::Result<Connection>> + use<>, TlsError> {
+    let places = Places::new(OPEN, OPEN_OF_ONE_ADDRESS);
+    incoming_with(listener, certificates, places, PREFACE_TIMEOUT)
+}
+
+/// With these places for what is open, and this time to begin in.
+pub(super) fn incoming_with(
+    listener: TcpListener,
+    certificates: &Certificates,
+    places: Places,
+    preface: Duration,
+) -> Result<impl Stream<Item = std::io::Result<Connection>> + use<>, TlsError> {
     let acceptor = TlsAcceptor::from(Arc::new(certificates.config()?));
     let (out, connections) = mpsc::channel(HANDSHAKES);
-    tokio::spawn(accept(listener, acceptor, out));
+    tokio::spawn(accept(listener, acceptor, (places, preface), out));
     Ok(ReceiverStream::new(connections))
 }
 
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    out: mpsc::Sender<std::io::Result<TlsStream<TcpStream>>>,
+    (places, preface): (Places, Duration),
+    out: mpsc::Sender<std::io::Result<Connection>>,
 ) {
     let door = Door::new(listener, HANDSHAKES, OF_ONE_ADDRESS);
     loop {
-        let (tcp, _, place) = tokio::select! {
+        let (tcp, peer, place) = tokio::select! {
             next = door.next() => next,
             () = out.closed() => return,
+        };
+        let Some(open) = places.try_take(peer.ip()) else {
+            tracing::debug!(address = %peer.ip(), "too many open connections");
+            continue;
         };
         let (acceptor, out) = (acceptor.clone(), out.clone());
         tokio::spawn(async move {
@@ -126,7 +146,7 @@ async fn accept(
             let _ = tcp.set_nodelay(true);
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
                 Ok(Ok(stream)) => {
-                    let _ = out.send(Ok(stream)).await;
+                    let _ = out.send(Ok(Connection::new(stream, open, preface))).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                 Err(_) => tracing::debug!("a handshake took too long"),

@@ -2,15 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
+use kinora_telemetry::door::Places;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use super::accept::{Certificates, HANDSHAKES, OF_ONE_ADDRESS, incoming};
+use super::accept::{Certificates, HANDSHAKES, OF_ONE_ADDRESS, incoming, incoming_with};
+use super::connection::PREFACE_TIMEOUT;
 use super::*;
 
 const ONE: &str = "127.0.0.1:0";
@@ -22,7 +27,11 @@ async fn connect(from: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-async fn handshake(from: &str, to: SocketAddr, bundle: &str) -> std::io::Result<()> {
+async fn handshake(
+    from: &str,
+    to: SocketAddr,
+    bundle: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
@@ -35,10 +44,67 @@ async fn handshake(from: &str, to: SocketAddr, bundle: &str) -> std::io::Result<
         .with_no_client_auth();
     let name = ServerName::try_from("kinora-operator.kinora-system.svc").unwrap();
     let connector = TlsConnector::from(Arc::new(client));
-    connector
-        .connect(name, connect(from, to).await)
-        .await
-        .map(drop)
+    connector.connect(name, connect(from, to).await).await
+}
+
+/// covers: S16, S10
+#[tokio::test]
+async fn open_connections_of_one_address_keep_no_other_out() {
+    let authority = Authority::for_tests().unwrap();
+    let serving = authority.serving("kinora-system", Timestamp::now());
+    let certificates = Certificates::new(&serving.unwrap()).unwrap();
+    let listener = TcpListener::bind(ONE).await.unwrap();
+    let door = listener.local_addr().unwrap();
+    let through =
+        incoming_with(listener, &certificates, Places::new(3, 2), PREFACE_TIMEOUT).unwrap();
+    let (said, mut heard) = mpsc::unbounded_channel();
+    tokio::spawn(through.for_each_concurrent(None, move |connection| {
+        let said = said.clone();
+        async move {
+            let mut connection = connection.unwrap();
+            while let Ok(read @ 1..) = connection.read(&mut [0; 64]).await {
+                said.send(read).unwrap();
+            }
+        }
+    }));
+
+    let bundle = authority.bundle();
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(handshake(ONE, door, &bundle).await.unwrap());
+    }
+    assert!(handshake(ONE, door, &bundle).await.is_err());
+    let mut other = handshake(OTHER, door, &bundle).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    other.write_all(preface).await.unwrap();
+    other.flush().await.unwrap();
+    assert_eq!(heard.recv().await, Some(preface.len()));
+    assert!(handshake("127.0.0.3:0", door, &bundle).await.is_err());
+
+    drop(silent);
+    while handshake(ONE, door, &bundle).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    other.write_all(b"more").await.unwrap();
+    other.flush().await.unwrap();
+    assert_eq!(heard.recv().await, Some(4), "who spoke stays");
+}
+
+#[tokio::test]
+async fn who_says_nothing_after_the_handshake_is_hung_up_on() {
+    let authority = Authority::for_tests().unwrap();
+    let serving = authority.serving("kinora-system", Timestamp::now());
+    let certificates = Certificates::new(&serving.unwrap()).unwrap();
+    let listener = TcpListener::bind(ONE).await.unwrap();
+    let door = listener.local_addr().unwrap();
+    let soon = Duration::from_millis(1);
+    let through = incoming_with(listener, &certificates, Places::new(2, 2), soon).unwrap();
+    tokio::spawn(through.for_each_concurrent(None, async |connection| {
+        let end = connection.unwrap().read(&mut [0]).await;
+        assert!(end.is_err());
+    }));
+    let mut silent = handshake(ONE, door, &authority.bundle()).await.unwrap();
+    assert_eq!(silent.read(&mut [0]).await.unwrap_or_default(), 0);
 }
 
 /// covers: S16, S10

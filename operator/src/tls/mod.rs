@@ -4,6 +4,7 @@
 //! May read and write that one Secret. The CAs' public halves go to the pools, which put them where workers mount them.
 
 pub mod accept;
+mod connection;
 pub mod keeper;
 mod rotation;
 mod store;

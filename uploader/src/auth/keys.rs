@@ -10,6 +10,7 @@ use kinora_upload_engine::Owner;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::tokens::PREFIX;
 use super::{Caller, Denied};
 
 /// Issuer of owners that are API keys.
@@ -121,6 +122,12 @@ fn read_all(dir: &Path) -> Result<BTreeMap<String, Key>, KeysError> {
         if name.is_empty() || name.starts_with('.') || !path.is_file() {
             continue;
         }
+        // A client's `<id>.<secret>` would never lead to it.
+        if name.contains('.') || name.starts_with(PREFIX) {
+            return Err(fail(format!(
+                "key {name}: no client can use it; rename the entry to one without `.` that does not begin with `{PREFIX}`"
+            )));
+        }
         let key = read_one(&path).map_err(|problem| fail(format!("key {name}: {problem}")))?;
         keys.insert(name, key);
     }
@@ -163,6 +170,17 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         headers
+    }
+
+    #[test]
+    fn an_id_that_no_client_can_use_is_refused() {
+        for id in ["phone.v2", "kut_phone"] {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), id, "s3cret", "acme", &[SCOPE_UPLOAD]);
+            let told = Keys::read(dir.path()).unwrap_err().to_string();
+            assert!(told.contains(&format!("key {id}: ")), "{told}");
+            assert!(told.contains("rename the entry"), "{told}");
+        }
     }
 
     /// covers: S8, T26
