@@ -11,6 +11,7 @@ mod states;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kinora_upload_engine::finish::SWEEP_AFTER_MS;
 
 pub use erasures::{SweptErasures, sweep_erasures};
@@ -34,6 +35,13 @@ pub const REST_SECONDS: u64 = REST_MS / 1000;
 #[must_use]
 pub fn expires_ms(touched_ms: u64, created_ms: u64) -> u64 {
     (touched_ms + REST_MS).min(created_ms + LIFE_MS)
+}
+
+/// Whether `now`, the time of the store's last answer, is further from the local one than so many seconds. One answer with
+/// a wrong `Date` must remove nothing.
+fn is_off(now: Timestamp, most_seconds: u64) -> bool {
+    let apart = now.duration_since(Timestamp::now()).as_secs();
+    apart.unsigned_abs() > most_seconds
 }
 
 /// Sweeps until the process closes: outbox and erasures every `every`, states and idempotency keys every hour, jittered.

@@ -146,8 +146,8 @@ impl Driver {
         }
     }
 
-    /// Lets go of what a dead upload left in the store.
-    pub async fn end(&self, dead: &State) {
+    /// Lets go of what a dead upload left in the store; false when some of it stays for a later try.
+    pub async fn end(&self, dead: &State) -> bool {
         let mut machine = End::new(dead);
         let mut answer = Answer::Begin;
         let ended = loop {
@@ -166,9 +166,11 @@ impl Driver {
                     first,
                     last: Vec::new(),
                 });
+                true
             }
             Ended::Later(why) => {
                 tracing::warn!(upload = %self.id, why, "ending an upload is left to the sweep");
+                false
             }
         }
     }

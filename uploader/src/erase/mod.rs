@@ -158,8 +158,8 @@ async fn ended_upload(driver: &Driver) -> Result<bool> {
     };
     match State::parse(&object.bytes) {
         Ok(doc) if doc.phase == Phase::Dead => {
-            driver.end(&doc).await;
-            Ok(true)
+            // What stays in the store is not erased.
+            Ok(driver.end(&doc).await)
         }
         // What is finished but for its last sweep is judged by its record.
         Ok(doc) if doc.phase == Phase::Finishing => Ok(false),

@@ -35,7 +35,7 @@ pub struct Swept {
 /// One pass over entries of at least this age in milliseconds, by the store's clock.
 pub async fn sweep_outbox(app: &Arc<App>, min_age_ms: u64) -> Swept {
     let mut pass = Swept::default();
-    let mut stale = match stale_entries(app, min_age_ms).await {
+    let stale = match stale_entries(app, min_age_ms).await {
         Ok(stale) => stale,
         Err(error) => {
             tracing::warn!(%error, "the outbox could not be listed");
@@ -43,9 +43,9 @@ pub async fn sweep_outbox(app: &Arc<App>, min_age_ms: u64) -> Swept {
             return pass;
         }
     };
-    pass.stale = stale.len();
+    pass.stale = stale.seen;
+    let mut stale = stale.kept;
     stale.shuffle(&mut rand::rng());
-    stale.truncate(MOST);
     let mut running = FuturesUnordered::new();
     loop {
         // The first goes alone, so that a Kubernetes that takes no jobs is asked once in a pass.
@@ -70,8 +70,29 @@ pub async fn sweep_outbox(app: &Arc<App>, min_age_ms: u64) -> Swept {
     }
 }
 
-async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, StoreError> {
-    let mut stale = Vec::new();
+/// An even sample of at most [`MOST`] of all that is offered: while Kubernetes is away the outbox grows without bounds.
+#[derive(Debug)]
+struct Sample<T> {
+    seen: usize,
+    kept: Vec<T>,
+}
+
+impl<T> Sample<T> {
+    fn offer(&mut self, item: T) {
+        self.seen += 1;
+        if self.kept.len() < MOST {
+            self.kept.push(item);
+        } else if let Some(place) = self.kept.get_mut(rand::random_range(0..self.seen)) {
+            *place = item;
+        }
+    }
+}
+
+async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Sample<UploadId>, StoreError> {
+    let mut stale = Sample {
+        seen: 0,
+        kept: Vec::new(),
+    };
     let (mut oldest, mut waits, mut all) = (0, 0, 0);
     let mut after: Option<String> = None;
     loop {
@@ -89,8 +110,8 @@ async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, Stor
             if id.as_ref().is_some_and(|id| !app.admission.is_stuck(id)) {
                 waits = waits.max(age);
             }
-            if age >= min_age_ms {
-                stale.extend(id);
+            if let Some(id) = id.filter(|_| age >= min_age_ms) {
+                stale.offer(id);
             }
         }
         after = page.next;
@@ -109,7 +130,7 @@ async fn stale_entries(app: &App, min_age_ms: u64) -> Result<Vec<UploadId>, Stor
         .set(i64::try_from(all).unwrap_or(i64::MAX));
     app.metrics
         .stale_pending
-        .set(i64::try_from(stale.len()).unwrap_or(i64::MAX));
+        .set(i64::try_from(stale.seen).unwrap_or(i64::MAX));
     Ok(stale)
 }
 
@@ -165,5 +186,30 @@ async fn finish(app: &Arc<App>, id: UploadId) -> Next {
         Finished::Accepted | Finished::Rejected(_) | Finished::StoreLost | Finished::Abandoned => {
             Next::Finished
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_very_many_an_even_sample_is_kept() {
+        let mut sample = Sample {
+            seen: 0,
+            kept: Vec::new(),
+        };
+        (0..MOST).for_each(|n| sample.offer(n));
+        assert_eq!(sample.kept, (0..MOST).collect::<Vec<_>>(), "all of few");
+        (MOST..10 * MOST).for_each(|n| sample.offer(n));
+        assert_eq!((sample.seen, sample.kept.len()), (10 * MOST, MOST));
+        // 200 are to be expected of each tenth, with a deviation of 13.
+        for tenth in 0..10 {
+            let of_it = sample.kept.iter().filter(|n| *n / MOST == tenth).count();
+            assert!((100..300).contains(&of_it), "{of_it} of tenth {tenth}");
+        }
+        sample.kept.sort_unstable();
+        sample.kept.dedup();
+        assert_eq!(sample.kept.len(), MOST, "none twice");
     }
 }

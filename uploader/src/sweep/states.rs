@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use kinora_storage::selftest::MAX_SKEW_SECONDS;
 use kinora_storage::{StoreError, UploadId, keys};
 use kinora_upload_engine::finish::Finish;
 use kinora_upload_engine::open::{Goal, Opened};
@@ -27,6 +28,8 @@ pub struct Ages {
     pub expire: u64,
     /// And no upload longer than this.
     pub life: u64,
+    /// Nothing is removed while the store's clock and the local one are further apart, in seconds.
+    pub max_skew_seconds: u64,
 }
 
 impl Default for Ages {
@@ -35,6 +38,22 @@ impl Default for Ages {
             look: 5 * 60_000,
             expire: super::REST_MS,
             life: super::LIFE_MS,
+            max_skew_seconds: MAX_SKEW_SECONDS,
+        }
+    }
+}
+
+impl Ages {
+    /// The ages of a pass that begins at `now` by the store's clock: by one that is off nothing expires.
+    fn at(self, now: Timestamp) -> Self {
+        if !super::is_off(now, self.max_skew_seconds) {
+            return self;
+        }
+        tracing::warn!("the clocks here and of the store differ: nothing expires");
+        Self {
+            expire: u64::MAX,
+            life: u64::MAX,
+            ..self
         }
     }
 }
@@ -59,7 +78,7 @@ pub struct SweptStates {
 /// One pass.
 pub async fn sweep_states(app: &Arc<App>, ages: Ages) -> SweptStates {
     let now = app.store.now();
-    match walk(app, now, ages).await {
+    match walk(app, now, ages.at(now)).await {
         Ok(pass) => {
             let seen = i64::try_from(pass.seen).unwrap_or(i64::MAX);
             app.metrics.unfinished_uploads.set(seen);
@@ -74,7 +93,7 @@ pub async fn sweep_states(app: &Arc<App>, ages: Ages) -> SweptStates {
 
 /// Walks all keys of unfinished uploads; those of one upload follow each other, its state first.
 async fn walk(app: &Arc<App>, now: Timestamp, ages: Ages) -> Result<SweptStates, StoreError> {
-    let round = Round::new(app, ages);
+    let round = Round::new(app, now, ages);
     let mut pass = SweptStates::default();
     let mut after: Option<String> = None;
     let mut with_state: Option<String> = None;
@@ -145,6 +164,7 @@ impl SweptStates {
 /// What the visits of a pass share.
 struct Round<'a> {
     app: &'a Arc<App>,
+    now: Timestamp,
     ages: Ages,
     /// Uploads are finished one after the other, so that the first finds out for all that Kubernetes takes no jobs.
     turn: Mutex<()>,
@@ -152,9 +172,10 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(app: &'a Arc<App>, ages: Ages) -> Self {
+    fn new(app: &'a Arc<App>, now: Timestamp, ages: Ages) -> Self {
         Self {
             app,
+            now,
             ages,
             turn: Mutex::default(),
             stopped: AtomicBool::default(),
@@ -167,7 +188,8 @@ impl<'a> Round<'a> {
     }
 
     async fn visit(&self, id: UploadId, age: u64, etag: String) -> Came {
-        let life = self.app.now_ms().saturating_sub(id.unix_ms());
+        let now = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
+        let life = now.saturating_sub(id.unix_ms());
         let is_over = age >= self.ages.expire || life >= self.ages.life;
         if self.app.closing.is_cancelled() || age < self.ages.look && !is_over {
             return Came::Nothing;
@@ -213,7 +235,10 @@ impl<'a> Round<'a> {
             }
             // A day after its end nobody asks any more.
             Opened::Dead { doc, now: false } => {
-                driver.end(&doc).await;
+                if !driver.end(&doc).await {
+                    // Without the marker nobody would know of the parts that stay.
+                    return Came::Nothing;
+                }
                 self.app.janitor.leave(Garbage {
                     first: Vec::new(),
                     last: vec![keys::state(&driver.id)],

@@ -277,6 +277,7 @@ async fn the_sweeps_beside_a_finishing_request_finish_it_once() {
         look: 0,
         expire: u64::MAX,
         life: u64::MAX,
+        ..Ages::default()
     };
     rounds(|n| async move {
         let world = &World::new(&cell('s', n)).await;
@@ -306,6 +307,7 @@ async fn an_expiry_beside_a_patch_takes_nothing_that_is_acknowledged() {
         look: 0,
         expire: 0,
         life: u64::MAX,
+        ..Ages::default()
     };
     rounds(|n| async move {
         let world = &World::new(&cell('e', n)).await;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use kinora_fake_s3::{Behaviour, Call, Fault, Op, Rule};
 use kinora_upload_engine::finish::SWEEP_AFTER_MS;
-use kinora_uploader::sweep::{Ages, sweep_outbox, sweep_states};
+use kinora_uploader::sweep::{sweep_outbox, sweep_states};
 
-use crate::Stage;
 use crate::harness::video;
 use crate::oracle::{Leave, judge};
 use crate::phone::Phone;
+use crate::{Stage, ages};
 
 /// Runs at once: most of each is waiting.
 const AT_ONCE: usize = 24;
@@ -87,7 +87,7 @@ async fn play(stage: &Stage, kind: Kind, file: &[u8], strike: impl Fn()) -> Vec<
             stage.later(Duration::from_secs(25 * 3600)).await;
             strike();
             for replica in &stage.replicas {
-                sweep_states(&replica.app, Ages::default()).await;
+                sweep_states(&replica.app, ages()).await;
             }
         }
         Kind::Deleted => {

@@ -22,6 +22,7 @@ mod scenes;
 
 use kinora_fake_s3::{BUCKET, Behaviour, FakeS3};
 use kinora_storage::StoreArgs;
+use kinora_uploader::sweep::Ages;
 
 use harness::{Replica, World};
 
@@ -57,5 +58,13 @@ impl Stage {
         self.fake.clock().advance(by);
         let seen = self.world.store.head("control/absent").await;
         assert_eq!(seen.unwrap(), None);
+    }
+}
+
+/// The usual ages, by whatever clock a test has set.
+pub(crate) fn ages() -> Ages {
+    Ages {
+        max_skew_seconds: u64::MAX,
+        ..Ages::default()
     }
 }

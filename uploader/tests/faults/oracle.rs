@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use kinora_storage::{UploadId, keys};
 use kinora_upload_engine::finish::SWEEP_AFTER_MS;
-use kinora_uploader::sweep::{Ages, sweep_outbox, sweep_states};
+use kinora_uploader::sweep::{sweep_outbox, sweep_states};
 
-use crate::Stage;
+use crate::{Stage, ages};
 
 const DAY: Duration = Duration::from_secs(25 * 3600);
 const SETTLES_WITHIN: Duration = Duration::from_secs(120);
@@ -52,7 +52,7 @@ async fn settle(stage: &Stage) {
     sweep_outbox(app, SWEEP_AFTER_MS).await;
     loop {
         stage.later(DAY).await;
-        sweep_states(app, Ages::default()).await;
+        sweep_states(app, ages()).await;
         sweep_outbox(app, SWEEP_AFTER_MS).await;
         let left: Vec<_> = ["up/", "pending/"]
             .iter()

@@ -6,10 +6,10 @@ use std::time::Duration;
 use kinora_fake_s3::{Behaviour, Fault, Op, Rule};
 use kinora_storage::keys;
 use kinora_uploader::profiles::Profiles;
-use kinora_uploader::sweep::{Ages, sweep_outbox, sweep_states};
+use kinora_uploader::sweep::{sweep_outbox, sweep_states};
 
-use crate::Stage;
 use crate::harness::{Replica, id_of, offset_of, problem_of, video_of};
+use crate::{Stage, ages};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -115,7 +115,7 @@ async fn an_upload_whose_profile_nobody_knows_for_an_hour_is_judged_by_the_defau
         assert_eq!(stage.world.head(&two, &id).await.status(), 503, "{default}");
         stage.later(Duration::from_secs(61)).await;
         if takes {
-            sweep_states(&two.app, Ages::default()).await;
+            sweep_states(&two.app, ages()).await;
             assert!(stage.world.jobs.job(&id).is_some(), "{default}");
         }
         let answer = stage.world.patch(&two, &id, file.len(), b"").await;

@@ -7,8 +7,9 @@ use kinora_storage::{UploadId, keys};
 use kinora_upload_engine::crc;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
 
-use crate::harness::{STREAM, World, half_a_patch_with, id_of, offset_of, video};
+use crate::harness::{STREAM, World, half_a_patch_with, id_of, offset_of, until, video};
 
 const PART: usize = 8 << 20;
 
@@ -213,4 +214,31 @@ async fn a_plain_body_with_another_digest_is_refused_before_it_is_stored() {
             assert!(world.exists(&keys::video(&id)).await, "{field}: {value}");
         }
     }
+}
+
+/// It cannot be closed in the middle, so it is ended: nothing of it would count.
+/// covers: F6, F7
+#[tokio::test]
+async fn a_body_with_a_checksum_that_stands_still_gives_its_memory_to_those_who_wait() {
+    let mut world = World::new("c20").await;
+    world.args.body_memory_bytes = 2 * PART as u64;
+    let replica = world.replica().await;
+    let file = video(PART + 4_000_000);
+    let id = world.create(&replica, file.len()).await;
+    let said = format!("Upload-Checksum: sha1 {}\r\n", checksum("sha1", &file));
+    let sent = &file[..PART - 100_000];
+    let mut parked = half_a_patch_with(&replica, &id, 0, file.len(), sent, &said).await;
+    let free = || replica.app.budget.free() as usize;
+    until("all that came is held", || free() == PART + 100_000).await;
+
+    let other = world.create(&replica, file.len()).await;
+    let (healthy, answer) = tokio::join!(world.patch(&replica, &other, 0, &file), async {
+        let mut answer = vec![0; 12];
+        parked.read_exact(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    });
+    assert_eq!(healthy.status(), 204);
+    assert_eq!(answer, "HTTP/1.1 503");
+    assert_eq!(offset_of(&world.head(&replica, &id).await), Some(0));
+    assert_eq!(world.video(&other).await.unwrap(), file);
 }

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use kinora_fake_s3::{BUCKET, Behaviour, FakeS3, Fault, Op, Rule};
 use kinora_storage::documents::{Active, JobRef, Output, Record, RecordState};
-use kinora_storage::{PutOptions, UploadId, keys};
+use kinora_storage::{PutOptions, StoreArgs, UploadId, keys};
 use kinora_uploader::drive::Driver;
 use kinora_uploader::erase::{AuditLine, Carried, ErasePolicy, Erasure, Happened, carry_out};
-use kinora_uploader::sweep::{sweep_erasures, sweep_outbox};
+use kinora_uploader::sweep::{Ages, sweep_erasures, sweep_outbox, sweep_states};
 use serde_json::json;
 
 use crate::harness::{KEY, Replica, World, id_of, problem_of, video};
@@ -340,4 +341,40 @@ async fn the_policy_and_a_hold_win_over_a_wish() {
         sweep_erasures(&replica.app, 0).await;
         assert!(world.video(&id).await.is_some(), "{policy:?}");
     }
+}
+
+/// A store that aborts nothing keeps the parts: so long nothing says that they are erased.
+#[tokio::test]
+async fn an_unfinished_upload_is_erased_only_when_its_parts_are() {
+    let fake = FakeS3::start(Behaviour::aws()).unwrap();
+    let args = StoreArgs::new(fake.endpoint(), BUCKET, fake.credentials_dir());
+    let (world, replica) = erasers(World::on("e9", args).await, ErasePolicy::Allow).await;
+    let file = video(9 << 20);
+    let id = world.create(&replica, file.len()).await;
+    let half = world.patch(&replica, &id, 0, &file[..8 << 20]).await;
+    assert_eq!(half.status(), 204);
+    assert_eq!(fake.open_uploads().len(), 1);
+    let upload: UploadId = id.parse().unwrap();
+
+    fake.faults().add(Rule::on(Op::Abort, Fault::InternalError));
+    let path = format!("/v1/uploads/{id}");
+    let ended = world.tus(&replica, "DELETE", &path).send().await.unwrap();
+    assert_eq!(ended.status(), 204);
+    let wished = erasure(erase(&world, &replica, ERASER, &id).await).await;
+    assert_eq!(wished, (202, "pending".into()));
+    assert_eq!(sweep_erasures(&replica.app, 0).await.waiting, 1);
+    let at_once = Ages {
+        expire: 0,
+        ..Ages::default()
+    };
+    assert_eq!(sweep_states(&replica.app, at_once).await.removed, 0);
+    assert!(
+        world.exists(&keys::state(&upload)).await,
+        "the marker stays"
+    );
+
+    fake.faults().clear();
+    assert_eq!(sweep_erasures(&replica.app, 0).await.erased, 1);
+    assert!(fake.open_uploads().is_empty());
+    all_is_gone(&world, &upload, &[]).await;
 }

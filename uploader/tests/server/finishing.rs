@@ -15,6 +15,7 @@ pub(crate) const LOOK: Ages = Ages {
     look: 0,
     expire: u64::MAX,
     life: u64::MAX,
+    max_skew_seconds: u64::MAX,
 };
 
 #[tokio::test]

@@ -164,6 +164,7 @@ async fn an_upload_expires_when_it_was_said() {
         look: 0,
         expire,
         life,
+        ..Ages::default()
     };
     sweep_states(&replica.app, ages(u64::MAX, u64::MAX)).await;
     assert_eq!(offset_of(&world.head(&replica, &id).await), Some(70_000));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join;
 use kinora_fake_s3::{BUCKET, Behaviour, FakeS3, Fault, Op, Rule};
-use kinora_storage::StoreArgs;
-use kinora_uploader::sweep::{self, sweep_outbox, sweep_states};
+use kinora_storage::{StoreArgs, keys};
+use kinora_uploader::sweep::{self, Ages, sweep_idem, sweep_outbox, sweep_states};
 
 use crate::finishing::{LOOK, crash_after_step_1};
 use crate::harness::{KEY, World, until, video};
@@ -114,4 +114,37 @@ async fn what_runs_when_kubernetes_stops_a_pass_ends_and_nothing_more_begins() {
     let (pass, ()) = join(sweep_outbox(&replica.app, 0), hanging).await;
     assert_eq!((pass.stopped, pass.finished), (true, 1));
     assert_eq!(world.jobs.creates.load(Ordering::SeqCst), 9);
+}
+
+/// One answer with a wrong `Date` ends no upload and forgets no key.
+#[tokio::test]
+async fn by_a_clock_that_is_off_nothing_expires() {
+    let fake = FakeS3::start(Behaviour::aws()).unwrap();
+    let world = patient("sw5", &fake).await;
+    let replica = world.replica().await;
+    let id = world.create(&replica, 9_000).await;
+    let key = "idem/00/0000";
+    for key in [
+        key,
+        &format!("{}lost", keys::upload_prefix(&replica.app.mint())),
+    ] {
+        let put = world.store.put(key, "{}".into(), Default::default());
+        put.await.unwrap();
+    }
+    fake.clock().advance(Duration::from_secs(25 * 3600));
+    world.store.head("control/absent").await.unwrap();
+    let pass = sweep_states(&replica.app, Ages::default()).await;
+    assert_eq!((pass.seen, pass.expired, pass.removed), (1, 0, 0));
+    assert_eq!(sweep_idem(&replica.app, "00", 0).await.unwrap(), 0);
+    assert!(world.exists(key).await);
+    assert_eq!(world.head(&replica, &id).await.status(), 200);
+
+    fake.clock().skew(0);
+    world.store.head("control/absent").await.unwrap();
+    let at_once = Ages {
+        expire: 0,
+        ..Ages::default()
+    };
+    assert_eq!(sweep_idem(&replica.app, "00", 0).await.unwrap(), 1);
+    assert_eq!(sweep_states(&replica.app, at_once).await.expired, 1);
 }

@@ -12,7 +12,8 @@ use crate::cas::Cas;
 use crate::crc::Sums;
 use crate::document::{Slice, State};
 
-/// So many parts of one upload are on their way at once.
+/// So many parts of one upload are on their way at once, and no part is begun that far from the first that is not
+/// stored: whatever is behind that one is sent again after a crash.
 pub const IN_FLIGHT: usize = 2;
 
 /// Why a writer closes.
@@ -110,6 +111,8 @@ pub struct Writer {
     /// How many parts are on their way; which of them fails is not told.
     in_flight: usize,
     stored: BTreeMap<u32, String>,
+    /// The first part that is not stored.
+    missing: u32,
     trouble: Option<String>,
     /// The store no longer has the multipart upload.
     gone: bool,
@@ -124,6 +127,7 @@ impl Writer {
     #[must_use]
     pub fn new(doc: State, etag: String) -> Self {
         Self {
+            missing: doc.grid().part_of(doc.offset),
             base_offset: doc.offset,
             base_crc: doc.crc,
             base_crc32c: doc.crc32c,
@@ -180,12 +184,13 @@ impl Writer {
     /// How many bytes may be fed now: up to the end of the part, none while too much is in flight.
     #[must_use]
     pub fn room(&self) -> u64 {
+        let grid = self.doc.grid();
+        let part = grid.part_of(self.pos);
+        let is_near = (part.saturating_sub(self.missing) as usize) < IN_FLIGHT;
         match self.at {
-            At::Filling if self.in_flight < IN_FLIGHT && self.trouble.is_none() => self
-                .doc
-                .grid()
-                .end(self.doc.grid().part_of(self.pos))
-                .saturating_sub(self.pos),
+            At::Filling if is_near && self.in_flight < IN_FLIGHT && self.trouble.is_none() => {
+                grid.end(part).saturating_sub(self.pos)
+            }
             _ => 0,
         }
     }
@@ -345,6 +350,9 @@ impl Writer {
             Answer::Part { part, etag } => {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.stored.insert(part, etag);
+                while self.stored.contains_key(&self.missing) {
+                    self.missing += 1;
+                }
             }
             Answer::NoSuchUpload => {
                 self.gone = true;

@@ -58,6 +58,8 @@ struct Pipe {
     /// No memory was free for a body that cannot be closed in the middle.
     no_memory: bool,
     waited: Duration,
+    /// How long nothing came.
+    silent: Duration,
     window_bytes: u64,
 }
 
@@ -102,6 +104,7 @@ pub async fn write(
         too_long: false,
         no_memory: false,
         waited: Duration::ZERO,
+        silent: Duration::ZERO,
         window_bytes: 0,
     });
     let written = pipe.run().await;

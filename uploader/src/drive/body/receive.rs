@@ -9,6 +9,7 @@ use kinora_upload_engine::write::{Cause, Event};
 use tokio::time::Instant;
 
 use super::{Ended, IDLE, IDLE_UNDER_PRESSURE, Pipe, RATE_BYTES, RATE_WINDOW};
+use crate::budget::PRESSURE;
 use crate::drive::Ram;
 
 impl Pipe {
@@ -32,11 +33,20 @@ impl Pipe {
             received = tokio::time::timeout(idle, self.incoming.stream.next()) => received,
         };
         self.waited += begun.elapsed();
+        self.silent += begun.elapsed();
         match received {
-            Ok(item) => self.received(item).await,
+            Ok(item) => {
+                self.silent = Duration::ZERO;
+                self.received(item).await;
+            }
             // What has a checksum cannot be closed in the middle: nothing of it would count.
             Err(_) if self.incoming.check.is_none() => self.close(Cause::Idle),
             Err(_) if self.too_slow() => self.close(Cause::Client),
+            // But its memory is not kept from those who wait for it.
+            Err(_) if self.silent >= PRESSURE && self.driver.app.budget.is_pressed() => {
+                self.no_memory = true;
+                self.close(Cause::Client);
+            }
             Err(_) => {}
         }
     }

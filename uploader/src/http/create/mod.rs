@@ -181,7 +181,7 @@ async fn direct(
     mut asked: Asked,
     mut state: State,
     bytes: Pieces,
-    held: Held,
+    mut held: Held,
 ) -> Result<Response, Problem> {
     if let Some(check) = &mut asked.check {
         bytes.iter().for_each(|piece| check.update(piece));
@@ -203,7 +203,7 @@ async fn direct(
         from: 0,
         bytes,
         crc: state.crc,
-        held,
+        held: held.take(),
     };
     let stored = finish_direct(driver, &state, ram).await?;
     Ok(created(driver, &mut asked, Some(stored), Some(offset)))
