@@ -358,7 +358,7 @@ fn what_was_never_held_waits_since_it_was_made() {
     });
     let mut late = job(1);
     late.spec.declared = true;
-    late.spec.created = START - secs(7200);
+    late.spec.created = Wall(START.0 - 7_200_000);
     let created = late.spec.created;
     world.put(late);
     assert_eq!(world.status(1).mode_since, world.status(1).since);
