@@ -306,7 +306,7 @@ impl Core {
 
     fn publish(&mut self) {
         self.publish_gauges();
-        let backlog = view::backlog(&self.engine, &self.memory, self.now().wall);
+        let backlog = view::backlog(&self.engine, &self.memory, self.now());
         let admission = Admission {
             live: self.engine.live_uploads(),
         };
