@@ -264,14 +264,14 @@ impl Core {
         }
         let now = self.now();
         let actions = self.engine.step(event, now, &mut rand::rng());
-        for action in actions {
-            self.act(action, now);
-        }
         if self.engine.history_went_back() {
             tracing::error!(
                 "the API server answers with a past that was already left: starting afresh"
             );
-            self.went_back.cancel();
+            return self.went_back.cancel();
+        }
+        for action in actions {
+            self.act(action, now);
         }
     }
 
