@@ -181,9 +181,10 @@ fn alert(name: &str) -> String {
 }
 
 #[test]
-fn no_workers_are_wanted_while_the_service_is_away() {
+fn no_workers_are_wanted_while_the_service_is_away_or_left_alone() {
     let away = "unless on (namespace, pool) max by (namespace, pool) \
-                (kinora_pool_breaker{state=~\"open|refused\"}) > 0";
+                (kinora_pool_breaker{state=~\"open|refused\"}) > 0 \
+                unless on (namespace, pool) max by (namespace, pool) (kinora_pool_paused) > 0";
     let expression = alert("KinoraNoWorkers");
     assert!(expression.ends_with(away), "{expression}");
 }

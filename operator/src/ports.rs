@@ -213,6 +213,8 @@ pub struct PoolBacklog {
     pub call_seconds: Option<f64>,
     /// What the limiter allows in flight now.
     pub effective_limit: Option<u32>,
+    /// The service throttles the fewest calls and is left alone for now.
+    pub paused: bool,
     /// The circuit breaker.
     pub breaker: BreakerState,
     /// Connected workers by pod uid.

@@ -1,5 +1,7 @@
 //! Whether the control plane is the one that was seen last, and not in a past that was left: the note `control/<cell>`.
 
+use std::time::Duration;
+
 use crate::event::History;
 use crate::time::Wall;
 
@@ -18,24 +20,34 @@ pub struct Note {
 /// next finds out.
 pub const WENT_BACK: u64 = 0;
 
-/// No control plane makes so many writes between two notes: etcd was restored with a bumped revision, as it should be where
+/// No control plane makes so many writes between two looks: etcd was restored with a bumped revision, as it should be where
 /// informers still run (etcd's `--bump-revision`).
 const BUMP: u64 = 500_000_000;
+/// Where the last look is days ago: nor does one make more than this on average.
+const WRITES_PER_SECOND: u64 = 1_000;
 /// From here on a version is a time, in microseconds or nanoseconds, of a control plane that is not on etcd: such jump with every
 /// look.
 const TIME: u64 = 1_000_000_000_000_000;
 
-/// Whether a control plane that was at `before` a minute ago can have come to `version` by itself.
+/// Whether a control plane that was at `before` so long ago can have come to `version` by itself.
 #[must_use]
-pub fn went_on(before: u64, version: u64) -> bool {
-    before <= version && (version - before < BUMP || before >= TIME)
+pub fn went_on(before: u64, version: u64, ago: Duration) -> bool {
+    let most = BUMP.max(ago.as_secs().saturating_mul(WRITES_PER_SECOND));
+    before <= version && (version - before < most || before >= TIME)
 }
 
-/// What is to be noted now, and what it means. Without a note nobody knows the past: it counts as one that was left.
+/// What is to be noted now, and what it means, if it was noted so long ago. Without a note nobody knows the past: it counts as
+/// one that was left.
 #[must_use]
-pub fn compare(noted: Option<&Note>, cluster: &str, version: u64, now: Wall) -> (Note, History) {
+pub fn compare(
+    noted: Option<&Note>,
+    ago: Duration,
+    cluster: &str,
+    version: u64,
+    now: Wall,
+) -> (Note, History) {
     let unbroken = noted.is_some_and(|n| {
-        n.cluster == cluster && (went_on(n.version, version) || n.version == WENT_BACK)
+        n.cluster == cluster && (went_on(n.version, version, ago) || n.version == WENT_BACK)
     });
     let rewound = if unbroken {
         noted.and_then(|n| n.rewound)

@@ -1,7 +1,7 @@
 //! `control/<cell>`: what a leader saw of the control plane, noted every minute and compared at its start. A replica under
 //! which the control plane goes back must start afresh; everything it knows is from a past that is gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -88,12 +88,13 @@ impl Past {
         went_back: WentBack,
     ) {
         let mut seen: Option<(String, u64)> = None;
+        let mut looked = Instant::now();
         while !went_back.found.is_cancelled() {
             let leads = *leadership.borrow_and_update() == Leadership::Leader;
             match self.look().await {
                 Ok(now) => {
                     let back = seen.as_ref().is_some_and(|(cluster, version)| {
-                        *cluster != now.0 || !went_on(*version, now.1)
+                        *cluster != now.0 || !went_on(*version, now.1, looked.elapsed())
                     });
                     if back {
                         tracing::error!(was = ?seen, is = ?now, "the control plane went back in time");
@@ -105,6 +106,7 @@ impl Past {
                         self.tell(&now, &history).await;
                     }
                     seen = Some(now);
+                    looked = Instant::now();
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -197,19 +199,22 @@ impl Past {
         let unusable =
             |error: &dyn std::fmt::Display| AuditError::Unusable(format!("{key}: {error}"));
         let object = self.store.get_bounded(&key, MAX_NOTE).await?;
-        let (noted, condition) = match object {
+        let wall = |at: Timestamp| Wall(at.as_millisecond());
+        let now = wall(now);
+        let (noted, ago, condition) = match object {
             Some(object) => {
                 let stored: Stored = decode(&object.bytes).map_err(|error| unusable(&error))?;
-                (Some(stored), Condition::IfMatch(object.etag))
+                let ago = now - wall(object.last_modified);
+                (Some(stored), ago, Condition::IfMatch(object.etag))
             }
-            None => (None, Condition::IfAbsent),
+            None => (None, Duration::ZERO, Condition::IfAbsent),
         };
         let known = noted.as_ref().map(|stored| Note {
             cluster: stored.cluster.clone(),
             version: stored.resource_version,
-            rewound: stored.rewound_at.map(|at| Wall(at.as_millisecond())),
+            rewound: stored.rewound_at.map(wall),
         });
-        let (note, history) = compare(known.as_ref(), cluster, version, Wall(now.as_millisecond()));
+        let (note, history) = compare(known.as_ref(), ago, cluster, version, now);
         if known.as_ref() == Some(&note) {
             return Ok(history);
         }

@@ -264,14 +264,14 @@ impl Core {
         }
         let now = self.now();
         let actions = self.engine.step(event, now, &mut rand::rng());
-        for action in actions {
-            self.act(action, now);
-        }
         if self.engine.history_went_back() {
             tracing::error!(
                 "the API server answers with a past that was already left: starting afresh"
             );
-            self.went_back.cancel();
+            return self.went_back.cancel();
+        }
+        for action in actions {
+            self.act(action, now);
         }
     }
 
@@ -306,7 +306,7 @@ impl Core {
 
     fn publish(&mut self) {
         self.publish_gauges();
-        let backlog = view::backlog(&self.engine, &self.memory, self.now().wall);
+        let backlog = view::backlog(&self.engine, &self.memory, self.now());
         let admission = Admission {
             live: self.engine.live_uploads(),
         };

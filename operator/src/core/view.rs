@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use kinora_engine::schedule::breaker::State;
-use kinora_engine::{Engine, Wall};
+use kinora_engine::{Engine, Now};
 
 use super::memory::Memory;
 use super::run::Core;
@@ -44,10 +44,10 @@ impl Core {
 pub(super) fn backlog(
     engine: &Engine,
     memory: &Memory,
-    now: Wall,
+    now: Now,
 ) -> BTreeMap<PoolKey, PoolBacklog> {
     let mut all: BTreeMap<PoolKey, PoolBacklog> = engine
-        .pools(now)
+        .pools(now.wall)
         .into_iter()
         .map(|(name, view)| {
             let backlog = PoolBacklog {
@@ -58,6 +58,7 @@ pub(super) fn backlog(
                 oldest_queued_ms: view.oldest.map(|at| at.0),
                 call_seconds: view.call_seconds,
                 effective_limit: view.effective_limit,
+                paused: view.paused_until.is_some_and(|until| until > now.mono),
                 breaker: match view.breaker {
                     State::Closed => BreakerState::Closed,
                     State::Open if view.refused => BreakerState::Refused,

@@ -179,7 +179,7 @@ impl Sources {
     fn pools(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let backlog = self.backlog.borrow().clone();
         let now = Timestamp::now().as_millisecond();
-        let families: [(&str, &str, Read); 9] = [
+        let families: [(&str, &str, Read); 10] = [
             ("kinora_pool_jobs_queued", "Jobs that wait, those in backoff among them", |pool, _| pool.queued.into()),
             ("kinora_pool_jobs_claimable", "Jobs that could be claimed within 30 s; 0 while the pool is suspended", |pool, _| pool.claimable.into()),
             ("kinora_pool_jobs_running", "Jobs that run", |pool, _| pool.running.into()),
@@ -192,6 +192,7 @@ impl Sources {
             ("kinora_pool_effective_limit", "Calls at a time that the limiter allows now; +Inf without a limit", |pool, _| {
                 pool.effective_limit.map_or(f64::INFINITY, f64::from)
             }),
+            ("kinora_pool_paused", "1 while the service throttles the fewest calls and is left alone", |pool, _| f64::from(u8::from(pool.paused))),
             ("kinora_pool_call_seconds", "Mean duration of a call lately; 0 until one was measured", |pool, _| {
                 pool.call_seconds.unwrap_or(0.0)
             }),

@@ -28,6 +28,7 @@ impl Exposed {
             running: 1,
             effective_limit: Some(7),
             call_seconds: Some(1.5),
+            paused: true,
             breaker: BreakerState::Refused,
             ..PoolBacklog::default()
         };
@@ -80,6 +81,7 @@ fn counts_and_pools_are_read_at_the_scrape() {
         &format!("kinora_pool_jobs_queued{{{pool}}} 3.0"),
         &format!("kinora_pool_effective_limit{{{pool}}} 7.0"),
         &format!("kinora_pool_call_seconds{{{pool}}} 1.5"),
+        &format!("kinora_pool_paused{{{pool}}} 1.0"),
         &format!("kinora_pool_breaker{{{pool},state=\"refused\"}} 1"),
         &format!("kinora_pool_breaker{{{pool},state=\"closed\"}} 0"),
         "kinora_jobs_without_pool 5",

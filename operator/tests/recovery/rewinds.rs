@@ -1,6 +1,6 @@
 //! A control plane that goes back in time is found out, and noted for whoever leads next. covers: F25
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinora_engine::Wall;
 use kinora_engine::event::History;
 use kinora_operator::audit::past::{Past, WentBack};
@@ -95,6 +95,31 @@ async fn a_control_plane_that_went_back_is_remembered_for_whoever_leads_next() {
     // A version is of the whole control plane, whatever changes in it.
     api.put(&format!("{JOBS}/x"), json!({"metadata": {"name": "x"}}));
     assert!(past.look().await.unwrap().1 > version);
+}
+
+/// Versions rise while nobody looks, but not without a bound.
+#[tokio::test]
+async fn a_busy_control_plane_may_have_come_far_while_the_operator_was_off() {
+    let site = Site::new().await;
+    let (_api, client) = Api::start().await;
+    let metrics = Metrics::default();
+    let past = past(&site, &client, &metrics);
+    past.note("cluster-1", 7, Timestamp::now()).await.unwrap();
+    let soon = Timestamp::now() + SignedDuration::from_hours(1);
+    let far_later = soon + SignedDuration::from_hours(12 * 24);
+    for (name, version, at, counted) in [
+        (
+            "twelve days of 500 writes a second",
+            518_400_000,
+            far_later,
+            0,
+        ),
+        ("as many within an hour", 1_036_800_000, soon, 1),
+    ] {
+        past.note("cluster-1", version, at).await.unwrap();
+        let line = format!("kinora_control_plane_rewinds_total {counted}\n");
+        assert!(metrics.encode().unwrap().contains(&line), "{name}");
+    }
 }
 
 /// The process under which it happens ends; when the next one looks, versions may be higher than ever before.

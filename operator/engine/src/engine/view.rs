@@ -10,7 +10,7 @@ use crate::ids::{AttemptId, PoolName, SessionId, Uid};
 use crate::index::ArchiveBacklog;
 use crate::job::Job;
 use crate::schedule::breaker::State;
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 use crate::workers::Worker;
 
 /// Backoff jobs that come due this soon count as claimable.
@@ -33,6 +33,8 @@ pub struct PoolView {
     pub call_seconds: Option<f64>,
     /// Calls at once that the limiter allows; `None`: only slots limit them.
     pub effective_limit: Option<u32>,
+    /// Until when the service is left alone, which throttles the fewest calls; a time that is past says nothing.
+    pub paused_until: Option<Mono>,
     /// The circuit breaker.
     pub breaker: State,
     /// The breaker is not closed because the service does not know us.
@@ -212,6 +214,7 @@ impl Engine {
             oldest: self.index.oldest(name),
             call_seconds: pool.and_then(super::Pool::call_seconds),
             effective_limit: pool.and_then(super::Pool::effective_limit),
+            paused_until: pool.and_then(super::Pool::paused_until),
             // Nobody calls for a pool that is gone.
             breaker: pool
                 .filter(|p| p.policy.is_some())

@@ -63,6 +63,12 @@ impl Adapt {
         self.not_before.is_none_or(|at| at <= now)
     }
 
+    /// When the next call may begin, once one had to wait.
+    #[must_use]
+    pub fn not_before(&self) -> Option<Mono> {
+        self.not_before
+    }
+
     /// The service throttled while so many calls ran, and may have asked to be left alone for so long.
     pub fn throttled(
         &mut self,

@@ -102,6 +102,13 @@ impl Pool {
             .allowed(policy.adaptive.min_in_flight, policy.max_in_flight)
     }
 
+    /// Until when its service is left alone; a time that is past says nothing.
+    #[must_use]
+    pub fn paused_until(&self) -> Option<Mono> {
+        let policy = self.policy.as_ref()?;
+        self.adapt.not_before().filter(|_| policy.adaptive.enabled)
+    }
+
     /// Where the breaker stands.
     #[must_use]
     pub fn breaker(&self) -> State {

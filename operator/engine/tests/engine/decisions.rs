@@ -164,7 +164,7 @@ fn a_control_plane_is_trusted_only_as_far_as_it_was_seen() {
         ),
     ];
     for (name, noted, want) in table {
-        let (written, history) = control::compare(noted.as_ref(), "a", 7, now);
+        let (written, history) = control::compare(noted.as_ref(), secs(60), "a", 7, now);
         assert_eq!(
             history,
             want.map_or(History::Unbroken, History::Rewound),
@@ -173,28 +173,39 @@ fn a_control_plane_is_trusted_only_as_far_as_it_was_seen() {
         assert_eq!(written, note("a", 7, want), "{name}");
     }
     let bumped = 1_000_000_007;
+    let minute = secs(60);
+    let days = |n: u64| secs(n * 24 * 3600);
     let table = [
-        ("restored with a bumped revision", 7, None, Some(now)),
-        ("very busy", bumped - 400_000_000, None, None),
+        (
+            "restored with a bumped revision",
+            7,
+            minute,
+            None,
+            Some(now),
+        ),
+        ("as much in a week", 7, days(7), None, Some(now)),
+        ("very busy", bumped - 400_000_000, minute, None, None),
+        ("busy for days", bumped - 518_400_000, days(12), None, None),
         (
             "its return is noted, and its version is high",
             control::WENT_BACK,
+            minute,
             Some(Wall(3)),
             Some(Wall(3)),
         ),
     ];
-    for (name, version, rewound, want) in table {
+    for (name, version, ago, rewound, want) in table {
         let noted = note("a", version, rewound);
-        let (_, history) = control::compare(Some(&noted), "a", bumped, now);
+        let (_, history) = control::compare(Some(&noted), ago, "a", bumped, now);
         let want = want.map_or(History::Unbroken, History::Rewound);
         assert_eq!(history, want, "{name}");
     }
     // Where versions are times in nanoseconds, two looks a minute apart.
     let noted = note("a", 1_760_342_223_637_167_018, None);
     let (later, minute) = (noted.version + 60_000_000_000, Wall(69_000));
-    let (_, history) = control::compare(Some(&noted), "a", later, minute);
+    let (_, history) = control::compare(Some(&noted), secs(60), "a", later, minute);
     assert_eq!(history, History::Unbroken);
-    let (_, history) = control::compare(Some(&noted), "a", noted.version - 1, minute);
+    let (_, history) = control::compare(Some(&noted), secs(60), "a", noted.version - 1, minute);
     assert_eq!(history, History::Rewound(minute));
 }
 

@@ -75,6 +75,7 @@ fn a_service_with_a_used_up_quota_gets_a_call_as_often_as_it_asks_for() {
     let view = world.engine.pools(world.now.wall)[&POOL].clone();
     assert_eq!(view.effective_limit, Some(1), "workers for one call");
     assert!(view.claimable > 900, "and not for none: {view:?}");
+    assert!(view.paused_until > Some(world.now.mono), "{view:?}");
 }
 
 #[test]
@@ -108,6 +109,7 @@ fn after_the_first_success_the_calls_are_back_in_one_ramp() {
     assert!(starts[190] < secs(2), "and then at once: {starts:?}");
     let view = world.engine.pools(world.now.wall)[&POOL].clone();
     assert_eq!(view.effective_limit, Some(8));
+    assert_eq!(view.paused_until, None);
 }
 
 #[test]

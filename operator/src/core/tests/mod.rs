@@ -8,6 +8,7 @@ mod events;
 mod hostile;
 mod outputs;
 mod poison;
+mod rewind;
 mod server;
 mod stage;
 mod tracing;

@@ -315,6 +315,8 @@ pub(super) struct Stage {
     pub(super) redrives: mpsc::Sender<RedriveRequest>,
     _history: watch::Sender<History>,
     pub(super) deleted: tokio::sync::Mutex<mpsc::Receiver<ForeignDeletion>>,
+    /// What the core cancels, or is told by.
+    pub(super) went_back: CancellationToken,
     _stop: DropGuard,
 }
 
@@ -377,6 +379,7 @@ impl Stage {
             .unwrap()
             .unwrap();
         let counters = handle.counters.clone();
+        let went_back = handle.went_back.clone();
         let authority = Authority::for_tests().unwrap();
         let address = serve(handle, &authority).await;
         Stage {
@@ -394,6 +397,7 @@ impl Stage {
             redrives,
             _history: history,
             deleted: tokio::sync::Mutex::new(deleted),
+            went_back,
             _stop: stop.drop_guard(),
         }
     }
