@@ -132,6 +132,8 @@ fn must_tell(said: &str, figures: &[&str]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -145,13 +147,6 @@ mod tests {
             );
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
 
     #[derive(Debug, Parser)]
     struct Line {
