@@ -160,7 +160,7 @@ async fn an_outcome_is_repeated_until_it_is_acknowledged() {
 async fn a_silent_operator_is_left_and_found_again() {
     let (mut operator, mut service) = (FakeOperator::start().await, FakeService::start().await);
     let mut config = config(&operator, &service.endpoint());
-    config.timings.silence = Duration::from_millis(300);
+    config.timings.silence = Duration::from_secs(2);
     config.timings.heartbeat = Duration::from_millis(50);
     let _worker = start(config);
     let (stream, _) = operator.stream().await;
@@ -371,7 +371,8 @@ async fn the_lease_s_timeout_ends_the_call() {
     let _worker = start(config(&operator, &service.endpoint()));
     let (mut stream, _) = operator.stream().await;
     let mut lease = support::operator::lease("a/1");
-    lease.timeout_ms = 500;
+    // Long enough that the call begins within it on a busy machine.
+    lease.timeout_ms = 3000;
     stream.say(kinora_protocol::dispatch::to_worker::Message::Lease(lease));
     let call = service.call().await;
     let outcome = stream.outcome().await;

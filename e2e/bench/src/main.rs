@@ -5,6 +5,7 @@
 mod budgets;
 mod cases;
 mod content;
+mod files;
 mod http;
 mod kube;
 mod machine;

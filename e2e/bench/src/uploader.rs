@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
     /// Write the result to this Markdown file.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quick")]
     write: Option<PathBuf>,
 }
 
@@ -48,6 +48,7 @@ pub(crate) async fn measure(args: &Args) -> Result<bool> {
         only: args.only,
         ..plan
     };
+    crate::files::room_for(plan.stalled)?;
     let scratch = crate::scratch()?;
     let setting = Setting {
         uploader: args.uploader.clone(),

@@ -58,7 +58,7 @@ pub struct Asked {
     #[arg(long)]
     pub quick: bool,
     /// Write the result to docs/benchmarks/, under the benchmark's name.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quick")]
     pub write: bool,
 }
 
@@ -132,6 +132,8 @@ fn must_tell(said: &str, figures: &[&str]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -143,6 +145,22 @@ mod tests {
                 error.contains("\"b\"") && !error.contains("\"a\""),
                 "{error}"
             );
+        }
+    }
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        _job: Job,
+    }
+
+    #[test]
+    fn a_quick_run_writes_no_page() {
+        for job in ["uploader", "operator", "compare"] {
+            let asked =
+                |flags: &[&str]| Line::try_parse_from(["bench", job].iter().chain(flags)).is_ok();
+            assert!(asked(&["--write"]) && asked(&["--quick"]), "{job}");
+            assert!(!asked(&["--quick", "--write"]), "{job}");
         }
     }
 }

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 
 use crate::stack::{Stack, StackOptions};
@@ -144,6 +144,24 @@ pub fn wants_clients(filter: &str) -> bool {
     !chosen(clients::cases(), filter).is_empty()
 }
 
+/// Makes sure that every part of `filter` names a case.
+///
+/// # Errors
+/// One names none; the message lists the names.
+pub fn known(filter: &str) -> Result<()> {
+    let cases = before_install().into_iter().chain(installed());
+    let cases: Vec<_> = cases.map(|case| case.name).collect();
+    for text in filter.split(',') {
+        if !cases.iter().any(|name| name.contains(text)) {
+            bail!(
+                "no case is named like {text:?}; there are:\n  {}",
+                cases.join("\n  ")
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Counts of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -229,3 +247,23 @@ macro_rules! case {
     };
 }
 pub(crate) use case;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_names_no_case_is_refused_with_the_names() {
+        let first = before_install()[0].name;
+        for filter in ["", "clients-", first, &format!("{first},clients-")] {
+            assert!(known(filter).is_ok(), "{filter}");
+        }
+        for filter in ["no-such-case", "clients-,no-such-case"] {
+            let said = known(filter).unwrap_err().to_string();
+            assert!(
+                said.contains("\"no-such-case\"") && said.contains(first),
+                "{said}"
+            );
+        }
+    }
+}

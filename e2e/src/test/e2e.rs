@@ -14,6 +14,7 @@ use crate::{host, images};
 pub(super) const CLUSTER: &str = "test";
 
 pub(super) fn run(options: &Options) -> Result<Tally> {
+    suite::known(&options.case)?;
     host::ready_for_cluster()?;
     let name = if options.cluster.is_empty() {
         CLUSTER

@@ -78,7 +78,7 @@ impl Module {
         let folder = cache::get(&self.key()?, |scratch| {
             let go = command::find("go").with_context(|| {
                 format!(
-                    "Go is needed once to build {} and is not installed: get Go 1.26 or newer from \
+                    "Go is needed once to build {} and is not installed: get Go 1.26 or newer (or any from 1.21 on, which fetches it) from \
                      https://go.dev/dl/ and put it on PATH, then run this again",
                     self.binary
                 )

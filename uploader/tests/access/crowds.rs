@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use kinora_fake_s3::BUCKET;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -84,18 +85,17 @@ fn status_mib(pid: u32, field: &str) -> u64 {
         / 1024
 }
 
-/// So many sockets fit into this process.
-fn sockets() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"))
-        .unwrap();
-    let soft = line.split_ascii_whitespace().nth(3).unwrap();
-    soft.parse::<usize>()
-        .unwrap_or(usize::MAX)
-        .saturating_sub(500)
-        .min(5000)
+const SOCKETS: usize = 5000;
+
+/// Lets this process open all the sockets.
+fn make_room() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let needed = SOCKETS as u64 + 500;
+    assert!(
+        hard >= needed,
+        "{needed} open files are needed, and the hard limit is {hard}"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
 }
 
 /// Bodies that stop, heads that never end, and sockets that say nothing, five thousand of them: the memory stays
@@ -103,12 +103,13 @@ fn sockets() -> usize {
 /// covers: F6, S7
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_stalled_connections_cost_little_and_stop_nobody() {
+    make_room();
     let stage = Stage::new();
     let (child, address) = server(&stage).await;
     let file = video(4096);
     let body = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\nContent-Length: 5000000\r\n\r\n";
     let (mut stalled, mut headless) = (Vec::new(), Vec::new());
-    for n in 0..sockets() {
+    for n in 0..SOCKETS {
         let mut socket = TcpStream::connect(&address).await.unwrap();
         match n % 10 {
             0 => {}

@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
     /// Write the result to this Markdown file.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quick")]
     write: Option<PathBuf>,
 }
 

@@ -102,8 +102,9 @@ async fn within_rate(crowd: &Crowd<'_>) -> Result<()> {
     for (index, (from, _, before)) in looks.iter().enumerate() {
         for (_, to, after) in &looks[index..] {
             let most = f64::from(RATE) * (to - from) + f64::from(BURST);
+            // Calls are counted where they arrive: one may have been late into the window, and one early.
             ensure!(
-                after - before <= most + 1.0,
+                after - before <= most + 2.0,
                 "{} calls within {:.2} s of its recovery, at most {most:.1} are allowed",
                 after - before,
                 to - from
