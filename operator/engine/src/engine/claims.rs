@@ -55,11 +55,14 @@ impl Engine {
         self.lead == Lead::Leader && self.is_synced() && !self.clock_off
     }
 
-    /// A job that needs a worker for itself would wait for ever behind a full queue: one worker is kept free for it. The only
-    /// one there is is kept no longer than it takes, or such jobs would have all of the pool.
+    /// A job that needs a worker for itself would wait for ever behind a full queue: one worker is kept free for it, while no
+    /// other has one. The only worker there is is kept one turn in four, or such jobs would have all of the pool.
     fn keep_worker(&mut self, pool: PoolName) {
+        let workers = &self.workers;
         let wanted = self.index.ready(pool).is_some_and(|queue| {
-            queue.wants_idle_worker() && (queue.is_turn_of_alone() || self.workers.has_two(pool))
+            queue.wants_idle_worker()
+                && (queue.is_turn_of_alone() || workers.has_two(pool))
+                && !workers.has_alone(pool)
         });
         self.workers.keep_one(pool, wanted);
     }

@@ -128,6 +128,13 @@ impl Workers {
         open.nth(1).is_some()
     }
 
+    /// Whether a worker of a pool has a lease that it shares with no other.
+    #[must_use]
+    pub fn has_alone(&self, pool: PoolName) -> bool {
+        let mut of_pool = self.all.values().filter(|w| w.pool == Some(pool));
+        of_pool.any(|w| w.leases.values().any(|lease| lease.alone))
+    }
+
     /// Keeps the worker with the most free slots of a pool from new leases, or lets all have them again.
     pub fn keep_one(&mut self, pool: PoolName, wanted: bool) {
         let kept = self.kept.get(&pool).copied();
@@ -163,6 +170,8 @@ impl Workers {
             instance,
             listed,
         } = said;
+        // Whoever speaks is there, whatever its labels told the watch.
+        self.gone.open(worker);
         let entry = self.all.entry(worker).or_default();
         let mut greeting = Greeting::default();
         if let Some(old) = entry.session.take() {

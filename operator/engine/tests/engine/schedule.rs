@@ -64,11 +64,23 @@ fn from_the_third_interruption_on_a_job_gets_a_worker_for_itself() {
     assert_eq!(world.leases().len(), 5);
 }
 
-#[test]
-fn suspects_get_every_fourth_grant_of_the_only_worker() {
+/// Their workers are busy for as long as they run: of two workers one is theirs, of more than two one is at most.
+#[rstest::rstest]
+#[case::the_only_worker_one_grant_in_four(1, 1, 3)]
+#[case::two_workers(2, 1, 7)]
+#[case::five_workers(5, 1, 4)]
+#[case::five_workers_with_slots(5, 4, 4)]
+fn suspects_do_not_get_all_of_a_pool(
+    #[case] workers: u128,
+    #[case] slots: u32,
+    #[case] most: usize,
+) {
+    const GRANTS: usize = 12;
     let mut world = World::new();
-    let one = world.hello(1, 1, 1);
-    for uid in 1..=12 {
+    let sessions: Vec<SessionId> = (1..=workers)
+        .map(|worker| world.hello(u64::try_from(worker).unwrap(), worker, slots))
+        .collect();
+    for uid in 1..=40 {
         world.put(job(uid));
         let mut suspect = job(100 + uid);
         suspect.status.interruptions = ALONE_FROM;
@@ -76,15 +88,21 @@ fn suspects_get_every_fourth_grant_of_the_only_worker() {
         suspect.status.observed = 1;
         world.put(suspect);
     }
-    for done in 0..12 {
+    let full = world.leases().len();
+    for done in 0..full + GRANTS {
         let running = world.leases()[done];
-        world.report(one, running, Fact::Succeeded);
+        let worker = world.status(running.job.0).worker.unwrap().0;
+        let session = sessions[usize::try_from(worker - 1).unwrap()];
+        world.report(session, running, Fact::Succeeded);
     }
-    let suspects = world.leases()[..12]
-        .iter()
-        .filter(|leased| leased.job.0 > 100)
-        .count();
-    assert_eq!(suspects, 3);
+    let granted = &world.leases()[full..];
+    let suspects = granted.iter().filter(|leased| leased.job.0 > 100).count();
+    assert!(suspects > 0, "they are granted too: {granted:?}");
+    assert!(
+        suspects * GRANTS <= most * granted.len(),
+        "{suspects} of {}: {granted:?}",
+        granted.len()
+    );
 }
 
 #[test]
