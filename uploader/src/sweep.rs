@@ -39,7 +39,7 @@ pub fn expires_ms(touched_ms: u64, created_ms: u64) -> u64 {
 
 /// Whether `now`, the time of the store's last answer, is further from the local one than so many seconds. One answer with
 /// a wrong `Date` must remove nothing.
-fn is_off(now: Timestamp, most_seconds: u64) -> bool {
+pub(crate) fn is_off(now: Timestamp, most_seconds: u64) -> bool {
     let apart = now.duration_since(Timestamp::now()).as_secs();
     apart.unsigned_abs() > most_seconds
 }

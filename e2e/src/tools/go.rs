@@ -87,6 +87,8 @@ impl Module {
             build
                 .current_dir(self.source())
                 .env("CGO_ENABLED", "0")
+                // An older Go fetches the one that a module asks for.
+                .env("GOTOOLCHAIN", "auto")
                 .args([
                     "build",
                     "-mod=readonly",

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use kinora_storage::documents::decode;
+use kinora_storage::selftest::MAX_SKEW_SECONDS;
 use kinora_storage::{UploadId, keys};
 
 use crate::app::App;
@@ -68,7 +69,8 @@ async fn visit(
     };
     let erasure: Erasure = decode(&object.bytes)?;
     if erasure.erased.is_some() {
-        if is_past(&erasure, app.store.now(), after_ms) {
+        let now = app.store.now();
+        if is_past(&erasure, now, after_ms) && !super::is_off(now, MAX_SKEW_SECONDS) {
             forget(app, &erasure).await?;
             pass.forgotten += 1;
         }

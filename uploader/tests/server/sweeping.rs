@@ -9,7 +9,7 @@ use kinora_storage::{StoreArgs, keys};
 use kinora_uploader::sweep::{self, Ages, sweep_idem, sweep_outbox, sweep_states};
 
 use crate::finishing::{LOOK, crash_after_step_1};
-use crate::harness::{KEY, World, until, video};
+use crate::harness::{KEY, World, id_of, until, video};
 
 /// A store whose answers are waited for longer than any test takes.
 async fn patient(cell: &str, fake: &FakeS3) -> World {
@@ -138,8 +138,23 @@ async fn by_a_clock_that_is_off_nothing_expires() {
     assert_eq!(sweep_idem(&replica.app, "00", 0).await.unwrap(), 0);
     assert!(world.exists(key).await);
     assert_eq!(world.head(&replica, &id).await.status(), 200);
+    let keyed = || {
+        let create = world.ask(&replica, "POST", "/v1/uploads");
+        let create = create.header("Idempotency-Key", "once");
+        create.body(video(9_000)).send()
+    };
+    fake.clock().skew(0);
+    world.store.head("control/absent").await.unwrap();
+    let first = keyed().await.unwrap();
+    assert_eq!(first.status(), 201);
+    fake.clock().advance(Duration::from_secs(8 * 24 * 3600));
+    world.store.head("control/absent").await.unwrap();
+    assert_eq!(keyed().await.unwrap().status(), 503);
 
     fake.clock().skew(0);
+    world.store.head("control/absent").await.unwrap();
+    let again = keyed().await.unwrap();
+    assert_eq!(id_of(&again), id_of(&first), "no second video");
     world.store.head("control/absent").await.unwrap();
     let at_once = Ages {
         expire: 0,

@@ -172,3 +172,23 @@ async fn whoever_tells_a_length_and_sends_more_learns_the_room_of_that_length() 
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("room for 9000 more"), "{detail}");
 }
+
+#[tokio::test]
+async fn a_draft_that_ends_before_its_length_is_told_so_under_a_key_too() {
+    let world = World::new("ut3").await;
+    let replica = world.replica().await;
+    let whole = video(9_000);
+    let create = |size: usize| {
+        let create = draft(&world, &replica, false, "POST", "/v1/uploads", true);
+        let create = create.header("Upload-Length", whole.len());
+        let create = create.header("Idempotency-Key", "ut3");
+        create.body(chunked(&whole[..size])).send()
+    };
+    let short = create(5_000).await.unwrap();
+    assert!(!short.headers().contains_key("Upload-Offset"), "of nothing");
+    let (status, kind) = problem_of(short).await;
+    assert_eq!(status, 400, "{kind}");
+    assert!(kind.ends_with("inconsistent-upload-length"), "{kind}");
+    assert!(no_job(&world));
+    assert_eq!(create(whole.len()).await.unwrap().status(), 201);
+}

@@ -178,9 +178,11 @@ impl Asked {
     }
 
     /// The answer to a body that was to carry all, and ended before.
-    pub(super) fn ended_early(&self, offset: u64) -> Problem {
-        match (self.protocol, self.length) {
-            (Protocol::Draft(_), Some(_)) => Draft::inconsistent().offset(offset),
+    /// `offset`: of what stays of it.
+    pub(super) fn ended_early(&self, offset: Option<u64>) -> Problem {
+        match (self.protocol, self.length, offset) {
+            (Protocol::Draft(_), Some(_), Some(offset)) => Draft::inconsistent().offset(offset),
+            (Protocol::Draft(_), Some(_), None) => Draft::inconsistent(),
             _ => Problem::try_again("a body ended early"),
         }
     }

@@ -147,6 +147,9 @@ async fn with_body(
         state.length = Some(size);
         return Box::pin(direct(driver, asked, state, bytes, held)).await;
     }
+    if ended && asked.carries_all() && !all {
+        return Err(asked.ended_early(None));
+    }
     if in_memory && size <= memory && asked.carries_all() && driver.promised.is_some() {
         // Another try may finish from memory alone, and would not see that one with a state was given up for a new id.
         return Err(Problem::try_again("no memory for a whole body"));
@@ -276,7 +279,7 @@ async fn resumable(
             if !stays {
                 Box::pin(driver.kill()).await;
             }
-            answer.and_then(|offset| Err(asked.ended_early(offset)))
+            answer.and_then(|offset| Err(asked.ended_early(stays.then_some(offset))))
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 use kinora_storage::documents::{Idempotency, VERSION, decode, encode};
+use kinora_storage::selftest::MAX_SKEW_SECONDS;
 use kinora_storage::{CasOutcome, Condition, PutOptions, UploadId};
 use sha2::{Digest, Sha256};
 
@@ -12,6 +13,7 @@ use super::super::problem::{Kind, Problem};
 use super::super::protocol::Protocol;
 use super::KEPT_MS;
 use crate::app::App;
+use crate::sweep::is_off;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speaks {
@@ -69,6 +71,10 @@ impl Entry<'_> {
         };
         let age = store.now().as_millisecond() - object.last_modified.as_millisecond();
         if age >= KEPT_MS {
+            // By a clock that is off a young entry looks old, and its create would be done twice.
+            if is_off(store.now(), MAX_SKEW_SECONDS) {
+                return Err(Problem::try_again("the store's clock is off"));
+            }
             return Ok(Claim::Stale(object.etag));
         }
         let first: Idempotency = decode(&object.bytes).map_err(|error| unreadable(&error))?;
