@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use kinora_protocol::dispatch::outcome::Fact;
-use kinora_protocol::dispatch::{HttpStatus, Outcome, from_worker};
+use kinora_protocol::dispatch::{HttpStatus, Lease, Outcome, from_worker, to_worker};
 use kinora_worker::Config;
 use kinora_worker::config::Protocol;
 use kinora_worker::metrics::Metrics;
@@ -25,13 +25,17 @@ struct Scene {
 
 /// A worker with one lease to an HTTP service at this endpoint.
 async fn leased(endpoint: &str, change: impl FnOnce(&mut Config)) -> Scene {
+    with_lease(endpoint, change, support::operator::lease("a/1")).await
+}
+
+async fn with_lease(endpoint: &str, change: impl FnOnce(&mut Config), lease: Lease) -> Scene {
     let mut operator = FakeOperator::start().await;
     let mut config = config(&operator, endpoint);
     config.service.protocol = Protocol::Http;
     change(&mut config);
     let worker = start(config);
     let (stream, _) = operator.stream().await;
-    stream.lease("a/1");
+    stream.say(to_worker::Message::Lease(lease));
     Scene {
         _operator: operator,
         _worker: worker,
@@ -268,20 +272,15 @@ async fn a_refused_connection_is_unavailable() {
 #[tokio::test]
 async fn the_lease_s_timeout_ends_a_call_that_is_polled_for() {
     let mut service = HttpService::start().await;
-    let mut operator = FakeOperator::start().await;
-    let mut config = config(&operator, &service.url("/"));
-    config.service.protocol = Protocol::Http;
-    let _worker = start(config);
-    let (mut stream, _) = operator.stream().await;
     let mut lease = support::operator::lease("a/1");
     lease.timeout_ms = 1500;
     lease.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
-    stream.say(kinora_protocol::dispatch::to_worker::Message::Lease(lease));
+    let mut scene = with_lease(&service.url("/"), |_| {}, lease).await;
     let post = service.next().await;
     assert!(post.headers["traceparent"].starts_with("00-0af7"));
     let accepted = [("location", "/jobs/7"), ("retry-after", "50")];
     post.answer("202 Accepted", &accepted, "").await;
-    assert_code(&stream.outcome().await, Code::DeadlineExceeded);
+    assert_code(&scene.stream.outcome().await, Code::DeadlineExceeded);
     assert_eq!(service.next().await.line, "DELETE /jobs/7");
 }
 
@@ -290,14 +289,9 @@ async fn the_lease_s_timeout_ends_a_call_that_is_polled_for() {
 #[tokio::test]
 async fn a_call_whose_questions_are_refused_until_its_time_is_up_tells_the_refusal() {
     let mut service = HttpService::start().await;
-    let mut operator = FakeOperator::start().await;
-    let mut config = config(&operator, &service.url("/"));
-    config.service.protocol = Protocol::Http;
-    let _worker = start(config);
-    let (mut stream, _) = operator.stream().await;
     let mut lease = support::operator::lease("a/1");
     lease.timeout_ms = 2500;
-    stream.say(kinora_protocol::dispatch::to_worker::Message::Lease(lease));
+    let mut scene = with_lease(&service.url("/"), |_| {}, lease).await;
     let accepted = [("location", "/jobs/7"), ("retry-after", "0")];
     let post = service.next().await;
     post.answer("202 Accepted", &accepted, "").await;
@@ -310,7 +304,7 @@ async fn a_call_whose_questions_are_refused_until_its_time_is_up_tells_the_refus
             asked.answer("401 Unauthorized", &[], "").await;
         }
     };
-    let (outcome, ()) = tokio::join!(stream.outcome(), refusals);
+    let (outcome, ()) = tokio::join!(scene.stream.outcome(), refusals);
     assert_eq!(
         outcome.fact,
         Some(Fact::Http(HttpStatus { status: 401 })),

@@ -61,8 +61,11 @@ impl Engine {
         let workers = &self.workers;
         let wanted = self.index.ready(pool).is_some_and(|queue| {
             queue.wants_idle_worker()
-                && (queue.is_turn_of_alone() || workers.has_two(pool))
-                && !workers.has_alone(pool)
+                && (queue.is_turn_of_alone()
+                    || workers.of(pool).filter(|w| w.is_open()).count() > 1)
+                && !workers
+                    .of(pool)
+                    .any(|w| w.leases.values().any(|lease| lease.alone))
         });
         self.workers.keep_one(pool, wanted);
     }

@@ -118,21 +118,9 @@ impl Workers {
             })
     }
 
-    /// Whether more than one worker of a pool takes leases.
-    #[must_use]
-    pub fn has_two(&self, pool: PoolName) -> bool {
-        let mut open = self
-            .all
-            .values()
-            .filter(|w| w.pool == Some(pool) && w.is_open());
-        open.nth(1).is_some()
-    }
-
-    /// Whether a worker of a pool has a lease that it shares with no other.
-    #[must_use]
-    pub fn has_alone(&self, pool: PoolName) -> bool {
-        let mut of_pool = self.all.values().filter(|w| w.pool == Some(pool));
-        of_pool.any(|w| w.leases.values().any(|lease| lease.alone))
+    /// Those of a pool.
+    pub fn of(&self, pool: PoolName) -> impl Iterator<Item = &Worker> {
+        self.all.values().filter(move |w| w.pool == Some(pool))
     }
 
     /// Keeps the worker with the most free slots of a pool from new leases, or lets all have them again.
