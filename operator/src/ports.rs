@@ -73,6 +73,11 @@ pub enum PodEvent {
         /// Uid of the pod.
         pod_uid: String,
     },
+    /// The eviction that had begun did not come about, and the condition was taken back.
+    Stays {
+        /// Uid of the pod.
+        pod_uid: String,
+    },
     /// The pod object is gone, or its phase is Failed or Succeeded: every call in it has ended.
     Gone {
         /// Uid of the pod.
@@ -194,6 +199,8 @@ pub enum Leadership {
     Leader,
     /// This replica led, the lease could not be renewed in time, no other holder was seen: no claims, no expiry, streams stay.
     Doubtful,
+    /// That for so long that another may lead unseen: workers are let go, so that they find it.
+    CutOff,
 }
 
 /// Counts of one pool, published by the core for the pools controller and `/metrics`.

@@ -175,6 +175,8 @@ pub enum Event {
     AttemptPodDeleted(Uid),
     /// The pod is being deleted or disrupted.
     PodDraining(Uid),
+    /// It is not, after all.
+    PodStays(Uid),
     /// The pod, or its phase, is gone: no call of it runs any more.
     PodGone {
         /// Pod uid.

@@ -146,6 +146,12 @@ impl Core {
         }
     }
 
+    fn has_succeeded(&self, attempt: AttemptId) -> bool {
+        self.engine.job(attempt.job).is_some_and(|job| {
+            job.status.phase == Phase::Succeeded && job.status.attempt == attempt.attempt
+        })
+    }
+
     /// Sends a message; a worker that does not read loses its stream.
     pub(super) fn send(&mut self, session: SessionId, seq: u64, message: ToWorker) {
         let attempt = |id: AttemptId| Some(lease::attempt_ref(id));
@@ -153,7 +159,9 @@ impl Core {
             ToWorker::Beat(seq) => wire::to_worker::Message::Beat(wire::Beat { seq }),
             ToWorker::Ack(id, accepted) => {
                 if let Some(worker) = self.engine.worker_of(session) {
-                    self.memory.settle_report(worker, id, accepted);
+                    // What is accepted need not be a success: outputs may have been missing.
+                    let succeeded = accepted && self.has_succeeded(id);
+                    self.memory.settle_report(worker, id, succeeded);
                 }
                 let verdict = if accepted {
                     wire::ack::Verdict::Accepted

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kinora_crds::VideoJob;
+use kinora_engine::action::CloseReason;
 use kinora_engine::outcome::Fact;
 use kinora_engine::{AttemptId, Event, Uid};
 use kinora_protocol::dispatch as wire;
@@ -13,7 +14,7 @@ use super::run::Core;
 use super::seams::LeaseUrls;
 use super::translate::{uid_of, uid_text};
 use crate::archive::keys::upload_of;
-use crate::ports::PodAddress;
+use crate::ports::{Leadership, PodAddress};
 
 pub(super) fn attempt_ref(id: AttemptId) -> wire::AttemptRef {
     wire::AttemptRef {
@@ -67,6 +68,9 @@ impl Core {
                     unacked: attempts(&hello.unacked),
                 });
                 tracing::info!(pod = %who.pod_name, pool = %who.pool.name, slots = hello.slots, "a worker says hello");
+                if self.leadership == Leadership::CutOff {
+                    self.close(session, CloseReason::NotLeader);
+                }
                 let _ = known.send(());
             }
             Said::Message { session, message } => self.on_message(session, message),

@@ -188,10 +188,10 @@ impl Memory {
         self.worker_ref(worker).pod_uid
     }
 
-    /// The outcome is settled. What goes into the record is kept until the record is written.
-    pub(crate) fn settle_report(&mut self, worker: Uid, attempt: AttemptId, accepted: bool) {
+    /// The outcome is settled. Of a success, what goes into the record is kept until the record is written.
+    pub(crate) fn settle_report(&mut self, worker: Uid, attempt: AttemptId, succeeded: bool) {
         let report = self.reports.take(worker, attempt);
-        if let (true, Some(result)) = (accepted, report.and_then(|r| r.result_json)) {
+        if let (true, Some(result)) = (succeeded, report.and_then(|r| r.result_json)) {
             self.results.insert(attempt.job, result);
         }
     }

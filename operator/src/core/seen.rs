@@ -1,7 +1,9 @@
 //! What is told to the core (by the watches, the lease, the pools and the pods), as events for the engine.
 
 use kinora_crds::VideoJob;
+use kinora_engine::action::CloseReason;
 use kinora_engine::event::Lead;
+use kinora_engine::ids::SessionId;
 use kinora_engine::{Event, Uid, Wall};
 
 use super::observe::Seen;
@@ -66,7 +68,7 @@ impl Core {
         let lead = match &leadership {
             Leadership::Standby { .. } => Lead::Standby,
             Leadership::Leader => Lead::Leader,
-            Leadership::Doubtful => Lead::Doubtful,
+            Leadership::Doubtful | Leadership::CutOff => Lead::Doubtful,
         };
         if lead == Lead::Standby {
             self.memory.redrives.clear();
@@ -75,6 +77,12 @@ impl Core {
         }
         self.leadership = leadership;
         self.step(Event::Lead(lead));
+        if self.leadership == Leadership::CutOff {
+            let sessions: Vec<SessionId> = self.memory.lines.keys().copied().collect();
+            for session in sessions {
+                self.close(session, CloseReason::NotLeader);
+            }
+        }
     }
 
     pub(super) fn on_pool(&mut self, event: PoolEvent) {
@@ -103,6 +111,7 @@ impl Core {
                 self.memory.pods.remove(&worker);
             }
             PodEvent::Draining { pod_uid } => self.step(Event::PodDraining(uid_of(&pod_uid))),
+            PodEvent::Stays { pod_uid } => self.step(Event::PodStays(uid_of(&pod_uid))),
             PodEvent::Gone { pod_uid, by_itself } => {
                 let worker = uid_of(&pod_uid);
                 self.step(Event::PodGone { worker, by_itself });

@@ -13,6 +13,8 @@ pub struct Timing {
     pub duration: Duration,
     /// A leader that could not renew for this long no longer acts.
     pub renew_deadline: Duration,
+    /// One that could not renew for this long lets its workers go: by then another leads, unless nobody can.
+    pub let_go: Duration,
     /// Pause between two tries.
     pub retry: Duration,
     /// Longest wait for one answer of the API server.
@@ -24,6 +26,7 @@ impl Default for Timing {
         Self {
             duration: Duration::from_secs(6),
             renew_deadline: Duration::from_secs(4),
+            let_go: Duration::from_secs(9),
             retry: Duration::from_secs(1),
             request_timeout: Duration::from_millis(1500),
         }
@@ -72,6 +75,8 @@ pub enum Standing {
     Leading,
     /// Led, could not renew in time, and no other holder was seen.
     Doubtful,
+    /// That for so long that another may lead unseen.
+    CutOff,
     /// Led, and another holder was seen: the process must start afresh.
     Deposed,
 }
@@ -155,12 +160,15 @@ impl Elector {
         let other_holds = self
             .record()
             .is_some_and(|r| r.holder.as_ref().is_some_and(|holder| *holder != self.me));
+        let since = now.duration_since(renewed);
         if other_holds {
             Standing::Deposed
-        } else if now.duration_since(renewed) < self.timing.renew_deadline {
+        } else if since < self.timing.renew_deadline {
             Standing::Leading
-        } else {
+        } else if since < self.timing.let_go {
             Standing::Doubtful
+        } else {
+            Standing::CutOff
         }
     }
 
@@ -271,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn standing_falls_from_leading_to_doubtful_and_to_deposed_only_on_sight() {
+    fn standing_falls_from_leading_to_doubtful_and_cut_off_and_to_deposed_only_on_sight() {
         let t0 = Instant::now();
         let at = |millis: u64| t0 + Duration::from_millis(millis);
         let mut elector = Elector::new("me".to_owned(), Timing::default());
@@ -285,9 +293,10 @@ mod tests {
         elector.written(held_by("me", "2"), t0);
         assert_eq!(elector.standing(at(3999)), Standing::Leading);
         assert_eq!(elector.standing(at(4000)), Standing::Doubtful);
+        assert_eq!(elector.standing(at(8999)), Standing::Doubtful);
         assert_eq!(
             elector.standing(at(60_000)),
-            Standing::Doubtful,
+            Standing::CutOff,
             "no other was seen"
         );
         elector.written(held_by("me", "3"), at(60_000));

@@ -234,6 +234,7 @@ impl Shell {
         let next = match self.elector.standing(now) {
             Standing::Leading => Leadership::Leader,
             Standing::Doubtful => Leadership::Doubtful,
+            Standing::CutOff => Leadership::CutOff,
             Standing::Standby | Standing::Deposed => Leadership::Standby {
                 leader_address: self.elector.other_address(),
             },

@@ -142,6 +142,11 @@ impl PodIndex {
                 pod_uid: new.uid.clone(),
             });
         }
+        if old.is_some_and(|o| o.disrupted) && !new.deleting && !new.disrupted {
+            events.push(PodEvent::Stays {
+                pod_uid: new.uid.clone(),
+            });
+        }
         let reported = old.and_then(|o| o.container_ended_ms);
         let end = last_end(pod);
         new.container_ended_ms = end.map(|(at, _)| at).max(reported);

@@ -251,3 +251,26 @@ fn labels_owner_and_name_of_an_attempt_s_pod_must_agree() {
     }
     assert!(attempt_of(&pod(&of_attempt())).is_some());
 }
+
+#[test]
+fn an_eviction_that_did_not_come_about_is_taken_back() {
+    let condition = |status: &str| {
+        let condition = json!({"type": "DisruptionTarget", "status": status});
+        json!({"status": {"conditions": [condition]}})
+    };
+    let mut index = PodIndex::default();
+    index.apply(&pod(&json!({})));
+    assert_eq!(index.apply(&pod(&condition("True"))), [draining()]);
+    let pod_uid = "u1".to_owned();
+    assert_eq!(
+        index.apply(&pod(&condition("False"))),
+        [PodEvent::Stays { pod_uid }]
+    );
+    assert_eq!(index.apply(&pod(&condition("False"))), []);
+    index.apply(&pod(&condition("True")));
+    let deleting = with(
+        condition("False"),
+        &json!({"metadata": {"deletionTimestamp": T1}}),
+    );
+    assert_eq!(index.apply(&pod(&deleting)), [], "that is for good");
+}

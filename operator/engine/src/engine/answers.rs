@@ -126,7 +126,14 @@ impl Engine {
                 self.answer_questions(uid, token);
             }
             Answer::Gone => {
-                self.on_not_stored(&pending, attempt, now);
+                if pending.cause == Cause::Placed {
+                    self.unmeet(uid, pending.after.worker, attempt.attempt);
+                }
+                // The rest of what it took goes back with the job, once.
+                self.live(uid).op = Some(Op {
+                    token,
+                    what: What::Write(pending),
+                });
                 self.on_deleted(uid, now);
             }
             Answer::NotSent => {

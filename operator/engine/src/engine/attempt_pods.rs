@@ -131,10 +131,12 @@ impl Engine {
             // Its time would be wrong, and so would its URLs.
             return false;
         }
-        let pool = job
-            .claimed_pool()
-            .and_then(|name| self.pools.get_mut(&name));
-        if !pool.is_some_and(|pool| pool.take_token(job.uid, now.mono)) {
+        let Some(name) = job.claimed_pool() else {
+            return false;
+        };
+        let begun = self.index.tally(name).begun;
+        let pool = self.pools.get_mut(&name);
+        if !pool.is_some_and(|pool| pool.take_token(job.uid, begun, now.mono)) {
             // Looked at again with every tick, as long as the pod is there.
             return false;
         }
@@ -142,6 +144,7 @@ impl Engine {
             .expect(worker, attempt, false, now.mono + ADOPTION_HOLD);
         let after = Box::new(job.placed(worker, now.wall));
         self.write(job, after, Cause::Placed, None);
+        self.index.count(job.uid, Some(name), true);
         true
     }
 

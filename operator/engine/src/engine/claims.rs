@@ -11,7 +11,7 @@ use crate::job::Job;
 use crate::schedule::queue::{Room, Ticket};
 use crate::schedule::{ALONE_FROM, CLAIM_CONCURRENCY};
 use crate::time::Now;
-use crate::workers::ADOPTION_HOLD;
+use crate::workers::{ADOPTION_HOLD, Worker};
 
 /// A claim that is possible: a ready job, and a worker of its pool with a free slot, or a pod that is to be made for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,12 +60,10 @@ impl Engine {
     fn keep_worker(&mut self, pool: PoolName) {
         let workers = &self.workers;
         let wanted = self.index.ready(pool).is_some_and(|queue| {
-            queue.wants_idle_worker()
+            queue.wants_idle_worker(|tenant| self.may_have(pool, tenant))
                 && (queue.is_turn_of_alone()
                     || workers.of(pool).filter(|w| w.is_open()).count() > 1)
-                && !workers
-                    .of(pool)
-                    .any(|w| w.leases.values().any(|lease| lease.alone))
+                && !workers.of(pool).any(Worker::works_alone)
         });
         self.workers.keep_one(pool, wanted);
     }
@@ -126,7 +124,7 @@ impl Engine {
         // Pods of attempts are made as they are needed: there is always room.
         let any = self.workers.idlest(name).filter(|_| !makes_pods);
         let idle = queue
-            .wants_idle_worker()
+            .wants_idle_worker(|tenant| self.may_have(name, tenant))
             .then(|| self.workers.idle(name).filter(|_| !makes_pods))
             .flatten();
         if !makes_pods && any.is_none() && idle.is_none() {
@@ -136,13 +134,19 @@ impl Engine {
             any: makes_pods || any.is_some(),
             idle: makes_pods || idle.is_some(),
         };
-        let may = |tenant: Symbol| {
-            let cap = rules.cap(tenant);
-            cap == u32::MAX || self.in_flight_of(name, tenant) < cap
-        };
+        let may = |tenant: Symbol| self.may_have(name, tenant);
         let ticket = queue.pick(rules, now.wall, room, may)?;
         let worker = if ticket.alone { idle } else { any };
         (makes_pods || worker.is_some()).then_some((ticket, worker))
+    }
+
+    /// Whether a tenant's cap allows it another call.
+    fn may_have(&self, pool: PoolName, tenant: Symbol) -> bool {
+        let policy = self.pools.get(&pool).and_then(|p| p.policy.as_ref());
+        policy.is_some_and(|policy| {
+            let cap = policy.fairness.cap(tenant);
+            cap == u32::MAX || self.in_flight_of(pool, tenant) < cap
+        })
     }
 
     /// Calls of a tenant that run or are about to.

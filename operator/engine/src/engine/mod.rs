@@ -176,6 +176,7 @@ impl Engine {
             Event::AttemptPod { worker, attempt } => self.on_attempt_pod(worker, attempt),
             Event::AttemptPodDeleted(worker) => self.on_attempt_pod_deleted(worker),
             Event::PodDraining(worker) => self.on_pod_draining(worker),
+            Event::PodStays(worker) => self.on_pod_stays(worker, now),
             Event::PodGone { worker, by_itself } => self.on_pod_gone(worker, by_itself, now, rng),
             Event::ContainerEnded {
                 worker,

@@ -14,6 +14,13 @@ impl Engine {
         self.ask_to_leave(worker);
     }
 
+    /// Nobody takes it away any more.
+    pub(super) fn on_pod_stays(&mut self, worker: Uid, now: Now) {
+        self.recall(worker, |w| &mut w.doomed, now);
+        self.dirty
+            .extend(self.workers.get(worker).and_then(|w| w.pool));
+    }
+
     /// Scale-down is about to take this worker's pod away.
     pub(super) fn on_drain(&mut self, worker: Uid) {
         self.workers.update(worker, |w| w.dismissed = true);
@@ -83,7 +90,11 @@ impl Engine {
         let ended: Vec<AttemptId> = known
             .leases
             .iter()
-            .filter(|(attempt, lease)| lease.arrived() && before_the_end(attempt))
+            .filter(|(attempt, lease)| {
+                // The stream of a dead process is closed by its kernel, whatever the node's clock says.
+                let lives = known.session.is_some() && lease.pushed;
+                lease.arrived() && !lives && before_the_end(attempt)
+            })
             .map(|(attempt, _)| *attempt)
             .collect();
         for attempt in ended {
@@ -95,19 +106,20 @@ impl Engine {
     pub(super) fn on_cordon(&mut self, worker: Uid, on: bool, now: Now) {
         self.workers.update(worker, |w| w.cordoned = on);
         if !on {
-            self.recall(worker, now);
+            self.recall(worker, |w| &mut w.dismissed, now);
             self.dirty
                 .extend(self.workers.get(worker).and_then(|w| w.pool));
         }
     }
 
-    /// It stays after all. There is no message for that: the drain ends with the stream that it was asked for on.
-    fn recall(&mut self, worker: Uid, now: Now) {
+    /// It stays after all. There is no message for that: the drain ends with the stream that it was asked for on. `leaves`: why
+    /// it was to go.
+    fn recall(&mut self, worker: Uid, leaves: fn(&mut Worker) -> &mut bool, now: Now) {
         let told = self
             .workers
             .update(worker, |w| {
-                let told = w.dismissed.then(|| w.session.as_ref().map(|s| s.id));
-                w.dismissed = false;
+                let left = std::mem::take(leaves(w));
+                let told = left.then(|| w.session.as_ref().map(|s| s.id));
                 w.draining &= told.is_none();
                 told.flatten()
             })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngCore;
 
-use super::live::{Claim, Ending, Op, Pending, What};
+use super::live::{Claim, Ending, Live, Op, Pending, What};
 use super::{Engine, Lost};
 use crate::action::{Action, Cause};
 use crate::event::{History, Lead};
@@ -26,7 +26,7 @@ impl Engine {
             return;
         };
         let pool = self.pool_of(&job);
-        self.index.count(uid, pool);
+        self.index.count(uid, pool, self.has_begun(&job));
         self.answer_redrive(uid);
         if !self.may_decide(&job) || self.is_busy(&job) || self.is_held(uid, now.mono) {
             return;
@@ -42,9 +42,15 @@ impl Engine {
             decide::next(&job, &beside, now.wall, rng)
         };
         self.start(&job, pool, next, now);
-        if self.live.get(&uid).is_some_and(super::Live::is_empty) {
+        if self.live.get(&uid).is_some_and(Live::is_empty) {
             self.live.remove(&uid);
         }
+    }
+
+    /// Whether a running job has a holder, or one is being filled in: its call begins with that.
+    fn has_begun(&self, job: &Job) -> bool {
+        let written = self.live.get(&job.uid).and_then(Live::writes);
+        job.status.worker.is_some() || written.is_some_and(|status| status.worker.is_some())
     }
 
     /// The pool whose settings count: the claimed one from the claim on, else the one it would be claimed from.

@@ -11,18 +11,25 @@ use crate::job::Phase;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Count {
     Queued,
+    /// Claimed, and its pod has not been given its call.
+    Awaiting,
     Running,
     Suspended,
 }
 
 impl Count {
-    fn of(phase: Phase) -> Option<Count> {
+    fn of(phase: Phase, begun: bool) -> Option<Count> {
         match phase {
             Phase::Queued | Phase::Backoff => Some(Count::Queued),
-            Phase::Running => Some(Count::Running),
+            Phase::Running if begun => Some(Count::Running),
+            Phase::Running => Some(Count::Awaiting),
             Phase::Suspended => Some(Count::Suspended),
             Phase::Succeeded | Phase::DeadLettered | Phase::Cancelled => None,
         }
+    }
+
+    fn is_claimed(self) -> bool {
+        matches!(self, Count::Awaiting | Count::Running)
     }
 }
 
@@ -39,11 +46,13 @@ pub(super) enum Counted {
 }
 
 impl Counted {
-    fn of(phase: Phase, pool: Option<PoolName>) -> Counted {
-        match (Count::of(phase), pool) {
+    fn of(phase: Phase, begun: bool, pool: Option<PoolName>) -> Counted {
+        match (Count::of(phase, begun), pool) {
             (Some(what), Some(pool)) => Counted::In(pool.name, what),
             (Some(Count::Queued), None) => Counted::WithoutPool,
-            (Some(Count::Running | Count::Suspended), None) | (None, _) => Counted::Nowhere,
+            (Some(Count::Awaiting | Count::Running | Count::Suspended), None) | (None, _) => {
+                Counted::Nowhere
+            }
         }
     }
 
@@ -60,18 +69,24 @@ impl Counted {
 pub struct Tally {
     /// Queued or in backoff.
     pub queued: u32,
-    /// Running.
+    /// Running, those among them that wait for their pods too.
     pub running: u32,
+    /// Running, and given to a worker.
+    pub begun: u32,
     /// Suspended.
     pub suspended: u32,
 }
 
 impl Tally {
-    fn counter(&mut self, what: Count) -> &mut u32 {
-        match what {
+    fn change(&mut self, what: Count, change: impl Fn(u32, u32) -> u32) {
+        let counter = match what {
             Count::Queued => &mut self.queued,
-            Count::Running => &mut self.running,
+            Count::Awaiting | Count::Running => &mut self.running,
             Count::Suspended => &mut self.suspended,
+        };
+        *counter = change(*counter, 1);
+        if what == Count::Running {
+            self.begun = change(self.begun, 1);
         }
     }
 }
@@ -87,24 +102,23 @@ pub(super) struct Counts {
 
 impl Counts {
     fn add(&mut self, pool: PoolName, what: Count, tenant: Symbol) {
-        if what == Count::Running {
+        if what.is_claimed() {
             let running = self.tenants.entry((pool, tenant)).or_default();
             *running = running.saturating_add(1);
         }
-        let counter = self.tallies.entry(pool).or_default().counter(what);
-        *counter = counter.saturating_add(1);
+        let tally = self.tallies.entry(pool).or_default();
+        tally.change(what, u32::saturating_add);
     }
 
     fn take(&mut self, pool: PoolName, what: Count, tenant: Symbol) {
-        if what == Count::Running {
+        if what.is_claimed() {
             let left = self.tenants.remove(&(pool, tenant)).unwrap_or(0);
             if left > 1 {
                 self.tenants.insert((pool, tenant), left - 1);
             }
         }
         let tally = self.tallies.entry(pool).or_default();
-        let counter = tally.counter(what);
-        *counter = counter.saturating_sub(1);
+        tally.change(what, u32::saturating_sub);
         if *tally == Tally::default() {
             self.tallies.remove(&pool);
         }
@@ -112,9 +126,9 @@ impl Counts {
 }
 
 impl Index {
-    /// Counts a job in its pool, as what its stored phase says.
-    pub fn count(&mut self, uid: Uid, pool: Option<PoolName>) {
-        self.moved(uid, |phase| Counted::of(phase, pool));
+    /// Counts a job in its pool, as what its stored phase says. `begun`: a running one that is, or is being, given to a worker.
+    pub fn count(&mut self, uid: Uid, pool: Option<PoolName>, begun: bool) {
+        self.moved(uid, |phase| Counted::of(phase, begun, pool));
     }
 
     /// The job goes, and counts nowhere any more.

@@ -102,6 +102,10 @@ impl Pool {
             .allowed(policy.adaptive.min_in_flight, policy.max_in_flight)
     }
 
+    fn at_most(&self) -> u32 {
+        self.effective_limit().unwrap_or(u32::MAX)
+    }
+
     /// Until when its service is left alone; a time that is past says nothing.
     #[must_use]
     pub fn paused_until(&self) -> Option<Mono> {
@@ -155,9 +159,8 @@ impl Pool {
         let Some(policy) = &self.policy else {
             return false;
         };
-        let limit = self.effective_limit().unwrap_or(u32::MAX);
         !policy.suspended
-            && self.in_flight(running) < limit
+            && self.in_flight(running) < self.at_most()
             && self.breaker.allows(&policy.breaker)
             && may_begin(policy, &self.adapt, now)
     }
@@ -181,12 +184,15 @@ impl Pool {
         self.breaker.promised(job);
     }
 
-    /// Takes a rate token for the call of a claimed job that starts now, if one may.
-    pub fn take_token(&mut self, job: Uid, now: Mono) -> bool {
+    /// Takes a rate token for the call of a claimed job that starts now, if one may. `begun`: claimed ones that have started;
+    /// after an outage they are few at first, however many wait.
+    pub fn take_token(&mut self, job: Uid, begun: u32, now: Mono) -> bool {
+        let has_room = begun.saturating_add(self.ghosts.count()) < self.at_most();
         let Some(policy) = &self.policy else {
             return false;
         };
         !policy.suspended
+            && has_room
             && may_begin(policy, &self.adapt, now)
             && self.breaker.lets_begin(job, &policy.breaker)
             && self.bucket.take(policy, now)

@@ -188,10 +188,14 @@ impl Queue {
         self.ages.first().map(|place| place.since)
     }
 
-    /// Whether a job waits for a worker of its own.
+    /// Whether a job waits for a worker of its own, of a tenant that `may` have another call.
     #[must_use]
-    pub fn wants_idle_worker(&self) -> bool {
-        !self.alone.is_empty()
+    pub fn wants_idle_worker(&self, may: impl Fn(Symbol) -> bool) -> bool {
+        let room = Room {
+            any: false,
+            idle: true,
+        };
+        self.first_alone(room, &may).is_some()
     }
 
     /// Whether the next grant is for a job that needs a worker for itself: of each four at most one is.

@@ -125,6 +125,13 @@ impl Worker {
         }
     }
 
+    /// Whether it is there, and has a job that wants it for itself. One that was lost may stand in its books for long.
+    #[must_use]
+    pub fn works_alone(&self) -> bool {
+        let mut leases = self.leases.values();
+        self.session.is_some() && leases.any(|lease| lease.alone && !lease.ended)
+    }
+
     /// Leases that take a slot.
     #[must_use]
     pub fn busy(&self) -> u32 {

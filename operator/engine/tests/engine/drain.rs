@@ -112,3 +112,17 @@ fn a_standby_tells_nobody() {
     world.feed(Event::Drain(Uid(1)));
     assert!(world.sent.is_empty());
 }
+
+#[test]
+fn a_worker_whose_eviction_is_taken_back_gets_leases_on_a_new_stream() {
+    let mut world = World::new();
+    let first = world.hello(1, 1, 1);
+    world.feed(Event::PodDraining(Uid(1)));
+    world.feed(Event::Draining(first));
+    world.put(job(1));
+    world.feed(Event::PodStays(Uid(1)));
+    assert_eq!(world.closed, [(first, CloseReason::Recalled)]);
+    let second = world.hello_with(2, 1, 1, 100, &[]);
+    assert_eq!(told(&world, second), 0);
+    assert_eq!(world.phase(1), Phase::Running);
+}

@@ -1,5 +1,7 @@
 //! Probes of a service that was away: how many there are, who takes their place, and what waits for them. covers: T19
 
+use std::collections::BTreeMap;
+
 use kinora_engine::action::{Action, Cause, PodAction};
 use kinora_engine::event::Answer;
 use kinora_engine::ids::SessionId;
@@ -131,7 +133,7 @@ type Deletion = fn(&mut World, SessionId);
 
 #[test]
 fn a_deleted_probe_is_given_back_once_whatever_is_known_of_its_end() {
-    let table: [(&str, usize, Deletion); 5] = [
+    let table: [(&str, usize, Deletion); 6] = [
         ("it runs", 5, |world, session| {
             go_on(world);
             let probe = world.holds[&session][0];
@@ -162,6 +164,12 @@ fn a_deleted_probe_is_given_back_once_whatever_is_known_of_its_end() {
         ("its claim was seen, not answered", 4, |world, _| {
             let (job, token, answer) = show_first(world);
             delete(world, job);
+            world.feed(Event::Answer { job, token, answer });
+        }),
+        ("its claim was seen, and it is found gone", 4, |world, _| {
+            let (job, token, _) = show_first(world);
+            world.etcd.remove(&job);
+            let answer = Answer::Unknown;
             world.feed(Event::Answer { job, token, answer });
         }),
     ];
@@ -224,4 +232,39 @@ fn pods_that_waited_for_a_service_that_is_away_are_its_first_probes() {
     world.report(session, probe, Fact::Succeeded);
     world.pass(secs(1), &beating);
     assert_eq!((breaker(&world), world.leases().len()), (State::Closed, 3));
+}
+
+#[test]
+fn pods_that_waited_begin_in_steps_once_the_service_is_back() {
+    let mut world = World::with_pool(PoolPolicy {
+        max_in_flight: Some(8),
+        ..with_probes(1, pods())
+    });
+    (1..=8).for_each(|uid| world.put(job(uid)));
+    let first = pod_says_hello(&mut world, 1, attempt(1, 1));
+    world.report(first, attempt(1, 1), Fact::Grpc(grpc::UNAVAILABLE));
+    let others = (2..=8).map(|n| {
+        (
+            Uid(n.into()),
+            pod_says_hello(&mut world, n, attempt(n.into(), 1)),
+        )
+    });
+    let others: BTreeMap<Uid, SessionId> = others.collect();
+    let beating: Vec<SessionId> = others.values().copied().collect();
+    assert_eq!((breaker(&world), world.leases().len()), (State::Open, 1));
+    world.pass(secs(40), &beating);
+    let (mut at_once, mut ended) = (Vec::new(), 1);
+    while ended < world.leases().len() {
+        let running = world.leases().split_off(ended);
+        at_once.push(running.len());
+        ended += running.len();
+        for call in running {
+            world.report(others[&call.job], call, Fact::Succeeded);
+        }
+        world.pass(secs(1), &beating);
+    }
+    assert_eq!(
+        (breaker(&world), at_once),
+        (State::Closed, vec![1, 1, 2, 3])
+    );
 }

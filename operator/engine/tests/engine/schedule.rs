@@ -42,14 +42,10 @@ fn a_tenants_cap_holds_over_all_workers_and_lets_the_others_pass() {
 
 #[test]
 fn from_the_third_interruption_on_a_job_gets_a_worker_for_itself() {
-    let mut suspect = job(9);
-    suspect.status.interruptions = ALONE_FROM;
-    suspect.status.since = Some(START);
-    suspect.status.observed = 1;
     let mut world = World::new();
     let one = world.hello(1, 1, 3);
     world.put(job(1));
-    world.put(suspect);
+    world.put(suspect(9));
     world.put(job(2));
     world.put(job(3));
     let first = [attempt(1, 1), attempt(2, 1)];
@@ -82,11 +78,7 @@ fn suspects_do_not_get_all_of_a_pool(
         .collect();
     for uid in 1..=40 {
         world.put(job(uid));
-        let mut suspect = job(100 + uid);
-        suspect.status.interruptions = ALONE_FROM;
-        suspect.status.since = Some(START);
-        suspect.status.observed = 1;
-        world.put(suspect);
+        world.put(suspect(100 + uid));
     }
     let full = world.leases().len();
     for done in 0..full + GRANTS {
@@ -107,16 +99,12 @@ fn suspects_do_not_get_all_of_a_pool(
 
 #[test]
 fn a_suspect_does_not_hold_up_a_pool_with_other_workers() {
-    let mut suspect = job(9);
-    suspect.status.interruptions = ALONE_FROM;
-    suspect.status.since = Some(START);
-    suspect.status.observed = 1;
     let mut world = World::new();
     world.hello(1, 1, 2);
     world.hello(2, 2, 2);
     world.put(job(1));
     world.put(job(2));
-    world.put(suspect);
+    world.put(suspect(9));
     assert_eq!(world.leases().len(), 2);
     world.put(job(3));
     assert_eq!(
@@ -124,6 +112,55 @@ fn a_suspect_does_not_hold_up_a_pool_with_other_workers() {
         3,
         "one worker is kept, the other goes on"
     );
+}
+
+fn suspect(uid: u128) -> Job {
+    let mut suspect = job(uid);
+    suspect.status.interruptions = ALONE_FROM;
+    suspect.status.since = Some(START);
+    suspect.status.observed = 1;
+    suspect
+}
+
+#[test]
+fn a_suspect_whose_worker_was_lost_gets_another_one_though_the_pool_is_full() {
+    let mut world = World::new();
+    let lost = world.hello(1, 1, 2);
+    world.put(suspect(9));
+    assert_eq!(world.leases(), [attempt(9, 1)]);
+    let other = world.hello(2, 2, 2);
+    (1..=9).for_each(|uid| world.put(job(uid + 10)));
+    world.feed(Event::Closed(lost));
+    for _ in 0..200 {
+        world.pass(secs(1), &[other]);
+        let ends = world.holds[&other].first().copied().expect("it has work");
+        if ends.job == Uid(9) {
+            return;
+        }
+        world.report(other, ends, Fact::Succeeded);
+        world.put(job(100 + world.leases().len() as u128));
+    }
+    panic!("the suspect never ran again: {:?}", world.status(9));
+}
+
+#[test]
+fn no_worker_is_kept_for_a_suspect_whose_tenant_is_at_its_cap() {
+    let mut world = World::with_pool(PoolPolicy {
+        fairness: Fairness {
+            tenants: vec![share(1, 1, Some(1))],
+            ..Fairness::default()
+        },
+        ..pool()
+    });
+    world.hello(1, 1, 1);
+    world.hello(2, 2, 1);
+    world.put(of(1, 1));
+    world.put(Job {
+        spec: of(1, 9).spec,
+        ..suspect(9)
+    });
+    world.put(of(2, 2));
+    assert_eq!(world.leases(), [attempt(1, 1), attempt(2, 1)]);
 }
 
 #[test]

@@ -149,17 +149,41 @@ fn what_dies_with_a_pod_that_is_being_deleted_is_lost_and_not_interrupted() {
 
 #[test]
 fn a_container_that_ended_after_the_claim_is_an_interruption_and_one_before_is_not() {
-    let (mut world, _) = World::running();
-    let ended = |at| Event::ContainerEnded {
+    let (mut world, session) = World::running();
+    world.feed(Event::Closed(session));
+    world.feed(container_ended(-5000));
+    world.feed(container_ended(0));
+    assert_eq!(world.status(1).interruptions, 0);
+    world.feed(container_ended(5000));
+    assert_eq!(world.status(1).interruptions, 1);
+}
+
+fn container_ended(at: i64) -> Event {
+    Event::ContainerEnded {
         worker: Uid(1),
         finished: Wall(START.0 + at),
         by_itself: true,
-    };
-    world.feed(ended(-5000));
-    world.feed(ended(0));
-    assert_eq!(world.status(1).interruptions, 0);
-    world.feed(ended(5000));
-    assert_eq!(world.status(1).interruptions, 1);
+    }
+}
+
+/// Its predecessor ended, and the node's clock is ahead.
+#[test]
+fn a_lease_on_a_stream_that_is_open_is_nothing_that_a_container_ended_with() {
+    let (mut world, _) = World::running();
+    let session = world.hello_with(2, 1, 1, 999, &[]);
+    assert_eq!(
+        world.status(1).interruptions,
+        1,
+        "its first process is gone"
+    );
+    world.until_running(1, session);
+    assert_eq!(world.leases().last(), Some(&attempt(1, 2)));
+    world.feed(container_ended(3_600_000));
+    world.beat(session, u64::MAX, &[attempt(1, 2)]);
+    assert_eq!(
+        (world.status(1).interruptions, world.phase(1)),
+        (1, Phase::Running)
+    );
 }
 
 #[test]

@@ -132,8 +132,10 @@ impl Dispatch for DispatchService {
 
 /// Anybody but the leader sends workers to it.
 pub(crate) fn redirect(leadership: &Leadership) -> Result<(), Status> {
-    let Leadership::Standby { leader_address } = leadership else {
-        return Ok(());
+    let leader_address = match leadership {
+        Leadership::Leader | Leadership::Doubtful => return Ok(()),
+        Leadership::CutOff => &None,
+        Leadership::Standby { leader_address } => leader_address,
     };
     let Some(address) = leader_address else {
         return Err(Status::unavailable("nobody leads at the moment"));
@@ -198,6 +200,8 @@ mod tests {
             leader_address: None,
         });
         assert_eq!(nobody.unwrap_err().code(), Code::Unavailable);
+        let cut_off = redirect(&Leadership::CutOff);
+        assert_eq!(cut_off.unwrap_err().code(), Code::Unavailable);
         assert!(redirect(&Leadership::Leader).is_ok());
         assert!(redirect(&Leadership::Doubtful).is_ok());
     }

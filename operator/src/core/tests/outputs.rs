@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use wire::to_worker::Message;
 
 use super::stage::{JOB, POD, Stage, Worker, worker_hello};
-use super::succeeded_with;
+use super::{succeeded, succeeded_with};
 use crate::ports::PoolFacts;
 
 async fn leased(stage: &Stage) -> (Worker, Option<wire::AttemptRef>) {
@@ -101,4 +101,20 @@ async fn an_adopted_attempt_is_asked_for_its_pools_outputs_or_for_those_it_names
         assert_eq!(status["state"], "Succeeded", "{status}");
         assert_eq!(names(&status), want);
     }
+}
+
+#[tokio::test]
+async fn what_the_service_returned_without_its_outputs_is_in_no_record() {
+    let stage = Stage::leading_with(|pool| pool.max_failures = 1).await;
+    let (mut worker, attempt) = leased(&stage).await;
+    stage.lose("video");
+    worker.say(succeeded(attempt)).await;
+    let Message::Ack(ack) = worker.next().await else {
+        panic!("an acknowledgement");
+    };
+    assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
+    let record = |asked: &String| asked.starts_with("write record");
+    let written = |s: &Stage| s.asked().into_iter().find(record);
+    stage.until("recorded", |s| written(s).is_some()).await;
+    assert_eq!(written(&stage).unwrap(), "write record ");
 }
