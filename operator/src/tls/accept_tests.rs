@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, pin_mut};
 use kinora_telemetry::door::Places;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -99,12 +99,16 @@ async fn who_says_nothing_after_the_handshake_is_hung_up_on() {
     let door = listener.local_addr().unwrap();
     let soon = Duration::from_millis(1);
     let through = incoming_with(listener, &certificates, Places::new(2, 2), soon).unwrap();
-    tokio::spawn(through.for_each_concurrent(None, async |connection| {
-        let end = connection.unwrap().read(&mut [0]).await;
-        assert!(end.is_err());
-    }));
-    let mut silent = handshake(ONE, door, &authority.bundle()).await.unwrap();
-    assert_eq!(silent.read(&mut [0]).await.unwrap_or_default(), 0);
+    let server = async {
+        pin_mut!(through);
+        let mut connection = through.next().await.unwrap().unwrap();
+        connection.read(&mut [0]).await
+    };
+    let bundle = authority.bundle();
+    let client = handshake(ONE, door, &bundle);
+    let (end, silent) = tokio::join!(server, client);
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    drop(silent.unwrap());
 }
 
 /// covers: S16, S10

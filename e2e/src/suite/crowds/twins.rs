@@ -1,5 +1,6 @@
 //! Two operators that both take themselves for the leader.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,15 +15,21 @@ use super::{Case, Context, Crowd, LIMIT};
 use crate::stack::{RELEASE_NAMESPACE, Stack};
 use crate::suite::case;
 use crate::suite::outages::holder;
-use crate::{audit, wait};
+use crate::{audit, command, wait};
 
 const PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case!(
-        "a-leader-paused-for-a-minute-under-load-wakes-as-a-second-one-and-writes-nothing",
-        paused
-    )]
+    vec![
+        case!(
+            "a-leader-paused-for-a-minute-under-load-wakes-as-a-second-one-and-writes-nothing",
+            paused
+        ),
+        case!(
+            "a-leader-without-a-way-to-the-api-server-lets-its-workers-go-to-the-next-one",
+            cut_off
+        ),
+    ]
 }
 
 /// covers: I2, I3, I4, I6
@@ -82,6 +89,58 @@ async fn two_leaders(stack: &Stack, crowd: &mut Crowd<'_>) -> Result<()> {
         late.join(", ")
     );
     Ok(())
+}
+
+/// The workers' way to the leader stays open all the time.
+/// covers: F29, F40
+async fn cut_off(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    let mut crowd = Crowd::gather(context, 4, json!({"latencyMs": 2_000}), json!({})).await?;
+    crowd.upload(60).await?;
+    crowd.until_some(8, "Succeeded").await?;
+    let first = holder(stack).await?;
+    let (_, uid) = first.split_once('_').context("holder is <pod>_<uid>")?;
+    let process = Pid::from_raw(stack.cluster.container_pid(uid, "operator")?);
+    way_to_the_api_server(process, false)?;
+    let all = async {
+        crowd.upload(20).await?;
+        // Nothing is mended before all have ended.
+        crowd.end().await
+    };
+    let statuses = all.await;
+    way_to_the_api_server(process, true)?;
+    wait::until("the one that was cut off to step down", LIMIT, || async {
+        Ok(kill(process, None).is_err().then_some(()))
+    })
+    .await?;
+    let statuses = statuses?;
+    let again = statuses.iter().filter(|(status, _)| status.attempt > 1);
+    println!(
+        "    {} videos, {} of them leased again",
+        statuses.len(),
+        again.count()
+    );
+    ensure!(holder(stack).await? != first, "{first} leads again");
+    Ok(())
+}
+
+/// Closes or opens it, for the pod of this process.
+fn way_to_the_api_server(process: Pid, open: bool) -> Result<()> {
+    let rules = if open {
+        "delete table inet cut\n"
+    } else {
+        "table inet cut {
+            chain out {
+                type filter hook output priority 0
+                tcp dport 443 drop
+            }
+        }
+        "
+    };
+    let mut nft = Command::new("nsenter");
+    nft.args(["--net", "--target", &process.to_string(), "nft", "-f", "-"]);
+    let what = "the operator's way to the API server";
+    command::run_with_input(what, &mut nft, rules, Duration::from_secs(10)).map(|_| ())
 }
 
 /// Successful writes to jobs that came from this pod after this moment.

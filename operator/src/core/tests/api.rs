@@ -26,6 +26,8 @@ pub(super) enum Fault {
     LoseAnswer,
     /// Somebody else writes first: a 409 follows.
     Overtake,
+    /// It is restored from a backup first, and answers 504.
+    GoBack,
 }
 
 #[derive(Default)]
@@ -292,6 +294,10 @@ async fn patch(
         object["metadata"]["resourceVersion"] = json!(rv);
         api.tell("MODIFIED", object);
         return status(409, "Conflict");
+    }
+    if fault == Some(Fault::GoBack) {
+        object["metadata"]["resourceVersion"] = json!("0");
+        return status(504, "Timeout");
     }
     if patch["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
         return status(409, "Conflict");

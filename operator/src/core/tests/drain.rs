@@ -63,7 +63,7 @@ async fn a_worker_whose_pod_is_being_deleted_is_told_to_drain_and_gets_no_lease(
 }
 
 /// Another replica may lead, which this one cannot see: workers look for it, and come back if there is none.
-/// covers: F30
+/// covers: F29
 #[tokio::test]
 async fn a_leader_that_is_cut_off_lets_its_workers_go_and_adopts_what_they_run_when_they_come_back()
 {
