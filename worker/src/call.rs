@@ -109,27 +109,32 @@ async fn follow(
 ) -> Report {
     let limit = Duration::from_millis(lease.timeout_ms).min(MAX_TIMEOUT);
     let deadline = received + limit;
-    let work = async {
-        let prepared = match service::prepare(&service, lease, &afterwards).await {
-            Ok(prepared) => prepared,
-            Err(report) => return report,
-        };
+    let seconds = limit.as_secs_f64();
+    let beginning = async {
+        let prepared = service::prepare(&service, lease, &afterwards).await?;
         let _ = events.send(Event::CallReady(key.clone())).await;
         if begun.await.is_err() {
-            return Report::found(Code::Internal, "the worker gave the call up");
+            let message = "the worker gave the call up";
+            return Err(Report::found(Code::Internal, message));
         }
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        prepared
-            .run(remaining, |progress| {
-                report_progress(&events, &key, progress);
-            })
-            .await
+        Ok(prepared)
     };
-    timeout_at(deadline, work).await.unwrap_or_else(|_| {
-        Report::found(
-            Code::DeadlineExceeded,
-            &format!("the call did not end within {} s", limit.as_secs_f64()),
-        )
+    // A service that nothing was sent to took no time: the video is not to blame.
+    let begun = timeout_at(deadline, beginning).await.unwrap_or_else(|_| {
+        let message = format!("the call could not begin within {seconds} s");
+        Err(Report::found(Code::Unavailable, &message))
+    });
+    let prepared = match begun {
+        Ok(prepared) => prepared,
+        Err(report) => return report,
+    };
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    let running = prepared.run(remaining, |progress| {
+        report_progress(&events, &key, progress);
+    });
+    timeout_at(deadline, running).await.unwrap_or_else(|_| {
+        let message = format!("the call did not end within {seconds} s");
+        Report::found(Code::DeadlineExceeded, &message)
     })
 }
 

@@ -11,11 +11,12 @@ use axum::routing::post;
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use kinora_protocol::dispatch::Outcome;
 use kinora_protocol::dispatch::outcome::Fact;
+use kinora_protocol::dispatch::{Outcome, to_worker};
 use kinora_worker::Config;
-use support::operator::{FakeOperator, pki};
-use support::service::{FakeService, result, wire};
+use kinora_worker::config::Protocol;
+use support::operator::{FakeOperator, lease, pki};
+use support::service::{Deaf, FakeService, result, wire};
 use support::{config, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -25,12 +26,22 @@ use tonic::{Code, Status};
 
 /// One lease to a service at this endpoint.
 async fn outcome_of(endpoint: &str, change: impl FnOnce(&mut Config)) -> Outcome {
+    outcome_within(60_000, endpoint, change).await
+}
+
+async fn outcome_within(
+    timeout_ms: u64,
+    endpoint: &str,
+    change: impl FnOnce(&mut Config),
+) -> Outcome {
     let mut operator = FakeOperator::start().await;
     let mut config = config(&operator, endpoint);
     change(&mut config);
     let _worker = start(config);
     let (mut stream, _) = operator.stream().await;
-    stream.lease("a/1");
+    let mut leased = lease("a/1");
+    leased.timeout_ms = timeout_ms;
+    stream.say(to_worker::Message::Lease(leased));
     stream.outcome().await
 }
 
@@ -90,6 +101,22 @@ async fn a_connection_that_breaks_in_mid_call_is_unavailable() {
     };
     let endpoint = format!("http://{address}");
     let (outcome, ()) = tokio::join!(outcome_of(&endpoint, |_| {}), script);
+    assert_code(&outcome, Code::Unavailable);
+}
+
+/// However little time a call has: DEADLINE_EXCEEDED would be the video's fault, and a sign that the service is there.
+/// covers: F47
+#[rstest::rstest]
+#[case::grpc(Protocol::Grpc)]
+#[case::http(Protocol::Http)]
+#[tokio::test]
+async fn a_service_that_is_not_reached_within_the_call_s_time_is_unavailable(
+    #[case] protocol: Protocol,
+) {
+    let service = Deaf::start().await;
+    let endpoint = format!("http://{}", service.address);
+    let change = |config: &mut Config| config.service.protocol = protocol;
+    let outcome = outcome_within(1000, &endpoint, change).await;
     assert_code(&outcome, Code::Unavailable);
 }
 

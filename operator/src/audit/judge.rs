@@ -165,8 +165,14 @@ impl Judge {
         if active.redrives > i64::from(deletion.redrives) {
             return Ok(false);
         }
+        let is_redriven = active.redrives > 0;
         if !self.record(&id, record(active, deletion)).await? {
             return Ok(false);
+        }
+        if is_redriven {
+            // Of the life before: its record was written over.
+            let marker = keys::dead(id.day(), id.as_str());
+            self.store.delete(&marker).await?;
         }
         self.store.delete(&key).await?;
         Ok(true)

@@ -106,7 +106,7 @@ impl TokenAuth {
             attempt: said.of.attempt,
         });
         let pool = match &pod.attempt {
-            Some(said) => self.pool_of_attempt(&pod, said).await?,
+            Some(said) => self.pool_of_attempt(&pod, said)?,
             None => self.pool_of(&pod).await?,
         };
         Ok(WorkerIdentity {
@@ -133,25 +133,18 @@ impl TokenAuth {
         pod.ok_or_else(|| AuthError::Refused(format!("{namespace}/{pod_name} is no pod of a pool")))
     }
 
-    /// A pod that the operator made for one attempt: the label is its own, as the proof shows. Whether the attempt is still
-    /// that pod's is decided by its job's status.
-    async fn pool_of_attempt(
-        &self,
-        pod: &PodFacts,
-        said: &AttemptOfPod,
-    ) -> Result<PoolKey, AuthError> {
-        let refused = |why: &str| AuthError::Refused(format!("pod {}: {why}", pod.name));
+    /// A pod that the operator made for one attempt, as the proof shows, though its pool may be gone: a call that runs is heard
+    /// to its end. The label is only a name: what the pod may do follows from its attempt, and whether that is still the pod's
+    /// is decided by its job's status.
+    fn pool_of_attempt(&self, pod: &PodFacts, said: &AttemptOfPod) -> Result<PoolKey, AuthError> {
         if !self.maker.made(&said.of, &said.proof) {
-            return Err(refused("the operator did not make it"));
+            let why = format!("pod {}: the operator did not make it", pod.name);
+            return Err(AuthError::Refused(why));
         }
-        let key = PoolKey {
+        Ok(PoolKey {
             namespace: pod.namespace.clone(),
             name: pod.pool.clone(),
-        };
-        match self.stored_uid(&key) {
-            Some(_) => Ok(key),
-            None => Err(refused("its VideoWorkerPool does not exist any more")),
-        }
+        })
     }
 
     async fn pool_of(&self, pod: &PodFacts) -> Result<PoolKey, AuthError> {

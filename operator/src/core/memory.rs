@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use kinora_crds::{VideoJob, WorkerRef, conditions};
+use kinora_crds::{VideoJob, WorkerRef, conditions, state};
 use kinora_engine::ids::SessionId;
 use kinora_engine::{AttemptId, Job, PoolName, Uid};
 
@@ -21,6 +21,8 @@ use crate::ports::{ForeignDeletion, PoolFacts, Redrive, WorkerIdentity};
 
 /// Longest step of a job's progress, in bytes.
 const MAX_STEP_BYTES: usize = 64;
+/// So many objects of ended jobs are at hand; whoever needs another one reads it again.
+const MOST_ENDED: usize = 2000;
 
 /// Everything the shell remembers.
 pub(crate) struct Memory {
@@ -40,6 +42,8 @@ pub(crate) struct Memory {
     addresses: HashMap<Uid, Address>,
     workers: HashMap<Uid, Arc<WorkerIdentity>>,
     objects: HashMap<Uid, Arc<VideoJob>>,
+    /// Those of them whose jobs have ended.
+    ended: HashSet<Uid>,
     results: HashMap<Uid, String>,
     urls: HashMap<AttemptId, LeaseUrls>,
     steps: HashMap<Uid, (u32, String)>,
@@ -64,6 +68,7 @@ impl Memory {
             addresses: HashMap::new(),
             workers: HashMap::new(),
             objects: HashMap::new(),
+            ended: HashSet::new(),
             results: HashMap::new(),
             urls: HashMap::new(),
             steps: HashMap::new(),
@@ -108,8 +113,18 @@ impl Memory {
         self.reports.retain(job, |_, _| false);
     }
 
-    /// Keeps an object that came back from a write while it is needed: while it runs, and until it is archived.
-    pub(crate) fn keep_object(&mut self, uid: Uid, job: VideoJob) {
+    /// Keeps an object that came back from a write while it is needed: while it runs, and until it is archived, which may take
+    /// as long as the store is away.
+    pub(crate) fn keep_object(&mut self, uid: Uid, mut job: VideoJob) {
+        self.objects.remove(&uid);
+        self.ended.remove(&uid);
+        if state::is_final(job.state()) {
+            if self.ended.len() >= MOST_ENDED {
+                return;
+            }
+            self.ended.insert(uid);
+        }
+        job.metadata.managed_fields = None;
         self.objects.insert(uid, Arc::new(job));
     }
 
@@ -130,6 +145,7 @@ impl Memory {
     /// The object is not needed any more.
     pub(crate) fn drop_object(&mut self, uid: Uid) {
         self.objects.remove(&uid);
+        self.ended.remove(&uid);
         self.steps.remove(&uid);
     }
 
@@ -249,5 +265,44 @@ impl Memory {
             (None, Some(report)) => report.stored_names(),
             (None, None) => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(state: &str) -> VideoJob {
+        serde_json::from_value(json!({
+            "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
+            "metadata": {"name": "clip", "managedFields": [{"manager": "kubectl"}]},
+            "spec": {"source": {"key": "imports/videos/a"}}, "status": {"state": state},
+        }))
+        .unwrap()
+    }
+
+    /// The store may be away for hours.
+    #[test]
+    fn few_objects_of_ended_jobs_are_kept_however_long_their_records_cannot_be_written() {
+        let mut memory = Memory::new(Terms {
+            upload_ttl_floor: Duration::ZERO,
+        });
+        let most = u128::try_from(MOST_ENDED).unwrap();
+        for n in 0..=most {
+            memory.keep_object(Uid(n), job("Running"));
+            memory.keep_object(Uid(n), job("Succeeded"));
+        }
+        memory.keep_object(Uid(most + 1), job("Running"));
+        assert_eq!(memory.objects.len(), MOST_ENDED + 1);
+        assert_eq!(memory.any_object(Uid(most)), None);
+        let running = memory.any_object(Uid(most + 1)).unwrap();
+        assert_eq!(running.metadata.managed_fields, None);
+        memory.drop_object(Uid(0));
+        memory.keep_object(Uid(most), job("Succeeded"));
+        assert!(memory.any_object(Uid(most)).is_some());
     }
 }

@@ -130,7 +130,7 @@ async fn tend(
     };
     if is_finished(redrive) {
         if let Some(status) = status::observed(redrive)
-            && let Err(error) = write_status(&config.client, redrive, &status).await
+            && let Err(error) = write_status(&config.client, redrive, None, &status).await
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
@@ -234,23 +234,34 @@ async fn delete(client: &Client, redrive: &VideoJobRedrive, uid: &str) -> Result
     deleted.await.map(|_| ())
 }
 
-/// Stores a status. Only a leader works on a request, and counts are "at least", so nothing but the name is compared.
+/// Stores a status, and gives the version that it is in. Whoever wrote last may have seen a later `version` than the watch has
+/// shown; over anything else than that very object in that version nothing is written: it may be another request of that name.
 async fn write_status(
     client: &Client,
     redrive: &VideoJobRedrive,
+    version: Option<u64>,
     status: &VideoJobRedriveStatus,
-) -> Result<(), AuditError> {
+) -> Result<Option<u64>, AuditError> {
     let namespace = redrive.namespace().unwrap_or_default();
     let api: Api<VideoJobRedrive> = Api::namespaced(client.clone(), &namespace);
     let params = PatchParams {
         field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
         ..PatchParams::default()
     };
-    let patch = Patch::Merge(json!({"status": status}));
     let name = redrive.name_any();
+    let Some(version) = version.max(version_of(redrive)) else {
+        let problem = format!("videojobredrive {name} has no resourceVersion");
+        return Err(AuditError::Unusable(problem));
+    };
+    let metadata = json!({"uid": redrive.uid(), "resourceVersion": version.to_string()});
+    let patch = Patch::Merge(json!({"metadata": metadata, "status": status}));
     let write = api.patch_status(&name, &params, &patch);
-    call(|| format!("write status of videojobredrive {name}"), write).await?;
-    Ok(())
+    let written = call(|| format!("write status of videojobredrive {name}"), write).await?;
+    Ok(written.as_ref().and_then(version_of))
+}
+
+fn version_of(redrive: &VideoJobRedrive) -> Option<u64> {
+    redrive.metadata.resource_version.as_deref()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub(super) struct Run {
     per_second: Option<i32>,
     reported: Option<Instant>,
     told: Option<VideoJobRedriveStatus>,
+    /// The object after the last write.
+    written: Option<u64>,
 }
 
 /// What the core said of one job.
@@ -100,6 +102,7 @@ impl Run {
             per_second: spec.per_second,
             reported: None,
             told: None,
+            written: None,
             config,
             known,
             uid,
@@ -213,7 +216,9 @@ impl Run {
     async fn refuse(&self, redrive: &VideoJobRedrive) -> Result<()> {
         let message = "spec.selector is no label selector: see `kubectl explain videojobredrive.spec.selector`, and make another";
         let status = status::unusable(redrive, message, Time(Timestamp::now()));
-        write_status(&self.config.client, redrive, &status).await
+        write_status(&self.config.client, redrive, None, &status)
+            .await
+            .map(|_| ())
     }
 
     /// Counts what became of one. False: nothing did, it is to be tried again.
@@ -332,7 +337,9 @@ impl Run {
         if !(urgent || (counted && due)) {
             return Ok(());
         }
-        write_status(&self.config.client, redrive, &status).await?;
+        let client = &self.config.client;
+        let written = write_status(client, redrive, self.written, &status).await?;
+        self.written = self.written.max(written);
         self.reported = Some(Instant::now());
         self.told = Some(status);
         Ok(())

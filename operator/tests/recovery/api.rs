@@ -34,6 +34,7 @@ struct Stored {
     no_creates: Option<(u16, &'static str)>,
     refused: usize,
     another_makes_them: bool,
+    conflicts: usize,
 }
 
 /// What becomes of the next request that changes anything.
@@ -92,6 +93,19 @@ impl Api {
         object["metadata"]["resourceVersion"] = json!(stored.rv.to_string());
         stored.objects.insert(path.to_owned(), object.clone());
         self.tell(path, "MODIFIED", &object);
+    }
+
+    /// The same, and no watch has shown it yet.
+    pub(crate) fn put_unseen(&self, path: &str, mut object: Value) {
+        let mut stored = self.stored.lock().unwrap();
+        stored.rv += 1;
+        object["metadata"]["resourceVersion"] = json!(stored.rv.to_string());
+        stored.objects.insert(path.to_owned(), object);
+    }
+
+    /// How many writes were about another version, or another object of that name.
+    pub(crate) fn conflicts(&self) -> usize {
+        self.stored.lock().unwrap().conflicts
     }
 
     /// As if an older backup was restored.
@@ -305,6 +319,17 @@ fn patch(api: &Api, path: &str, body: &[u8]) -> Response {
     let patch: Value = serde_json::from_slice(body).unwrap();
     let path = path.trim_end_matches("/status");
     let mut stored = api.stored.lock().unwrap();
+    let Some(object) = stored.objects.get(path) else {
+        return status(404, "NotFound");
+    };
+    let is_met = |name: &str| {
+        let wanted = &patch["metadata"][name];
+        wanted.is_null() || *wanted == object["metadata"][name]
+    };
+    if !["uid", "resourceVersion"].into_iter().all(is_met) {
+        stored.conflicts += 1;
+        return status(409, "Conflict");
+    }
     stored.rv += 1;
     let rv = stored.rv.to_string();
     let Some(object) = stored.objects.get_mut(path) else {

@@ -216,6 +216,39 @@ async fn a_deleted_job_is_a_cancel_only_in_a_namespace_that_stays() {
     assert!(!site.has(&keys::record_for_upload(&taken)).await);
 }
 
+/// Each request would read it, as long as the record is kept.
+#[tokio::test]
+async fn a_redriven_dead_letter_that_is_deleted_leaves_no_marker_behind() {
+    let site = Site::new().await;
+    let (_api, client) = Api::start().await;
+    let judge = Judge {
+        client,
+        store: site.store.clone(),
+        waiting: Waiting::default(),
+        clock: clock(),
+        upkeep: Upkeep::default(),
+        losses: Arc::default(),
+    };
+    let id = mint();
+    let marker = keys::dead(id.day(), id.as_str());
+    site.record(&id, 0, true, &now()).await;
+    site.put(&marker, &json!({})).await;
+    site.decide(&id, "accepted", 1).await;
+    let deletion = ForeignDeletion {
+        namespace: "videos".into(),
+        name: format!("vj-{id}"),
+        uid: uid_of(&id),
+        created_ms: 0,
+        attempts: 1,
+        redrives: 1,
+    };
+    assert!(judge.cancelled(&deletion).await.unwrap());
+    let record = site.json(&keys::record_for_upload(&id)).await;
+    assert_eq!(record["state"], "cancelled");
+    assert!(!site.has(&marker).await);
+    assert!(!site.has(&keys::active(&id)).await);
+}
+
 #[tokio::test]
 async fn a_deletion_is_recorded_after_its_minute_and_until_then_nobody_makes_the_job_again() {
     let site = Site::new().await;

@@ -1,11 +1,13 @@
 //! A VideoJobRedrive that broke off: another run goes on, and counts right.
 
+use kinora_operator::ports::{Redrive, RedriveRequest};
 use kinora_operator::redrive::run;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::api::Api;
-use crate::redrive::{LONG_AGO, REDRIVES, dead_job, request, scene};
-use crate::{mint, path};
+use crate::redrive::{LONG_AGO, REDRIVES, condition, dead_job, request, scene, status};
+use crate::{mint, path, until};
 
 /// As a run left it that broke off.
 fn begun(api: &Api, name: &str, counts: &Value) {
@@ -60,4 +62,36 @@ async fn a_limited_request_that_broke_off_brings_back_no_more_than_it_may() {
     assert_eq!(*scene.done.lock().unwrap(), [format!("uid-{extra}")]);
     assert!(scene.api.created().is_empty());
     task.abort();
+}
+
+/// It was deleted and applied again, and the watch is behind.
+#[tokio::test]
+async fn what_became_of_a_request_is_not_told_of_the_next_one_of_its_name() {
+    let mut scene = scene().await;
+    let (requests, mut asked) = mpsc::channel::<RedriveRequest>(1);
+    scene.config.requests = requests;
+    request(&scene.api, "all", &json!({"reasons": ["Poison"]}));
+    let at = format!("{REDRIVES}/all");
+    let mut next = scene.api.object(&at).unwrap();
+    next["metadata"]["uid"] = json!("r-next");
+    let task = tokio::spawn(run(scene.config.clone()));
+    let first = asked.recv().await.unwrap();
+    scene.api.put_unseen(&at, next.clone());
+    let answering = tokio::spawn(async move {
+        let _ = first.reply.send(Redrive::Done);
+        while let Some(request) = asked.recv().await {
+            let _ = request.reply.send(Redrive::Done);
+        }
+    });
+    until("refused", || {
+        assert_eq!(status(&scene.api, "all"), Value::Null);
+        scene.api.conflicts() > 0
+    })
+    .await;
+    scene.api.put(&at, next);
+    let ended = scene.finished("all").await;
+    assert_eq!(condition(&ended, "Succeeded").unwrap(), "True/Completed");
+    assert!(ended["matched"].as_u64() >= Some(2), "{ended}");
+    task.abort();
+    answering.abort();
 }

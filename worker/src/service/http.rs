@@ -51,6 +51,7 @@ pub struct PreparedCall {
 struct Caller {
     client: Arc<Mutex<Held>>,
     target: ServiceTarget,
+    connect_within: Duration,
     /// Where what outlives a call is awaited.
     afterwards: TaskTracker,
 }
@@ -76,13 +77,16 @@ pub(super) async fn prepare(
         .endpoint
         .parse()
         .map_err(|error| wrong(format!("the service's endpoint: {error}")))?;
+    // The call's own time must not end first, as if the service had taken it.
+    let connect_within = SERVICE_TIMEOUT.min(Duration::from_millis(lease.timeout_ms / 5 * 4));
     let held = Held {
         files: changed(target),
-        client: client(target).await?,
+        client: client(target, connect_within).await?,
     };
     let caller = Caller {
         client: Arc::new(Mutex::new(held)),
         target: target.clone(),
+        connect_within,
         afterwards: afterwards.clone(),
     };
     caller.bearer().await?;
@@ -117,7 +121,7 @@ fn changed(target: &ServiceTarget) -> [Option<SystemTime>; 3] {
     })
 }
 
-async fn client(target: &ServiceTarget) -> Result<Client, Report> {
+async fn client(target: &ServiceTarget, connect_within: Duration) -> Result<Client, Report> {
     let tls = |error: reqwest::Error| {
         report_of(&DialError::Tls {
             address: target.endpoint.clone(),
@@ -143,7 +147,7 @@ async fn client(target: &ServiceTarget) -> Result<Client, Report> {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .http1_only()
-        .connect_timeout(SERVICE_TIMEOUT)
+        .connect_timeout(connect_within)
         .tcp_keepalive(Duration::from_secs(15))
         .tcp_keepalive_interval(Duration::from_secs(5))
         .tcp_keepalive_retries(3)
@@ -234,7 +238,7 @@ impl Caller {
         let files = changed(&self.target);
         if files != held.files {
             held.files = files;
-            match client(&self.target).await {
+            match client(&self.target, self.connect_within).await {
                 Ok(client) => held.client = client,
                 Err(report) => warn!(
                     message = report.message,

@@ -8,7 +8,7 @@ use kinora_protocol::processing::processing_server::{Processing, ProcessingServe
 use kinora_protocol::processing::{
     OutputResult, ProcessRequest, ProcessUpdate, Progress, Result as ServiceResult,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -121,6 +121,26 @@ impl Call {
     /// Comes back when the worker has given the call up.
     pub async fn given_up(&self) {
         soon("the end of the call", self.updates.closed()).await;
+    }
+}
+
+/// Takes one connection into its queue, so that whoever else knocks is not answered, not even with a refusal.
+pub struct Deaf {
+    pub address: SocketAddr,
+    _queue: (TcpListener, TcpStream),
+}
+
+impl Deaf {
+    pub async fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let queued = TcpStream::connect(address).await.unwrap();
+        Self {
+            address,
+            _queue: (listener, queued),
+        }
     }
 }
 

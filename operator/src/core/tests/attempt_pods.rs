@@ -98,3 +98,37 @@ async fn a_pod_that_cannot_be_made_leaves_the_job_waiting_and_uncharged() {
         })
         .await;
 }
+
+/// Its stream may end with a leader: it is heard again, though its pool went meanwhile.
+#[tokio::test]
+async fn a_pod_whose_pool_was_deleted_comes_back_with_its_call_and_succeeds() {
+    let stage = stage().await;
+    stage.create("vj-a-1");
+    stage
+        .until("the pod is made", |s| s.pods.asked() == ["make vj-a-1/1"])
+        .await;
+    let mut worker = stage.connect(worker_hello(), "attempt").await.unwrap();
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    stage.delete_pool().await;
+    drop(worker);
+    let hello = wire::Hello {
+        held: lease.attempt.clone().into_iter().collect(),
+        ..worker_hello()
+    };
+    let mut worker = stage.connect(hello, "attempt").await.unwrap();
+    let done = wire::Outcome {
+        attempt: lease.attempt,
+        fact: Some(wire::outcome::Fact::Succeeded(wire::Succeeded::default())),
+        ..wire::Outcome::default()
+    };
+    worker.say(wire::from_worker::Message::Outcome(done)).await;
+    let Message::Ack(ack) = worker.next().await else {
+        panic!("an acknowledgement");
+    };
+    assert_eq!(ack.verdict(), wire::ack::Verdict::Accepted);
+    let patches = stage.api.patches();
+    let is_end = |patch: &serde_json::Value| patch["status"]["state"] == "Succeeded";
+    assert!(patches.iter().any(is_end), "{patches:?}");
+}
