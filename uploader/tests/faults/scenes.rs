@@ -6,7 +6,7 @@ use kinora_fake_s3::{Behaviour, Fault, Op, Rule};
 use kinora_storage::keys;
 
 use crate::Stage;
-use crate::harness::{STREAM, offset_of, video};
+use crate::harness::{STREAM, id_of, offset_of, video};
 use crate::oracle::{Leave, judge};
 use crate::phone::Phone;
 
@@ -34,6 +34,35 @@ async fn no_id_is_minted_while_the_clocks_differ_by_more_than_five_minutes() {
     let phone = Phone::new(&stage);
     phone.post(&file).await;
     judge(&stage, &phone.acknowledged.take(), &file, Leave::default()).await;
+}
+
+/// covers: F60, F7
+#[tokio::test]
+async fn while_the_clocks_differ_a_key_gets_no_id_and_what_it_made_before_is_answered() {
+    let stage = Stage::new(Behaviour::aws()).await;
+    let file = video(100_000);
+    let post = async |key: &str| {
+        let request = stage.world.ask(&stage.replicas[0], "POST", "/v1/uploads");
+        let request = request.header("Idempotency-Key", key).body(file.clone());
+        request.send().await.unwrap()
+    };
+    let skew = async |seconds| {
+        stage.fake.clock().skew(seconds);
+        stage.world.store.head("control/absent").await.unwrap();
+    };
+    let made = id_of(&post("before").await);
+    let entries = stage.fake.keys("idem/");
+    for seconds in [400, -400] {
+        skew(seconds).await;
+        assert_eq!(post("meanwhile").await.status(), 503, "{seconds} s");
+        assert_eq!(id_of(&post("before").await), made, "{seconds} s");
+        assert_eq!(stage.fake.keys("idem/"), entries, "{seconds} s");
+    }
+    skew(0).await;
+    let id = id_of(&post("meanwhile").await);
+    assert_eq!(id_of(&post("meanwhile").await), id);
+    assert_eq!(stage.fake.keys("idem/").len(), 2);
+    assert_eq!(stage.world.jobs.jobs.lock().unwrap().len(), 2);
 }
 
 /// Neither a confirmed byte nor a success is made up for what the store has lost.
