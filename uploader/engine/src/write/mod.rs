@@ -254,7 +254,8 @@ impl Writer {
         let part = grid.part_of(self.pos.saturating_sub(1));
         // A short last part is the finisher's alone: a zombie's late flush must never shrink one.
         let full = n > 0 && self.pos == grid.start(part) + grid.part_size;
-        if !full || grid.is_small() {
+        // Where a multipart upload is named, the finisher completes that, and a part of an earlier try may be there.
+        if !full || (grid.is_small() && self.doc.multipart.is_none()) {
             return Vec::new();
         }
         self.ready.push(part);
