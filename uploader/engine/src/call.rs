@@ -17,6 +17,16 @@ pub struct Context<'a> {
     pub nonce: &'a str,
 }
 
+impl Context<'_> {
+    /// How long it is since `since`, which begins now where it has not yet. The store's time may fall, after an answer with a
+    /// wrong `Date`: then it begins again, so that a wait never lasts longer than its length once more.
+    pub(crate) fn waited_ms(&self, since: &mut Option<u64>) -> u64 {
+        let began = since.map_or(self.now_ms, |since| since.min(self.now_ms));
+        *since = Some(began);
+        self.now_ms - began
+    }
+}
+
 /// Condition of a write of the state object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {

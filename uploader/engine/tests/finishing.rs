@@ -98,6 +98,27 @@ fn a_digest_that_takes_long_to_read_does_not_use_up_the_time_of_what_follows() {
     }
 }
 
+/// covers: F60
+#[test]
+fn a_finisher_gives_up_in_time_though_the_store_s_time_falls_meanwhile() {
+    let hour = 3_600_000;
+    let mut machine = Finish::new(
+        facts(None),
+        Start::Fresh,
+        Decision::Accepted,
+        BTreeMap::new(),
+    );
+    let mut step = |now_ms, answer| {
+        let next = machine.step(answer, Context { now_ms, nonce: "n" });
+        matches!(next, Next::Done(Finished::GaveUp(_)))
+    };
+    let unclear = || Answer::Put(PutAnswer::Unknown);
+    assert!(!step(2 * hour, Answer::Begin));
+    assert!(!step(hour, unclear()));
+    assert!(!step(hour + GIVE_UP_MS, Answer::Waited));
+    assert!(step(hour + GIVE_UP_MS + 1, unclear()));
+}
+
 /// A crash after the job left the entry of the owner's list out, and the video was at its end before the sweep came.
 /// covers: F1
 #[test]

@@ -308,6 +308,26 @@ fn a_silent_writer_is_asked_waited_for_and_taken_over() {
     assert_eq!(word(&end), "answer the offset");
 }
 
+/// The first answer had a wrong `Date`.
+/// covers: F60
+#[test]
+fn a_silent_writer_is_taken_over_in_time_though_the_store_s_time_falls_meanwhile() {
+    let stored = doc(Phase::Open, 20);
+    let (right, wrong) = (7_200_000, 10_800_000);
+    let mut open = Open::new(Goal::Read, None);
+    open.step(Answer::Begin, ctx(wrong));
+    open.step(found(stored.clone()), ctx(wrong));
+    assert_eq!(word(&open.step(Answer::Asked(false), ctx(wrong))), "wait");
+    for (now, want) in [
+        (right, "wait"),
+        (right + TAKE_OVER_MS - 1, "wait"),
+        (right + TAKE_OVER_MS, "list the parts"),
+    ] {
+        open.step(Answer::Waited, ctx(now));
+        assert_eq!(word(&open.step(found(stored.clone()), ctx(now))), want);
+    }
+}
+
 #[test]
 fn whoever_finds_his_nonce_after_an_unclear_answer_has_won() {
     let goal = append(20, Some(80));

@@ -211,8 +211,7 @@ impl Finish {
             // A long video takes long to read; what follows has its own time.
             self.began_ms = Some(ctx.now_ms);
         }
-        let began = *self.began_ms.get_or_insert(ctx.now_ms);
-        if ctx.now_ms.saturating_sub(began) > GIVE_UP_MS {
+        if ctx.waited_ms(&mut self.began_ms) > GIVE_UP_MS {
             return Next::Done(Finished::GaveUp(format!(
                 "finish upload {}: no end within 45 s",
                 self.facts.id
