@@ -607,6 +607,48 @@ fn what_is_left_without_the_multipart_upload_follows_from_what_was_confirmed() {
     }
 }
 
+/// covers: F12
+#[test]
+fn a_writer_that_finds_a_slice_gone_ends_the_upload_as_lost() {
+    let stored = State {
+        tail: vec![slice(2, 20, 25)],
+        ..doc(Phase::Open, 25)
+    };
+    let mut full = stored.clone();
+    full.tail = (0..MAX_SLICES as u64)
+        .map(|n| slice(2, 20 + n, 21 + n))
+        .collect();
+    full.part_size = 100;
+    full.offset = 20 + MAX_SLICES as u64;
+    for (name, stored, came) in [
+        ("as it stores the part", stored, 5),
+        ("as it makes one slice of all", full, 1),
+    ] {
+        let offset = stored.offset;
+        let mut writer = Writer::new(stored, "e".into());
+        let mut calls = writer.step(Event::Bytes(came), ctx(0));
+        if calls.is_empty() {
+            calls = writer.step(Event::Close(Cause::End, 0.into()), ctx(0));
+        }
+        assert_eq!(calls.len(), 1, "{name}");
+        let mut calls = writer.step(Event::Answer(Answer::SliceGone), ctx(0));
+        if calls.is_empty() {
+            assert!(writer.in_trouble(), "{name}");
+            calls = writer.step(Event::Close(Cause::Client, 0.into()), ctx(0));
+        }
+        let [Call::PutState { doc, .. }] = calls.as_slice() else {
+            panic!("{name}: {calls:?}")
+        };
+        let reason = doc.reason.as_deref();
+        assert_eq!(
+            (doc.phase, reason),
+            (Phase::Dead, Some("StoreLost")),
+            "{name}"
+        );
+        assert_eq!(doc.offset, offset, "{name}");
+    }
+}
+
 /// Somebody may come back after the sweep has listed his state as old.
 #[test]
 fn only_the_version_that_was_seen_to_be_old_expires() {

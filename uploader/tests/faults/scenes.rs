@@ -93,6 +93,38 @@ async fn what_the_store_dropped_behind_our_back_is_said_to_be_lost_and_never_com
     }
 }
 
+/// covers: F12
+#[tokio::test]
+async fn a_slice_that_the_store_lost_ends_its_upload_instead_of_letting_its_client_come_for_ever() {
+    let table = [
+        ("a small file", 500_000, 300_000),
+        ("the first bytes alone", 500_000, 5),
+        ("the first part", PARTS, 300_000),
+        ("the last part", PARTS, (8 << 20) + 1000),
+    ];
+    let runs = table.map(async |(name, length, first)| {
+        let stage = Stage::new(Behaviour::aws()).await;
+        let file = video(length);
+        let phone = Phone::new(&stage);
+        let id = phone.create(file.len()).await;
+        phone.send(&id, &file, first).await.unwrap();
+        let slices = stage.fake.keys(keys::UPLOADS);
+        let slices = slices.iter().filter(|key| !key.ends_with("state"));
+        for key in slices {
+            stage.world.store.delete(key).await.unwrap();
+        }
+        let gone = phone.send(&id, &file, file.len()).await;
+        assert_eq!(gone.unwrap_err().0, 410, "{name}");
+        let replica = &stage.replicas[1];
+        assert_eq!(stage.world.head(replica, &id).await.status(), 410, "{name}");
+        let status = stage.world.status(replica, &id).await;
+        assert!(status.to_string().contains("StoreLost"), "{name}: {status}");
+        assert!(stage.world.jobs.job(&id).is_none(), "{name}: no job");
+        assert!(stage.fake.keys("videos/").is_empty(), "{name}: no object");
+    });
+    futures::future::join_all(runs).await;
+}
+
 /// The store lists two versions of a part, without checksums; only the acknowledged one may count.
 /// covers: F4, F10
 #[tokio::test]

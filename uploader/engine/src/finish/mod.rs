@@ -156,6 +156,8 @@ pub struct Finish {
     decided: Option<Decision>,
     began_ms: Option<u64>,
     attempts: u8,
+    /// A slice was gone, and it was looked for whoever may have finished.
+    asked_anew: bool,
     at: At,
 }
 
@@ -187,6 +189,7 @@ impl Finish {
             decided: None,
             began_ms: None,
             attempts: 0,
+            asked_anew: false,
             at: At::Start,
         }
     }

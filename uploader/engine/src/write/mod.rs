@@ -116,6 +116,8 @@ pub struct Writer {
     trouble: Option<String>,
     /// The store no longer has the multipart upload.
     gone: bool,
+    /// The store no longer has a slice, whose bytes were confirmed.
+    lost: bool,
     request: Sums,
     /// A close that came while a swap was under way.
     closing: Option<Cause>,
@@ -142,6 +144,7 @@ impl Writer {
             stored: BTreeMap::new(),
             trouble: None,
             gone: false,
+            lost: false,
             request: Sums::default(),
             closing: None,
             at: At::Filling,
@@ -297,14 +300,20 @@ impl Writer {
         match (std::mem::replace(&mut self.at, At::Filling), answer) {
             (
                 At::Filling,
-                answer @ (Answer::Part { .. } | Answer::NoSuchUpload | Answer::Failed(_)),
+                answer @ (Answer::Part { .. }
+                | Answer::NoSuchUpload
+                | Answer::SliceGone
+                | Answer::Failed(_)),
             ) => {
                 self.part(answer);
                 Vec::new()
             }
             (
                 At::Draining(cause),
-                answer @ (Answer::Part { .. } | Answer::NoSuchUpload | Answer::Failed(_)),
+                answer @ (Answer::Part { .. }
+                | Answer::NoSuchUpload
+                | Answer::SliceGone
+                | Answer::Failed(_)),
             ) => {
                 self.part(answer);
                 self.at = At::Draining(cause);
@@ -333,6 +342,10 @@ impl Writer {
             (At::Closing(cas), answer) => self.swap(cas, answer, At::Closing),
             (At::Reopening(cas), answer) => self.swap(cas, answer, At::Reopening),
             (At::Slicing(cause, slice), Answer::Put(put)) => self.sliced(cause, slice, &put, ctx),
+            (At::Slicing(cause, _), Answer::SliceGone) => {
+                self.lost = true;
+                self.swap_closed(cause, None, ctx)
+            }
             (At::Slicing(cause, _), Answer::Failed(why)) => {
                 self.trouble = Some(why);
                 self.swap_closed(cause, None, ctx)
@@ -358,6 +371,11 @@ impl Writer {
             Answer::NoSuchUpload => {
                 self.gone = true;
                 self.trouble = Some("the multipart upload is gone".into());
+                self.in_flight = self.in_flight.saturating_sub(1);
+            }
+            Answer::SliceGone => {
+                self.lost = true;
+                self.trouble = Some("a slice is gone".into());
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
             Answer::Failed(why) => {
