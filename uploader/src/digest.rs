@@ -135,6 +135,12 @@ impl Check {
         (!check.0.is_empty()).then_some(check)
     }
 
+    /// How many digests run.
+    #[cfg(test)]
+    pub(crate) fn running(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes the next bytes in.
     pub fn update(&mut self, bytes: &[u8]) {
         for (_, running) in &mut self.0 {

@@ -17,6 +17,16 @@ pub struct Context<'a> {
     pub nonce: &'a str,
 }
 
+impl Context<'_> {
+    /// How long it is since `since`, which begins now where it has not yet. The store's time may fall, after an answer with a
+    /// wrong `Date`: then it begins again, so that a wait never lasts longer than its length once more.
+    pub(crate) fn waited_ms(&self, since: &mut Option<u64>) -> u64 {
+        let began = since.map_or(self.now_ms, |since| since.min(self.now_ms));
+        *since = Some(began);
+        self.now_ms - began
+    }
+}
+
 /// Condition of a write of the state object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -61,8 +71,8 @@ pub enum Call {
     },
     /// CreateMultipartUpload on the final key. Answer: `Multipart`.
     CreateMultipart,
-    /// UploadPart of bytes `[from, to)`, from memory or the named slices. Answer: `Part` or
-    /// `NoSuchUpload`.
+    /// UploadPart of bytes `[from, to)`, from memory or the named slices. Answer: `Part`,
+    /// `NoSuchUpload` or `SliceGone`.
     UploadPart {
         /// Id of the multipart upload.
         multipart: String,
@@ -75,7 +85,7 @@ pub enum Call {
         /// Slices that hold what is not in memory.
         slices: Vec<Slice>,
     },
-    /// PUT one tail slice; what of it is not in memory is in `merge`. Answer: `Put`.
+    /// PUT one tail slice; what of it is not in memory is in `merge`. Answer: `Put` or `SliceGone`.
     PutSlice {
         /// The slice to be written.
         slice: Slice,
@@ -86,7 +96,7 @@ pub enum Call {
     GetPending,
     /// PUT the outbox entry, if absent. Answer: `Put`.
     PutPending,
-    /// PUT the whole object, if absent, from memory or the named slices. Answer: `Video` or `Put`.
+    /// PUT the whole object, if absent, from memory or the named slices. Answer: `Put` or `SliceGone`.
     PutVideo {
         /// Slices that hold what is not in memory.
         slices: Vec<Slice>,
@@ -227,6 +237,8 @@ pub enum Answer {
     },
     /// A part was not stored, as the multipart upload is no longer there.
     NoSuchUpload,
+    /// Nothing was stored, as the store says clearly that it does not have one of the named slices.
+    SliceGone,
     /// Whether the outbox entry is there.
     Pending(bool),
     /// The end of a Complete.

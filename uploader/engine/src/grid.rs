@@ -51,7 +51,7 @@ impl Grid {
             .map(|length| u32::try_from(length.div_ceil(self.part_size)).unwrap_or(u32::MAX))
     }
 
-    /// Whether the upload fits one PutObject, so that multipart is never used for it.
+    /// Whether the upload fits one PutObject, so that no multipart upload is begun for it.
     #[must_use]
     pub fn is_small(&self) -> bool {
         self.length.is_some_and(|length| length <= self.part_size)

@@ -243,8 +243,7 @@ impl Open {
             Goal::Expire { .. } => return self.list(doc, etag, ctx),
             Goal::Read | Goal::Write(_) => {}
         }
-        let since = *self.waiting_since.get_or_insert(ctx.now_ms);
-        if ctx.now_ms.saturating_sub(since) >= TAKE_OVER_MS {
+        if ctx.waited_ms(&mut self.waiting_since) >= TAKE_OVER_MS {
             return self.list(doc, etag, ctx);
         }
         if self.asked {

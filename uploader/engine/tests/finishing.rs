@@ -98,6 +98,27 @@ fn a_digest_that_takes_long_to_read_does_not_use_up_the_time_of_what_follows() {
     }
 }
 
+/// covers: F60
+#[test]
+fn a_finisher_gives_up_in_time_though_the_store_s_time_falls_meanwhile() {
+    let hour = 3_600_000;
+    let mut machine = Finish::new(
+        facts(None),
+        Start::Fresh,
+        Decision::Accepted,
+        BTreeMap::new(),
+    );
+    let mut step = |now_ms, answer| {
+        let next = machine.step(answer, Context { now_ms, nonce: "n" });
+        matches!(next, Next::Done(Finished::GaveUp(_)))
+    };
+    let unclear = || Answer::Put(PutAnswer::Unknown);
+    assert!(!step(2 * hour, Answer::Begin));
+    assert!(!step(hour, unclear()));
+    assert!(!step(hour + GIVE_UP_MS, Answer::Waited));
+    assert!(step(hour + GIVE_UP_MS + 1, unclear()));
+}
+
 /// A crash after the job left the entry of the owner's list out, and the video was at its end before the sweep came.
 /// covers: F1
 #[test]
@@ -129,6 +150,98 @@ fn a_sweep_that_finds_the_final_record_still_lists_the_video_unless_it_was_erase
             let has = calls.iter().any(|call| call == "PutIndex");
             assert_eq!(has, listed, "{state}, {reason}: {calls:?}");
             assert_eq!(calls.last().unwrap(), "CleanUp");
+        }
+    }
+}
+
+/// A slice is gone as the store lost it, or as another finisher, which was done meanwhile, cleaned up.
+/// covers: F12
+#[test]
+fn a_slice_that_is_gone_is_called_lost_only_if_nobody_has_finished() {
+    let slice = Slice {
+        part: 0,
+        epoch: 1,
+        from: 0,
+        to: 9,
+    };
+    let ours = SeenVideo {
+        etag: "e".into(),
+        size: 9,
+        crc: Some(1),
+        upload_id: Some("a-1".into()),
+    };
+    let record = |state: &str| FinalRecord {
+        state: state.into(),
+        reason: None,
+    };
+    let cases = [
+        ("nobody has", None, None, None, Finished::StoreLost),
+        (
+            "its object is there",
+            Some(ours),
+            None,
+            None,
+            Finished::Accepted,
+        ),
+        (
+            "a record is there",
+            None,
+            Some(record("rejected")),
+            None,
+            Finished::Rejected(String::new()),
+        ),
+        (
+            "a decision is there",
+            None,
+            None,
+            Some(Decision::Accepted),
+            Finished::Accepted,
+        ),
+    ];
+    for (name, video, record, decision, want) in cases {
+        for start in [Start::Fresh, Start::Found] {
+            for multipart in [None, Some("m".to_owned())] {
+                let facts = Facts {
+                    tail: vec![slice.clone()],
+                    multipart: multipart.clone(),
+                    ..facts(None)
+                };
+                let verdict = Decision::Accepted;
+                let mut machine = Finish::new(facts, start.clone(), verdict, BTreeMap::new());
+                let (mut gone, mut lost, mut answer) = (false, 0, Answer::Begin);
+                let end = loop {
+                    let (now_ms, nonce) = (0, "n");
+                    let call = match machine.step(answer, Context { now_ms, nonce }) {
+                        Next::Call(call) => call,
+                        Next::Done(end) => break end,
+                    };
+                    // What the other has done is there from the moment on in which it shows.
+                    answer = match call {
+                        Call::PutVideo { .. } | Call::UploadPart { .. } => {
+                            gone = true;
+                            Answer::SliceGone
+                        }
+                        Call::ListParts { .. } => Answer::Parts(Some(Vec::new())),
+                        Call::HeadVideo => Answer::Video(video.clone().filter(|_| gone)),
+                        Call::GetActive => Answer::Active(decision.clone().filter(|_| gone)),
+                        Call::GetRecord => Answer::Record(record.clone().filter(|_| gone)),
+                        Call::GetPending => Answer::Pending(true),
+                        Call::PutRecord { reason, .. } => {
+                            lost += usize::from(reason == "StoreLost");
+                            Answer::Put(PutAnswer::Written("e".into()))
+                        }
+                        Call::Wait { .. } => Answer::Waited,
+                        Call::CreateJob => Answer::Job(JobAnswer::There),
+                        Call::CleanUp { .. } | Call::DeleteVideo | Call::DeleteActive => {
+                            Answer::Done
+                        }
+                        _ => Answer::Put(PutAnswer::Written("e".into())),
+                    };
+                };
+                let name = format!("{name}, {start:?}, {multipart:?}");
+                assert_eq!(end, want, "{name}");
+                assert_eq!(lost, usize::from(want == Finished::StoreLost), "{name}");
+            }
         }
     }
 }

@@ -308,6 +308,26 @@ fn a_silent_writer_is_asked_waited_for_and_taken_over() {
     assert_eq!(word(&end), "answer the offset");
 }
 
+/// The first answer had a wrong `Date`.
+/// covers: F60
+#[test]
+fn a_silent_writer_is_taken_over_in_time_though_the_store_s_time_falls_meanwhile() {
+    let stored = doc(Phase::Open, 20);
+    let (right, wrong) = (7_200_000, 10_800_000);
+    let mut open = Open::new(Goal::Read, None);
+    open.step(Answer::Begin, ctx(wrong));
+    open.step(found(stored.clone()), ctx(wrong));
+    assert_eq!(word(&open.step(Answer::Asked(false), ctx(wrong))), "wait");
+    for (now, want) in [
+        (right, "wait"),
+        (right + TAKE_OVER_MS - 1, "wait"),
+        (right + TAKE_OVER_MS, "list the parts"),
+    ] {
+        open.step(Answer::Waited, ctx(now));
+        assert_eq!(word(&open.step(found(stored.clone()), ctx(now))), want);
+    }
+}
+
 #[test]
 fn whoever_finds_his_nonce_after_an_unclear_answer_has_won() {
     let goal = append(20, Some(80));
@@ -584,6 +604,48 @@ fn what_is_left_without_the_multipart_upload_follows_from_what_was_confirmed() {
             "{name}, while writing"
         );
         assert_eq!(next.multipart.is_none(), want == Phase::Closed, "{name}");
+    }
+}
+
+/// covers: F12
+#[test]
+fn a_writer_that_finds_a_slice_gone_ends_the_upload_as_lost() {
+    let stored = State {
+        tail: vec![slice(2, 20, 25)],
+        ..doc(Phase::Open, 25)
+    };
+    let mut full = stored.clone();
+    full.tail = (0..MAX_SLICES as u64)
+        .map(|n| slice(2, 20 + n, 21 + n))
+        .collect();
+    full.part_size = 100;
+    full.offset = 20 + MAX_SLICES as u64;
+    for (name, stored, came) in [
+        ("as it stores the part", stored, 5),
+        ("as it makes one slice of all", full, 1),
+    ] {
+        let offset = stored.offset;
+        let mut writer = Writer::new(stored, "e".into());
+        let mut calls = writer.step(Event::Bytes(came), ctx(0));
+        if calls.is_empty() {
+            calls = writer.step(Event::Close(Cause::End, 0.into()), ctx(0));
+        }
+        assert_eq!(calls.len(), 1, "{name}");
+        let mut calls = writer.step(Event::Answer(Answer::SliceGone), ctx(0));
+        if calls.is_empty() {
+            assert!(writer.in_trouble(), "{name}");
+            calls = writer.step(Event::Close(Cause::Client, 0.into()), ctx(0));
+        }
+        let [Call::PutState { doc, .. }] = calls.as_slice() else {
+            panic!("{name}: {calls:?}")
+        };
+        let reason = doc.reason.as_deref();
+        assert_eq!(
+            (doc.phase, reason),
+            (Phase::Dead, Some("StoreLost")),
+            "{name}"
+        );
+        assert_eq!(doc.offset, offset, "{name}");
     }
 }
 

@@ -193,7 +193,7 @@ mod tests {
         let keys = Keys::read(dir.path()).unwrap();
         let auth = Auth::of_keys(keys.clone());
         let ask = |mut headers: HeaderMap| {
-            let proof = auth.prove(Credential::take(&mut headers), 0);
+            let proof = auth.prove(Credential::take(&mut headers), crate::auth::Now::default());
             proof.now_or_never().unwrap()?.permits(Action::Create, None)
         };
         let cases = [

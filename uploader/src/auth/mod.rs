@@ -74,6 +74,15 @@ pub enum Denied {
     Unavailable(&'static str),
 }
 
+/// The time by the store's clock, by which upload tokens are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Unix seconds.
+    pub seconds: u64,
+    /// Whether it is too far from the local clock to be believed.
+    pub is_off: bool,
+}
+
 /// What a credential proved: enough for everything that its request does, so that the credential itself can go.
 #[derive(Debug)]
 pub struct Proof(Proved);
@@ -200,12 +209,11 @@ impl Auth {
         self.keys.as_ref()
     }
 
-    /// What a request's credential proves; it is wiped at the end. `now`: Unix seconds by the store's clock, by which
-    /// upload tokens are made.
+    /// What a request's credential proves; it is wiped at the end.
     ///
     /// # Errors
     /// When the request is not to be let in.
-    pub async fn prove(&self, credential: Option<Credential>, now: u64) -> Result<Proof, Denied> {
+    pub async fn prove(&self, credential: Option<Credential>, now: Now) -> Result<Proof, Denied> {
         if self.anonymous {
             return Ok(Proof(Proved::Caller(Caller::anonymous())));
         }

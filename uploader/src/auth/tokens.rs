@@ -14,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::token_keys::{Key, read_all, signing};
-use super::{Action, Denied};
+use super::{Action, Denied, Now};
 
 /// How a token begins, so that people and scanners know it for a secret.
 pub(super) const PREFIX: &str = "kut_";
 const AUDIENCE: &str = "kinora-upload";
 const MAX_TOKEN_BYTES: usize = 4 << 10;
+/// Whoever is told 401 comes no more.
+const OFF: Denied = Denied::Unavailable("the clock that tells whether a token has expired is off");
 /// An upload lives no longer.
 pub const MAX_SECONDS: u64 = 7 * 24 * 3600;
 
@@ -95,8 +97,8 @@ impl UploadTokens {
     /// What a token opens at this time: the clock is the one that it was made by.
     ///
     /// # Errors
-    /// When it proves nothing, or has expired.
-    pub(super) fn check(&self, token: &str, now: u64) -> Result<Grant, Denied> {
+    /// When it proves nothing, or has expired; by a clock that is off that is not known.
+    pub(super) fn check(&self, token: &str, now: Now) -> Result<Grant, Denied> {
         let signed = token.strip_prefix(PREFIX).ok_or(Denied::Unauthenticated)?;
         if signed.len() > MAX_TOKEN_BYTES {
             return Err(Denied::Unauthenticated);
@@ -110,8 +112,12 @@ impl UploadTokens {
             decode::<Claims>(signed, &key, &validation).ok()
         });
         let claims = proved.ok_or(Denied::Unauthenticated)?.claims;
-        if claims.exp <= now {
-            return Err(Denied::Unauthenticated);
+        if claims.exp <= now.seconds {
+            return Err(if now.is_off {
+                OFF
+            } else {
+                Denied::Unauthenticated
+            });
         }
         Ok(Grant(claims))
     }
@@ -164,6 +170,13 @@ mod tests {
     /// No clock of this machine.
     const NOW: u64 = 1_000_000;
 
+    fn now(is_off: bool) -> Now {
+        Now {
+            seconds: NOW,
+            is_off,
+        }
+    }
+
     /// covers: S8, S9
     #[test]
     fn a_token_opens_one_upload_until_it_expires_and_keys_rotate() {
@@ -177,7 +190,8 @@ mod tests {
         let owner = who_is();
         let (mine, other) = (id(1), id(2));
         let sign = |expires, now| sign(&tokens, expires, now);
-        let check = |token: &str, action, id| tokens.check(token, NOW)?.for_action(action, id);
+        let check =
+            |token: &str, action, id| tokens.check(token, now(false))?.for_action(action, id);
         let token = sign(NOW + 60, start);
         let late = sign(NOW, start);
         let who = check(&token, Action::Write, Some(&mine)).unwrap();
@@ -254,6 +268,15 @@ mod tests {
             assert_eq!(check(token, action, id).unwrap_err(), want, "{name}");
         }
 
+        for (name, token, want) in [
+            ("a good one", token.as_str(), None),
+            ("too late", &late, Some(OFF)),
+            ("cut", cut, Some(Denied::Unauthenticated)),
+        ] {
+            let got = tokens.check(token, now(true)).err();
+            assert_eq!(got, want, "{name}, by a clock that is off");
+        }
+
         std::fs::write(dir.path().join("2026-02"), "2".repeat(32)).unwrap();
         tokens.reload(start).unwrap();
         let newer = sign(NOW + 60, start + SETTLES);
@@ -285,7 +308,7 @@ mod tests {
         let (of_b, b) = replica(&["2026-01"]);
         // One that starts when the new key is there, and has not seen the time before it.
         let (_of_c, c) = replica(&["2026-01", "2026-02"]);
-        let proves = |by: &UploadTokens, token: &str| by.check(token, NOW).is_ok();
+        let proves = |by: &UploadTokens, token: &str| by.check(token, now(false)).is_ok();
         assert!(proves(&b, &sign(&a, NOW + 60, start)), "the only key");
         let soon = start + SETTLES / 2;
         add_key(of_a.path(), "2026-02");

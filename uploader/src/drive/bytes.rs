@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use kinora_storage::{Store, StoreError, UploadId, keys};
-use kinora_upload_engine::Slice;
+use kinora_upload_engine::{Answer, Slice};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::calls::failed;
 use super::pieces::Pieces;
 use crate::budget::Held;
 
@@ -47,6 +48,8 @@ impl Ram {
 pub(crate) enum GatherError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("read a slice of an upload: {0} is not there")]
+    Gone(String),
     #[error("read bytes {from}-{to} of upload {id}: no slice holds byte {at}")]
     Missing {
         id: UploadId,
@@ -54,6 +57,19 @@ pub(crate) enum GatherError {
         to: u64,
         at: u64,
     },
+}
+
+impl GatherError {
+    /// The same in the engine's words.
+    pub(super) fn answer(&self) -> Answer {
+        match self {
+            Self::Gone(key) => {
+                tracing::warn!(key, "a slice is not there");
+                Answer::SliceGone
+            }
+            Self::Store(_) | Self::Missing { .. } => failed(self),
+        }
+    }
 }
 
 fn slice_key(id: &UploadId, slice: &Slice) -> String {
@@ -113,11 +129,9 @@ pub(crate) async fn gather(
             .ok_or_else(missing)?;
         let size = slice.to - slice.from;
         // As large as parts are, which go by the profile.
-        let stored: Bytes = store
-            .get_bounded(&slice_key(id, slice), size)
-            .await?
-            .ok_or_else(missing)?
-            .bytes;
+        let key = slice_key(id, slice);
+        let stored = store.get_bounded(&key, size).await?;
+        let stored: Bytes = stored.ok_or(GatherError::Gone(key))?.bytes;
         if stored.len() as u64 != size {
             return Err(missing());
         }

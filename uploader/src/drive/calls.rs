@@ -160,7 +160,7 @@ impl Driver {
         let _turn = self.turn(range, ram).await;
         let bytes = match gather(&self.app.store, &self.id, range, slices, ram).await {
             Ok(bytes) => bytes,
-            Err(error) => return failed(&error),
+            Err(error) => return error.answer(),
         };
         let Ok(number) = i32::try_from(part + 1) else {
             return Answer::Failed(format!(
@@ -212,7 +212,7 @@ impl Driver {
                 }
                 put_answer(put)
             }
-            Err(error) => failed(&error),
+            Err(error) => error.answer(),
         }
     }
 }

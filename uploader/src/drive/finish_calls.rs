@@ -139,7 +139,7 @@ impl Finisher {
         let body = match gather(store, &self.driver.id, (0, facts.length), slices, &self.ram).await
         {
             Ok(body) => body,
-            Err(error) => return failed(&error),
+            Err(error) => return error.answer(),
         };
         let options = PutOptions {
             condition: Condition::IfAbsent,

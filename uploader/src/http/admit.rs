@@ -3,14 +3,19 @@
 
 use http::{HeaderMap, header};
 use kinora_storage::UploadId;
+use kinora_storage::selftest::MAX_SKEW_SECONDS;
 use kinora_upload_engine::Principal;
 
 use super::gate::limited;
 use super::problem::Problem;
 use super::{token, tus};
 use crate::app::App;
-use crate::auth::{Action, Denied};
+use crate::auth::{Action, Denied, Now};
 use crate::limits::{Stop, seat};
+use crate::sweep::is_off;
+
+/// Why no token is made.
+pub(super) const CLOCK_OFF: &str = "the clock that upload tokens are made by is off";
 
 /// The caller of a request that does `action`, on `id` when it names one.
 pub(super) async fn admit(
@@ -46,8 +51,17 @@ async fn go_on(app: &App, who: &Principal, action: Action, bytes: u64) -> Result
 /// The caller, if what the request's credential proves is good for this.
 async fn proved(app: &App, action: Action, id: Option<&UploadId>) -> Result<Principal, Denied> {
     let seat = seat().ok_or(Denied::Unauthenticated)?;
-    let proof = seat.proof(&app.auth, app.now_ms() / 1000).await?;
+    let proof = seat.proof(&app.auth, now(app)).await?;
     proof.permits(action, id)
+}
+
+/// The time by which upload tokens are judged and made.
+pub(super) fn now(app: &App) -> Now {
+    let at = app.store.now();
+    Now {
+        seconds: u64::try_from(at.as_second()).unwrap_or_default(),
+        is_off: is_off(at, MAX_SKEW_SECONDS),
+    }
 }
 
 /// A create that is to bring a token for a phone.
@@ -59,6 +73,9 @@ async fn delegate(app: &App, headers: &HeaderMap, who: &Principal) -> Result<(),
     proved(app, Action::Delegate, None).await?;
     if app.auth.tokens().is_none() {
         return Err(Problem::no_tokens());
+    }
+    if now(app).is_off {
+        return Err(Problem::try_again(CLOCK_OFF));
     }
     if let Some(seat) = seat() {
         seat.set_backend(who.clone());

@@ -39,7 +39,8 @@ pub(super) fn announced() -> String {
 /// 400 for an unknown algorithm of `Upload-Checksum` and for what cannot be read.
 pub(super) fn of_body(headers: &HeaderMap) -> Result<Option<Check>, Problem> {
     let mut said = listed(headers, &CONTENT_DIGEST, "Content-Digest")?;
-    said.extend(upload_checksum(headers)?);
+    // What both fields say alike is compared once.
+    said.extend(upload_checksum(headers)?.filter(|one| !said.contains(one)));
     Ok(Check::of(said))
 }
 
@@ -80,7 +81,8 @@ fn upload_checksum(headers: &HeaderMap) -> Result<Option<Said>, Problem> {
     Ok(Some(Said { algorithm, digest }))
 }
 
-/// Digests of a field of RFC 9530. Algorithms that are not offered are ignored, as it says.
+/// Digests of a field of RFC 9530, one of each algorithm: its lines are one dictionary, in which the last of equal keys
+/// counts. Algorithms that are not offered are ignored, as it says.
 fn listed(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -100,6 +102,7 @@ fn listed(
             if digest.len() != algorithm.size() {
                 return Err(bad());
             }
+            said.retain(|other: &Said| other.algorithm != algorithm);
             said.push(Said { algorithm, digest });
         }
     }
@@ -155,6 +158,49 @@ mod tests {
         }
         let whole = of_whole(&with(REPR_DIGEST, "crc32c=:4waSgw==:")).unwrap();
         assert_eq!(whole["crc32c"], "e3069283");
+    }
+
+    #[test]
+    fn of_each_algorithm_one_digest_is_compared_the_last_of_its_field() {
+        let content = |digest: &str| (CONTENT_DIGEST, format!("crc32c=:{digest}:"));
+        let tus = |digest: &str| (UPLOAD_CHECKSUM, format!("crc32c {digest}"));
+        let (right, wrong) = ("4waSgw==", "AAAAAA==");
+        let cases = [
+            ("60 equal lines", vec![content(right); 60], 1, true),
+            (
+                "the last is right",
+                vec![content(wrong), content(right)],
+                1,
+                true,
+            ),
+            (
+                "the last is wrong",
+                vec![content(right), content(wrong)],
+                1,
+                false,
+            ),
+            (
+                "both fields alike",
+                vec![content(right), tus(right)],
+                1,
+                true,
+            ),
+            (
+                "the fields differ",
+                vec![content(right), tus(wrong)],
+                2,
+                false,
+            ),
+        ];
+        for (name, fields, running, holds) in cases {
+            let mut headers = HeaderMap::new();
+            for (field, value) in fields {
+                headers.append(field, value.parse().unwrap());
+            }
+            let mut check = of_body(&headers).unwrap().unwrap();
+            check.update(b"123456789");
+            assert_eq!((check.running(), check.holds()), (running, holds), "{name}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::admit::{admit, no_such};
+use super::admit::{CLOCK_OFF, admit, no_such, now};
 use super::methods::Methods;
 use super::problem::Problem;
 use super::{PathId, meant, parse_id};
@@ -67,7 +67,7 @@ pub(super) fn at_create(
 ) -> Option<HeaderValue> {
     let id: UploadId = path.rsplit('/').next()?.parse().ok()?;
     let tokens = app.auth.tokens()?;
-    let at = expires(app, seconds);
+    let at = expires(app, seconds)?;
     let token = tokens.sign(&who.owner, &who.tenant, &id, at, Instant::now())?;
     header(&token)
 }
@@ -79,8 +79,10 @@ fn header(token: &SecretString) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn expires(app: &App, seconds: u64) -> u64 {
-    app.now_ms() / 1000 + seconds
+/// None while the clock is off.
+fn expires(app: &App, seconds: u64) -> Option<u64> {
+    let now = now(app);
+    (!now.is_off).then_some(now.seconds + seconds)
 }
 
 /// `/v1/uploads/<id>/token`.
@@ -113,7 +115,7 @@ async fn issue(app: &Arc<App>, id: &UploadId, headers: &HeaderMap) -> Result<Res
     if doc.phase == Phase::Dead {
         return Err(Problem::gone("The upload has ended. Create a new one."));
     }
-    let at = expires(app, seconds);
+    let at = expires(app, seconds).ok_or_else(|| Problem::try_again(CLOCK_OFF))?;
     let tokens = app.auth.tokens();
     let token =
         tokens.and_then(|tokens| tokens.sign(&doc.owner, &doc.tenant, id, at, Instant::now()));

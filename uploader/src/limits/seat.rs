@@ -16,7 +16,7 @@ use kinora_upload_engine::Principal;
 use super::at_once::Running;
 use super::buckets::Key;
 use super::quota::Account;
-use crate::auth::{Action, Auth, Credential, Denied, Proof};
+use crate::auth::{Action, Auth, Credential, Denied, Now, Proof};
 
 tokio::task_local! {
     /// The seat of the request that this task answers.
@@ -55,11 +55,9 @@ impl Seat {
 
     /// What the credential proves. It is proved once, though a batch asks for each of its items, and gone after that.
     ///
-    /// `now`: Unix seconds by the store's clock.
-    ///
     /// # Errors
     /// When the request is not to be let in.
-    pub async fn proof(&self, auth: &Auth, now: u64) -> Result<&Proof, Denied> {
+    pub async fn proof(&self, auth: &Auth, now: Now) -> Result<&Proof, Denied> {
         let prove = || auth.prove(self.credential(), now);
         self.proof.get_or_try_init(prove).await
     }
@@ -193,7 +191,7 @@ mod tests {
             headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
             let seat = Seat::of(Credential::take(&mut headers), false);
             for time in 1..=2 {
-                let proof = seat.proof(&auth, 0).await;
+                let proof = seat.proof(&auth, Now::default()).await;
                 let who = proof.and_then(|proof| proof.permits(Action::Create, None));
                 assert_eq!(who.is_ok(), good, "{value}, time {time}");
                 assert!(seat.credential.lock().unwrap().is_none(), "{value}");

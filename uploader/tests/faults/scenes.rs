@@ -6,7 +6,7 @@ use kinora_fake_s3::{Behaviour, Fault, Op, Rule};
 use kinora_storage::keys;
 
 use crate::Stage;
-use crate::harness::{STREAM, offset_of, video};
+use crate::harness::{STREAM, id_of, offset_of, video};
 use crate::oracle::{Leave, judge};
 use crate::phone::Phone;
 
@@ -36,6 +36,35 @@ async fn no_id_is_minted_while_the_clocks_differ_by_more_than_five_minutes() {
     judge(&stage, &phone.acknowledged.take(), &file, Leave::default()).await;
 }
 
+/// covers: F60, F7
+#[tokio::test]
+async fn while_the_clocks_differ_a_key_gets_no_id_and_what_it_made_before_is_answered() {
+    let stage = Stage::new(Behaviour::aws()).await;
+    let file = video(100_000);
+    let post = async |key: &str| {
+        let request = stage.world.ask(&stage.replicas[0], "POST", "/v1/uploads");
+        let request = request.header("Idempotency-Key", key).body(file.clone());
+        request.send().await.unwrap()
+    };
+    let skew = async |seconds| {
+        stage.fake.clock().skew(seconds);
+        stage.world.store.head("control/absent").await.unwrap();
+    };
+    let made = id_of(&post("before").await);
+    let entries = stage.fake.keys("idem/");
+    for seconds in [400, -400] {
+        skew(seconds).await;
+        assert_eq!(post("meanwhile").await.status(), 503, "{seconds} s");
+        assert_eq!(id_of(&post("before").await), made, "{seconds} s");
+        assert_eq!(stage.fake.keys("idem/"), entries, "{seconds} s");
+    }
+    skew(0).await;
+    let id = id_of(&post("meanwhile").await);
+    assert_eq!(id_of(&post("meanwhile").await), id);
+    assert_eq!(stage.fake.keys("idem/").len(), 2);
+    assert_eq!(stage.world.jobs.jobs.lock().unwrap().len(), 2);
+}
+
 /// Neither a confirmed byte nor a success is made up for what the store has lost.
 /// covers: F12
 #[tokio::test]
@@ -62,6 +91,38 @@ async fn what_the_store_dropped_behind_our_back_is_said_to_be_lost_and_never_com
         assert_eq!(*phone.acknowledged.borrow(), [id], "{name}");
         judge(&stage, &phone.acknowledged.take(), &file, Leave::default()).await;
     }
+}
+
+/// covers: F12
+#[tokio::test]
+async fn a_slice_that_the_store_lost_ends_its_upload_instead_of_letting_its_client_come_for_ever() {
+    let table = [
+        ("a small file", 500_000, 300_000),
+        ("the first bytes alone", 500_000, 5),
+        ("the first part", PARTS, 300_000),
+        ("the last part", PARTS, (8 << 20) + 1000),
+    ];
+    let runs = table.map(async |(name, length, first)| {
+        let stage = Stage::new(Behaviour::aws()).await;
+        let file = video(length);
+        let phone = Phone::new(&stage);
+        let id = phone.create(file.len()).await;
+        phone.send(&id, &file, first).await.unwrap();
+        let slices = stage.fake.keys(keys::UPLOADS);
+        let slices = slices.iter().filter(|key| !key.ends_with("state"));
+        for key in slices {
+            stage.world.store.delete(key).await.unwrap();
+        }
+        let gone = phone.send(&id, &file, file.len()).await;
+        assert_eq!(gone.unwrap_err().0, 410, "{name}");
+        let replica = &stage.replicas[1];
+        assert_eq!(stage.world.head(replica, &id).await.status(), 410, "{name}");
+        let status = stage.world.status(replica, &id).await;
+        assert!(status.to_string().contains("StoreLost"), "{name}: {status}");
+        assert!(stage.world.jobs.job(&id).is_none(), "{name}: no job");
+        assert!(stage.fake.keys("videos/").is_empty(), "{name}: no object");
+    });
+    futures::future::join_all(runs).await;
 }
 
 /// The store lists two versions of a part, without checksums; only the acknowledged one may count.

@@ -98,6 +98,43 @@ async fn parts_of_a_damaged_body_are_overwritten_and_never_believed() {
     assert!(world.video(&id).await.unwrap() == file);
 }
 
+/// The length is told with the second try only: by then a multipart upload has the damaged part.
+/// covers: T17
+#[tokio::test]
+async fn a_file_of_exactly_one_part_is_taken_after_a_damaged_try() {
+    let world = World::new("c21").await;
+    let replica = world.replica().await;
+    let file = video(PART);
+    for pieces in [&[PART][..], &[3_000_000, PART]] {
+        let create = world.tus(&replica, "POST", "/v1/uploads");
+        let create = create.header("Upload-Defer-Length", 1);
+        let id = id_of(&create.send().await.unwrap());
+        let send = |offset: usize, body: Vec<u8>, said: &[u8]| {
+            let said = format!("sha256 {}", checksum("sha256", said));
+            world
+                .tus(&replica, "PATCH", &format!("/v1/uploads/{id}"))
+                .header("Upload-Offset", offset)
+                .header("Content-Type", STREAM)
+                .header("Upload-Checksum", said)
+                .body(body)
+        };
+        let answer = send(0, damaged(&file), &file).send().await.unwrap();
+        assert_eq!(answer.status(), 460);
+        let mut from = 0;
+        for to in pieces {
+            let request = send(from, file[from..*to].to_vec(), &file[from..*to]);
+            let request = match *to == PART {
+                true => request.header("Upload-Length", PART),
+                false => request,
+            };
+            assert_eq!(request.send().await.unwrap().status(), 204, "{pieces:?}");
+            from = *to;
+        }
+        assert!(world.video(&id).await.unwrap() == file, "{pieces:?}");
+        assert!(world.jobs.job(&id).is_some(), "{pieces:?}");
+    }
+}
+
 /// covers: T17
 #[tokio::test]
 async fn a_request_that_ends_before_its_checksum_was_compared_leaves_the_offset() {

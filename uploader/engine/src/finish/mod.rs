@@ -156,6 +156,8 @@ pub struct Finish {
     decided: Option<Decision>,
     began_ms: Option<u64>,
     attempts: u8,
+    /// A slice was gone, and it was looked for whoever may have finished.
+    asked_anew: bool,
     at: At,
 }
 
@@ -187,6 +189,7 @@ impl Finish {
             decided: None,
             began_ms: None,
             attempts: 0,
+            asked_anew: false,
             at: At::Start,
         }
     }
@@ -211,8 +214,7 @@ impl Finish {
             // A long video takes long to read; what follows has its own time.
             self.began_ms = Some(ctx.now_ms);
         }
-        let began = *self.began_ms.get_or_insert(ctx.now_ms);
-        if ctx.now_ms.saturating_sub(began) > GIVE_UP_MS {
+        if ctx.waited_ms(&mut self.began_ms) > GIVE_UP_MS {
             return Next::Done(Finished::GaveUp(format!(
                 "finish upload {}: no end within 45 s",
                 self.facts.id

@@ -114,9 +114,12 @@ impl Finish {
                 self.complete()
             }
             // The upload may be completed or gone; the listing says which.
-            Answer::NoSuchUpload | Answer::Failed(_) if self.attempts < MAX_ATTEMPTS => {
+            Answer::NoSuchUpload | Answer::SliceGone | Answer::Failed(_)
+                if self.attempts < MAX_ATTEMPTS =>
+            {
                 self.retry(At::ListParts)
             }
+            Answer::SliceGone => self.slice_gone(),
             other => self.give_up("store the last part", &other),
         }
     }
@@ -211,9 +214,10 @@ impl Finish {
                 self.go(At::AfterVideo, Call::HeadVideo)
             }
             // The slices go when somebody else has finished: then the object is there.
-            Answer::Failed(_) if self.attempts < MAX_ATTEMPTS => {
+            Answer::SliceGone | Answer::Failed(_) if self.attempts < MAX_ATTEMPTS => {
                 self.go(At::AfterVideo, Call::HeadVideo)
             }
+            Answer::SliceGone => self.slice_gone(),
             other => self.give_up("store the object", &other),
         }
     }
@@ -242,6 +246,18 @@ impl Finish {
             return self.decide();
         }
         Next::Done(Finished::Conflict)
+    }
+
+    /// A slice is not there, however often it is asked for. Somebody else may have finished and cleaned up: everything that
+    /// would tell so is read once more before the bytes are called lost.
+    fn slice_gone(&mut self) -> Next<Finished> {
+        if std::mem::replace(&mut self.asked_anew, true) {
+            return self.lose();
+        }
+        if matches!(self.start, Start::Fresh) {
+            self.start = Start::Found;
+        }
+        self.go(At::FindDecision, Call::GetActive)
     }
 
     fn lose(&mut self) -> Next<Finished> {

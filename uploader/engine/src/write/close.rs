@@ -4,7 +4,7 @@
 use crate::call::{Call, Context, Expect, PutAnswer};
 use crate::cas::Cas;
 use crate::crc::{self, Sums};
-use crate::document::{MAX_SLICES, Phase, Slice, SmallPatches, State};
+use crate::document::{MAX_SLICES, Phase, STORE_LOST, Slice, SmallPatches, State};
 use crate::open::SMALL_PATCH;
 use crate::parts::pin;
 
@@ -103,7 +103,9 @@ impl Writer {
         slice: Option<Slice>,
         ctx: Context<'_>,
     ) -> Vec<Call> {
-        let mut next = if self.gone {
+        let mut next = if self.lost {
+            self.doc.dead(STORE_LOST, ctx.nonce)
+        } else if self.gone {
             self.doc.without_parts(ctx.nonce)
         } else {
             self.closed_document(cause, slice, ctx)

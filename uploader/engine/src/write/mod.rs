@@ -116,6 +116,8 @@ pub struct Writer {
     trouble: Option<String>,
     /// The store no longer has the multipart upload.
     gone: bool,
+    /// The store no longer has a slice, whose bytes were confirmed.
+    lost: bool,
     request: Sums,
     /// A close that came while a swap was under way.
     closing: Option<Cause>,
@@ -142,6 +144,7 @@ impl Writer {
             stored: BTreeMap::new(),
             trouble: None,
             gone: false,
+            lost: false,
             request: Sums::default(),
             closing: None,
             at: At::Filling,
@@ -254,7 +257,8 @@ impl Writer {
         let part = grid.part_of(self.pos.saturating_sub(1));
         // A short last part is the finisher's alone: a zombie's late flush must never shrink one.
         let full = n > 0 && self.pos == grid.start(part) + grid.part_size;
-        if !full || grid.is_small() {
+        // Where a multipart upload is named, the finisher completes that, and a part of an earlier try may be there.
+        if !full || (grid.is_small() && self.doc.multipart.is_none()) {
             return Vec::new();
         }
         self.ready.push(part);
@@ -296,14 +300,20 @@ impl Writer {
         match (std::mem::replace(&mut self.at, At::Filling), answer) {
             (
                 At::Filling,
-                answer @ (Answer::Part { .. } | Answer::NoSuchUpload | Answer::Failed(_)),
+                answer @ (Answer::Part { .. }
+                | Answer::NoSuchUpload
+                | Answer::SliceGone
+                | Answer::Failed(_)),
             ) => {
                 self.part(answer);
                 Vec::new()
             }
             (
                 At::Draining(cause),
-                answer @ (Answer::Part { .. } | Answer::NoSuchUpload | Answer::Failed(_)),
+                answer @ (Answer::Part { .. }
+                | Answer::NoSuchUpload
+                | Answer::SliceGone
+                | Answer::Failed(_)),
             ) => {
                 self.part(answer);
                 self.at = At::Draining(cause);
@@ -332,6 +342,10 @@ impl Writer {
             (At::Closing(cas), answer) => self.swap(cas, answer, At::Closing),
             (At::Reopening(cas), answer) => self.swap(cas, answer, At::Reopening),
             (At::Slicing(cause, slice), Answer::Put(put)) => self.sliced(cause, slice, &put, ctx),
+            (At::Slicing(cause, _), Answer::SliceGone) => {
+                self.lost = true;
+                self.swap_closed(cause, None, ctx)
+            }
             (At::Slicing(cause, _), Answer::Failed(why)) => {
                 self.trouble = Some(why);
                 self.swap_closed(cause, None, ctx)
@@ -357,6 +371,11 @@ impl Writer {
             Answer::NoSuchUpload => {
                 self.gone = true;
                 self.trouble = Some("the multipart upload is gone".into());
+                self.in_flight = self.in_flight.saturating_sub(1);
+            }
+            Answer::SliceGone => {
+                self.lost = true;
+                self.trouble = Some("a slice is gone".into());
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
             Answer::Failed(why) => {

@@ -237,7 +237,7 @@ impl Store {
                 slices,
             } => match self.gather(*from, *to, slices, &bag.ram) {
                 Some(bytes) => self.upload_part(multipart, *part, bytes, luck),
-                None => Answer::Failed("slices are gone".into()),
+                None => Answer::SliceGone,
             },
             Call::PutSlice { slice, merge } => {
                 match self.gather(slice.from, slice.to, merge, &bag.ram) {
@@ -247,7 +247,7 @@ impl Store {
                         }
                         put(luck, true, "s")
                     }
-                    None => Answer::Failed("slices are gone".into()),
+                    None => Answer::SliceGone,
                 }
             }
             Call::PutPending => {
@@ -263,7 +263,7 @@ impl Store {
                 let length = bag.outbox.as_ref().map_or(0, |entry| entry.length);
                 match self.gather(0, length, slices, &bag.ram) {
                     Some(bytes) => Self::put_absent(&mut self.video, bytes, luck),
-                    None => Answer::Failed("slices are gone".into()),
+                    None => Answer::SliceGone,
                 }
             }
             Call::Complete {

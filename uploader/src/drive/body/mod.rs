@@ -15,7 +15,7 @@ use kinora_upload_engine::sniff::{LOOK, Sniff, sniff};
 use kinora_upload_engine::write::{Cause, Event, Status, Writer};
 use kinora_upload_engine::{Answer, Call, Context, State};
 
-use super::bytes::gather;
+use super::bytes::{GatherError, gather};
 pub use super::ends::{Incoming, Written};
 use super::{Driver, Pieces, Ram, nonce};
 use crate::budget::Held;
@@ -70,9 +70,10 @@ pub async fn write(
     etag: String,
     mut incoming: Incoming,
 ) -> Written {
-    let head = match Box::pin(first_bytes(driver, &doc)).await {
-        Ok(head) => head,
-        Err(why) => return Written::Fault(why),
+    let (head, lost) = match Box::pin(first_bytes(driver, &doc)).await {
+        Ok(head) => (head, false),
+        Err(GatherError::Gone(_)) => (None, true),
+        Err(error) => return Written::Fault(error.to_string()),
     };
     let place = driver.app.writers.register(&driver.id);
     let ended = if incoming.ended {
@@ -107,13 +108,16 @@ pub async fn write(
         silent: Duration::ZERO,
         window_bytes: 0,
     });
+    if lost {
+        pipe.step(Event::Answer(Answer::SliceGone));
+    }
     let written = pipe.run().await;
     driver.app.metrics.wrote(written.end());
     written
 }
 
 /// The upload's first bytes, when nobody has judged them yet.
-async fn first_bytes(driver: &Driver, doc: &State) -> Result<Option<Vec<u8>>, String> {
+async fn first_bytes(driver: &Driver, doc: &State) -> Result<Option<Vec<u8>>, GatherError> {
     if doc.sniffed {
         return Ok(None);
     }
@@ -126,9 +130,7 @@ async fn first_bytes(driver: &Driver, doc: &State) -> Result<Option<Vec<u8>>, St
         &Ram::default(),
     )
     .await;
-    bytes
-        .map(|bytes| Some(bytes.into_bytes().to_vec()))
-        .map_err(|error| error.to_string())
+    bytes.map(|bytes| Some(bytes.into_bytes().to_vec()))
 }
 
 impl Pipe {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
+use jiff::Timestamp;
 use kinora_storage::documents::{Idempotency, VERSION, decode, encode};
 use kinora_storage::selftest::MAX_SKEW_SECONDS;
 use kinora_storage::{CasOutcome, Condition, PutOptions, UploadId};
@@ -14,6 +15,8 @@ use super::super::protocol::Protocol;
 use super::KEPT_MS;
 use crate::app::App;
 use crate::sweep::is_off;
+
+const OFF: &str = "the store's clock is off";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speaks {
@@ -51,39 +54,62 @@ pub(super) enum Claim {
 
 impl Entry<'_> {
     pub(super) async fn claim(&self, condition: Condition) -> Result<Claim, Problem> {
-        let id = self.app.mint();
-        let document = Idempotency {
-            v: VERSION,
-            id: id.clone(),
-            request_hash: self.hash.clone(),
-            extra: serde_json::Map::new(),
-        };
-        let unreadable = |error: &dyn std::fmt::Display| Problem::try_again(&error.to_string());
-        let body = encode(&document).map_err(|error| unreadable(&error))?;
-        let options = PutOptions::json(condition);
         let store = &self.app.store;
-        let object = match store.cas(&self.at, body.into(), options).await? {
-            CasOutcome::Won { .. } => return Ok(Claim::Ours(id)),
-            CasOutcome::Lost(object) => object,
-            CasOutcome::Gone => {
-                return Err(Problem::try_again("an idempotency entry came and went"));
+        let object = match (self.mint(), &condition) {
+            (Ok(id), _) => match self.put(&id, condition).await? {
+                CasOutcome::Won { .. } => return Ok(Claim::Ours(id)),
+                CasOutcome::Lost(object) => object,
+                CasOutcome::Gone => {
+                    return Err(Problem::try_again("an idempotency entry came and went"));
+                }
+            },
+            // What an earlier try made is answered all the same.
+            (Err(why), Condition::IfAbsent) => {
+                let found = store.get_document(&self.at).await?;
+                found.ok_or_else(|| Problem::try_again(why))?
             }
+            (Err(why), _) => return Err(Problem::try_again(why)),
         };
         let age = store.now().as_millisecond() - object.last_modified.as_millisecond();
         if age >= KEPT_MS {
             // By a clock that is off a young entry looks old, and its create would be done twice.
             if is_off(store.now(), MAX_SKEW_SECONDS) {
-                return Err(Problem::try_again("the store's clock is off"));
+                return Err(Problem::try_again(OFF));
             }
             return Ok(Claim::Stale(object.etag));
         }
-        let first: Idempotency = decode(&object.bytes).map_err(|error| unreadable(&error))?;
+        let first = decode::<Idempotency>(&object.bytes);
+        let first = first.map_err(|error| Problem::try_again(&error.to_string()))?;
         if first.request_hash != self.hash {
             let detail =
                 "This key was used within 7 days for a create with other headers. Use a new key.";
             return Err(Problem::new(Kind::IdempotencyMismatch, detail).field("Idempotency-Key"));
         }
         Ok(Claim::Theirs(first.id, object.etag))
+    }
+
+    /// An id, unless this replica is to mint none.
+    fn mint(&self) -> Result<UploadId, &'static str> {
+        self.app.ready.check(&self.app.store)?;
+        let id = self.app.mint();
+        // Another answer of the store may have come in between.
+        let at = i64::try_from(id.unix_ms()).ok();
+        let at = at.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let is_off = at.is_none_or(|at| is_off(at, MAX_SKEW_SECONDS));
+        if is_off { Err(OFF) } else { Ok(id) }
+    }
+
+    async fn put(&self, id: &UploadId, condition: Condition) -> Result<CasOutcome, Problem> {
+        let document = Idempotency {
+            v: VERSION,
+            id: id.clone(),
+            request_hash: self.hash.clone(),
+            extra: serde_json::Map::new(),
+        };
+        let body = encode(&document).map_err(|error| Problem::try_again(&error.to_string()))?;
+        let options = PutOptions::json(condition);
+        let store = &self.app.store;
+        Ok(store.cas(&self.at, body.into(), options).await?)
     }
 }
 
