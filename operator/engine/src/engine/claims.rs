@@ -60,7 +60,9 @@ impl Engine {
     fn keep_worker(&mut self, pool: PoolName) {
         let workers = &self.workers;
         let wanted = self.index.ready(pool).is_some_and(|queue| {
-            queue.wants_idle_worker(|tenant| self.may_have(pool, tenant))
+            queue
+                .wants_idle_worker(|tenant| self.may_have(pool, tenant, 0))
+                .is_some()
                 && (queue.is_turn_of_alone()
                     || workers.of(pool).filter(|w| w.is_open()).count() > 1)
                 && !workers.of(pool).any(Worker::works_alone)
@@ -123,10 +125,10 @@ impl Engine {
         let rules = &self.pools.get(&name)?.policy.as_ref()?.fairness;
         // Pods of attempts are made as they are needed: there is always room.
         let any = self.workers.idlest(name).filter(|_| !makes_pods);
-        let idle = queue
-            .wants_idle_worker(|tenant| self.may_have(name, tenant))
-            .then(|| self.workers.idle(name).filter(|_| !makes_pods))
-            .flatten();
+        let suspect_of = queue.wants_idle_worker(|tenant| self.may_have(name, tenant, 0));
+        let idle = suspect_of
+            .and_then(|_| self.workers.idle(name))
+            .filter(|_| !makes_pods);
         if !makes_pods && any.is_none() && idle.is_none() {
             return None;
         }
@@ -134,18 +136,23 @@ impl Engine {
             any: makes_pods || any.is_some(),
             idle: makes_pods || idle.is_some(),
         };
-        let may = |tenant: Symbol| self.may_have(name, tenant);
+        // A worker is kept for its job: the last place of its tenant is that job's.
+        let kept_for = suspect_of.filter(|_| self.workers.keeps_one(name));
+        let may = |tenant: Symbol, alone: bool| {
+            let taken = !alone && kept_for == Some(tenant);
+            self.may_have(name, tenant, u32::from(taken))
+        };
         let ticket = queue.pick(rules, now.wall, room, may)?;
         let worker = if ticket.alone { idle } else { any };
         (makes_pods || worker.is_some()).then_some((ticket, worker))
     }
 
-    /// Whether a tenant's cap allows it another call.
-    fn may_have(&self, pool: PoolName, tenant: Symbol) -> bool {
+    /// Whether a tenant's cap allows it another call beside those it has, and so many that it is about to have.
+    fn may_have(&self, pool: PoolName, tenant: Symbol, besides: u32) -> bool {
         let policy = self.pools.get(&pool).and_then(|p| p.policy.as_ref());
         policy.is_some_and(|policy| {
             let cap = policy.fairness.cap(tenant);
-            cap == u32::MAX || self.in_flight_of(pool, tenant) < cap
+            cap == u32::MAX || self.in_flight_of(pool, tenant).saturating_add(besides) < cap
         })
     }
 

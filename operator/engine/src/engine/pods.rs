@@ -92,7 +92,7 @@ impl Engine {
             .iter()
             .filter(|(attempt, lease)| {
                 // The stream of a dead process is closed by its kernel, whatever the node's clock says.
-                let lives = known.session.is_some() && lease.pushed;
+                let lives = known.session.is_some() && (lease.pushed || lease.listed);
                 lease.arrived() && !lives && before_the_end(attempt)
             })
             .map(|(attempt, _)| *attempt)

@@ -188,14 +188,11 @@ impl Queue {
         self.ages.first().map(|place| place.since)
     }
 
-    /// Whether a job waits for a worker of its own, of a tenant that `may` have another call.
+    /// The tenant of the first job that waits for a worker of its own, among those that `may` have another call.
     #[must_use]
-    pub fn wants_idle_worker(&self, may: impl Fn(Symbol) -> bool) -> bool {
-        let room = Room {
-            any: false,
-            idle: true,
-        };
-        self.first_alone(room, &may).is_some()
+    pub fn wants_idle_worker(&self, may: impl Fn(Symbol) -> bool) -> Option<Symbol> {
+        let mut all = self.alone.iter().map(|place| place.tenant);
+        all.find(|tenant| may(*tenant))
     }
 
     /// Whether the next grant is for a job that needs a worker for itself: of each four at most one is.
@@ -240,13 +237,13 @@ impl Queue {
         }
     }
 
-    /// The job that is next, among tenants that `may` have another call.
+    /// The job that is next, among tenants that `may` have another call: one with others (false), or alone on its worker (true).
     pub fn pick(
         &self,
         rules: &Fairness,
         now: Wall,
         room: Room,
-        may: impl Fn(Symbol) -> bool,
+        may: impl Fn(Symbol, bool) -> bool,
     ) -> Option<Ticket> {
         let aged = || self.aged(rules, now, room, &may);
         let alone = || Some(self.first_alone(room, &may)?.ticket(true, false));
@@ -267,11 +264,12 @@ impl Queue {
         }
     }
 
-    fn fair(&self, room: Room, may: &impl Fn(Symbol) -> bool) -> Option<Ticket> {
+    fn fair(&self, room: Room, may: &impl Fn(Symbol, bool) -> bool) -> Option<Ticket> {
         if !room.any {
             return None;
         }
-        let next = self.lanes.values().find_map(|lane| lane.next(may))?;
+        let may = |tenant: Symbol| may(tenant, false);
+        let next = self.lanes.values().find_map(|lane| lane.next(&may))?;
         Some(next.ticket(false, true))
     }
 
@@ -280,13 +278,13 @@ impl Queue {
         rules: &Fairness,
         now: Wall,
         room: Room,
-        may: &impl Fn(Symbol) -> bool,
+        may: &impl Fn(Symbol, bool) -> bool,
     ) -> Option<Ticket> {
         let is_aged = |place: &Place| place.since + rules.aging <= now;
         let mut all = self.ages.iter().take_while(|place| is_aged(place));
         let fits = |place: &&Place| {
             let alone = self.alone.contains(place);
-            (if alone { room.idle } else { room.any }) && may(place.tenant)
+            (if alone { room.idle } else { room.any }) && may(place.tenant, alone)
         };
         if let Some(place) = all.by_ref().take(LOOK).find(fits) {
             return Some(place.ticket(self.alone.contains(place), false));
@@ -294,7 +292,8 @@ impl Queue {
         // Others may wait behind a backlog of capped tenants.
         all.next()?;
         let lanes = self.lanes.values().filter(|_| room.any);
-        let any = lanes.filter_map(|lane| lane.oldest(may)).min();
+        let with_others = |tenant: Symbol| may(tenant, false);
+        let any = lanes.filter_map(|lane| lane.oldest(&with_others)).min();
         let alone = self.first_alone(room, may).map(|place| (place, true));
         let (oldest, alone) = any
             .map(|place| (place, false))
@@ -304,8 +303,8 @@ impl Queue {
         is_aged(&oldest).then(|| oldest.ticket(alone, false))
     }
 
-    fn first_alone(&self, room: Room, may: &impl Fn(Symbol) -> bool) -> Option<Place> {
+    fn first_alone(&self, room: Room, may: &impl Fn(Symbol, bool) -> bool) -> Option<Place> {
         let mut all = self.alone.iter().filter(|_| room.idle);
-        all.find(|place| may(place.tenant)).copied()
+        all.find(|place| may(place.tenant, true)).copied()
     }
 }

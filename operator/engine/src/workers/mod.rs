@@ -141,6 +141,12 @@ impl Workers {
         }
     }
 
+    /// Whether one is kept from new leases.
+    #[must_use]
+    pub fn keeps_one(&self, pool: PoolName) -> bool {
+        self.kept.contains_key(&pool)
+    }
+
     /// No other lease goes to this worker while it has this one.
     pub fn seclude(&mut self, worker: Uid, attempt: AttemptId) {
         self.update(worker, |w| {

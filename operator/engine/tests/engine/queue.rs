@@ -33,7 +33,7 @@ pub(crate) fn share(tenant: u32, weight: u32, cap: Option<u32>) -> TenantShare {
 fn drain(queue: &mut Queue, jobs: &BTreeMap<Uid, Job>, rules: &Fairness, count: usize) -> Vec<u32> {
     let mut order = Vec::new();
     for _ in 0..count {
-        let Some(ticket) = queue.pick(rules, START, ANY, |_| true) else {
+        let Some(ticket) = queue.pick(rules, START, ANY, |_, _| true) else {
             break;
         };
         queue.granted(ticket, rules);
@@ -103,7 +103,7 @@ fn drain_of(
 ) -> Vec<u32> {
     let mut order = Vec::new();
     for _ in 0..count {
-        let ticket = queue.pick(&Fairness::default(), START, ANY, &may);
+        let ticket = queue.pick(&Fairness::default(), START, ANY, |tenant, _| may(tenant));
         let ticket = ticket.expect("enough of them wait");
         queue.granted(ticket, &Fairness::default());
         queue.remove(&jobs[&ticket.uid]);
@@ -247,7 +247,7 @@ proptest! {
                     jobs.insert(job.uid, job);
                 }
                 _ => {
-                    let Some(ticket) = queue.pick(&rules, START, ANY, |one| !capped[one.0 as usize]) else {
+                    let Some(ticket) = queue.pick(&rules, START, ANY, |one, _| !capped[one.0 as usize]) else {
                         continue;
                     };
                     queue.granted(ticket, &rules);
@@ -323,7 +323,7 @@ fn aged_jobs_of_a_capped_tenant_do_not_hide_those_of_others() {
     let mut order = Vec::new();
     for _ in 0..4 {
         let ticket = queue
-            .pick(&rules, START, ANY, |tenant| tenant != Symbol(1))
+            .pick(&rules, START, ANY, |tenant, _| tenant != Symbol(1))
             .unwrap();
         queue.granted(ticket, &rules);
         queue.remove(&jobs[&ticket.uid]);

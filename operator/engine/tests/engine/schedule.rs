@@ -164,6 +164,40 @@ fn no_worker_is_kept_for_a_suspect_whose_tenant_is_at_its_cap() {
 }
 
 #[test]
+fn a_suspect_of_a_tenant_with_a_backlog_at_its_cap_gets_its_turn() {
+    let mut world = World::with_pool(PoolPolicy {
+        fairness: Fairness {
+            tenants: vec![share(1, 1, Some(2))],
+            ..Fairness::default()
+        },
+        ..pool()
+    });
+    for worker in 1..=10 {
+        world.hello(worker, worker.into(), 8);
+    }
+    let more = |world: &mut World, n: u128| {
+        world.put(of(1, 1000 + n));
+        world.put(of(2, 10_000 + n));
+    };
+    (0..100).for_each(|n| more(&mut world, n));
+    world.put(Job {
+        spec: of(1, 9).spec,
+        ..suspect(9)
+    });
+    for ended in 0..1000 {
+        let oldest = world.leases()[ended];
+        if oldest.job == Uid(9) {
+            return;
+        }
+        let worker = world.status(oldest.job.0).worker.expect("it runs").0;
+        let session = SessionId(worker.try_into().expect("small"));
+        world.report(session, oldest, Fact::Succeeded);
+        more(&mut world, 100 + ended as u128);
+    }
+    panic!("it never ran");
+}
+
+#[test]
 fn a_throttled_service_gets_fewer_calls_at_once_and_slowly_more_again() {
     let at = |ms: u64| Mono(ms);
     let mut adapt = Adapt::default();

@@ -179,6 +179,9 @@ fn a_lease_on_a_stream_that_is_open_is_nothing_that_a_container_ended_with() {
     world.until_running(1, session);
     assert_eq!(world.leases().last(), Some(&attempt(1, 2)));
     world.feed(container_ended(3_600_000));
+    // Nor on one on which its worker said that it has it.
+    let session = world.hello_with(3, 1, 1, 999, &[attempt(1, 2)]);
+    world.feed(container_ended(3_700_000));
     world.beat(session, u64::MAX, &[attempt(1, 2)]);
     assert_eq!(
         (world.status(1).interruptions, world.phase(1)),
