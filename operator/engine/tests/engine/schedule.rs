@@ -14,15 +14,20 @@ use proptest::prelude::*;
 use crate::fixtures::*;
 use crate::queue::{of, share};
 
-#[test]
-fn a_tenants_cap_holds_over_all_workers_and_lets_the_others_pass() {
-    let mut world = World::with_pool(PoolPolicy {
+/// A pool that gives tenant 1 so many calls at most.
+fn capped(most: u32) -> World {
+    World::with_pool(PoolPolicy {
         fairness: Fairness {
-            tenants: vec![share(1, 1, Some(2))],
+            tenants: vec![share(1, 1, Some(most))],
             ..Fairness::default()
         },
         ..pool()
-    });
+    })
+}
+
+#[test]
+fn a_tenants_cap_holds_over_all_workers_and_lets_the_others_pass() {
+    let mut world = capped(2);
     world.hello(1, 1, 3);
     world.hello(2, 2, 3);
     for uid in 1..=6 {
@@ -145,13 +150,7 @@ fn a_suspect_whose_worker_was_lost_gets_another_one_though_the_pool_is_full() {
 
 #[test]
 fn no_worker_is_kept_for_a_suspect_whose_tenant_is_at_its_cap() {
-    let mut world = World::with_pool(PoolPolicy {
-        fairness: Fairness {
-            tenants: vec![share(1, 1, Some(1))],
-            ..Fairness::default()
-        },
-        ..pool()
-    });
+    let mut world = capped(1);
     world.hello(1, 1, 1);
     world.hello(2, 2, 1);
     world.put(of(1, 1));
@@ -165,13 +164,7 @@ fn no_worker_is_kept_for_a_suspect_whose_tenant_is_at_its_cap() {
 
 #[test]
 fn a_suspect_of_a_tenant_with_a_backlog_at_its_cap_gets_its_turn() {
-    let mut world = World::with_pool(PoolPolicy {
-        fairness: Fairness {
-            tenants: vec![share(1, 1, Some(2))],
-            ..Fairness::default()
-        },
-        ..pool()
-    });
+    let mut world = capped(2);
     for worker in 1..=10 {
         world.hello(worker, worker.into(), 8);
     }
