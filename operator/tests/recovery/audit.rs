@@ -33,6 +33,17 @@ pub(crate) fn sweep(site: &Site, client: kube::Client, live: u64, ahead: Duratio
     }
 }
 
+fn judge(site: &Site, client: kube::Client) -> Judge {
+    Judge {
+        client,
+        store: site.store.clone(),
+        waiting: Waiting::default(),
+        clock: clock(),
+        upkeep: Upkeep::default(),
+        losses: Arc::default(),
+    }
+}
+
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
@@ -142,14 +153,7 @@ async fn the_audit_makes_nothing_while_the_queue_is_full_or_another_replica_lead
 async fn a_deleted_job_is_a_cancel_only_in_a_namespace_that_stays() {
     let site = Site::new().await;
     let (api, client) = Api::start().await;
-    let judge = Judge {
-        client,
-        store: site.store.clone(),
-        waiting: Waiting::default(),
-        clock: clock(),
-        upkeep: Upkeep::default(),
-        losses: Arc::default(),
-    };
+    let judge = judge(&site, client);
     let deletion = |id: &UploadId| ForeignDeletion {
         namespace: "videos".into(),
         name: format!("vj-{id}"),
@@ -221,14 +225,7 @@ async fn a_deleted_job_is_a_cancel_only_in_a_namespace_that_stays() {
 async fn a_redriven_dead_letter_that_is_deleted_leaves_no_marker_behind() {
     let site = Site::new().await;
     let (_api, client) = Api::start().await;
-    let judge = Judge {
-        client,
-        store: site.store.clone(),
-        waiting: Waiting::default(),
-        clock: clock(),
-        upkeep: Upkeep::default(),
-        losses: Arc::default(),
-    };
+    let judge = judge(&site, client);
     let id = mint();
     let marker = keys::dead(id.day(), id.as_str());
     site.record(&id, 0, true, &now()).await;

@@ -61,7 +61,7 @@ impl Engine {
         let workers = &self.workers;
         let wanted = self.index.ready(pool).is_some_and(|queue| {
             queue
-                .wants_idle_worker(|tenant| self.may_have(pool, tenant, 0))
+                .suspect_of(|tenant| self.may_have(pool, tenant, 0))
                 .is_some()
                 && (queue.is_turn_of_alone()
                     || workers.of(pool).filter(|w| w.is_open()).count() > 1)
@@ -125,7 +125,7 @@ impl Engine {
         let rules = &self.pools.get(&name)?.policy.as_ref()?.fairness;
         // Pods of attempts are made as they are needed: there is always room.
         let any = self.workers.idlest(name).filter(|_| !makes_pods);
-        let suspect_of = queue.wants_idle_worker(|tenant| self.may_have(name, tenant, 0));
+        let suspect_of = queue.suspect_of(|tenant| self.may_have(name, tenant, 0));
         let idle = suspect_of
             .and_then(|_| self.workers.idle(name))
             .filter(|_| !makes_pods);

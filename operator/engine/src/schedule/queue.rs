@@ -190,7 +190,7 @@ impl Queue {
 
     /// The tenant of the first job that waits for a worker of its own, among those that `may` have another call.
     #[must_use]
-    pub fn wants_idle_worker(&self, may: impl Fn(Symbol) -> bool) -> Option<Symbol> {
+    pub fn suspect_of(&self, may: impl Fn(Symbol) -> bool) -> Option<Symbol> {
         let mut all = self.alone.iter().map(|place| place.tenant);
         all.find(|tenant| may(*tenant))
     }

@@ -6,12 +6,26 @@ use kinora_protocol::dispatch as wire;
 use serde_json::json;
 use wire::to_worker::Message;
 
-use super::stage::{ATTEMPT_POD, Stage, worker_hello};
+use super::stage::{ATTEMPT_POD, Stage, Worker, worker_hello};
 use crate::core::seams::Made;
 use crate::ports::PodEvent;
 
 async fn stage() -> Stage {
     Stage::leading_with(|pool| pool.pod_start_ms = Some(600_000)).await
+}
+
+/// A pod that was made for the first attempt of a job, and its lease.
+async fn leased() -> (Stage, Worker, wire::Lease) {
+    let stage = stage().await;
+    stage.create("vj-a-1");
+    stage
+        .until("the pod is made", |s| s.pods.asked() == ["make vj-a-1/1"])
+        .await;
+    let mut worker = stage.connect(worker_hello(), "attempt").await.unwrap();
+    let Message::Lease(lease) = worker.next().await else {
+        panic!("a lease");
+    };
+    (stage, worker, lease)
 }
 
 #[tokio::test]
@@ -48,13 +62,7 @@ async fn a_pod_is_made_after_its_claim_gets_the_lease_at_its_hello_and_goes_afte
 
 #[tokio::test]
 async fn a_pod_that_ended_by_itself_is_removed_after_the_claim_of_its_attempt() {
-    let stage = stage().await;
-    stage.create("vj-a-1");
-    stage
-        .until("the pod is made", |s| s.pods.asked() == ["make vj-a-1/1"])
-        .await;
-    let mut worker = stage.connect(worker_hello(), "attempt").await.unwrap();
-    assert!(matches!(worker.next().await, Message::Lease(_)));
+    let (stage, _worker, _) = leased().await;
     let died = PodEvent::Gone {
         pod_uid: ATTEMPT_POD.to_owned(),
         by_itself: true,
@@ -69,13 +77,7 @@ async fn a_pod_that_ended_by_itself_is_removed_after_the_claim_of_its_attempt() 
 /// Its Hello was heard after the watch had shown its end: without an answer it would be removed for ever.
 #[tokio::test]
 async fn a_pod_that_is_not_there_to_be_removed_is_forgotten() {
-    let stage = stage().await;
-    stage.create("vj-a-1");
-    stage
-        .until("the pod is made", |s| s.pods.asked() == ["make vj-a-1/1"])
-        .await;
-    let mut worker = stage.connect(worker_hello(), "attempt").await.unwrap();
-    assert!(matches!(worker.next().await, Message::Lease(_)));
+    let (stage, _worker, _) = leased().await;
     let known = |s: &Stage| s.counters.attempt_pods.load(Ordering::Relaxed);
     stage.until("it is known", |s| known(s) == 1).await;
     stage.pods.answer(Made::No("missing".to_owned()));
@@ -102,15 +104,7 @@ async fn a_pod_that_cannot_be_made_leaves_the_job_waiting_and_uncharged() {
 /// Its stream may end with a leader: it is heard again, though its pool went meanwhile.
 #[tokio::test]
 async fn a_pod_whose_pool_was_deleted_comes_back_with_its_call_and_succeeds() {
-    let stage = stage().await;
-    stage.create("vj-a-1");
-    stage
-        .until("the pod is made", |s| s.pods.asked() == ["make vj-a-1/1"])
-        .await;
-    let mut worker = stage.connect(worker_hello(), "attempt").await.unwrap();
-    let Message::Lease(lease) = worker.next().await else {
-        panic!("a lease");
-    };
+    let (stage, mut worker, lease) = leased().await;
     stage.delete_pool().await;
     drop(worker);
     let hello = wire::Hello {
