@@ -104,7 +104,7 @@ async fn a_pod_that_cannot_be_made_leaves_the_job_waiting_and_uncharged() {
 /// Its stream may end with a leader: it is heard again, though its pool went meanwhile.
 #[tokio::test]
 async fn a_pod_whose_pool_was_deleted_comes_back_with_its_call_and_succeeds() {
-    let (stage, mut worker, lease) = leased().await;
+    let (stage, worker, lease) = leased().await;
     stage.delete_pool().await;
     drop(worker);
     let hello = wire::Hello {
