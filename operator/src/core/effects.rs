@@ -141,8 +141,13 @@ impl Core {
         if let Some(worker) = status.worker {
             let attempt = status.attempt;
             let succeeded = status.phase == Phase::Succeeded;
-            self.memory
-                .settle_report(worker, AttemptId { job, attempt }, succeeded);
+            self.settle_report(worker, AttemptId { job, attempt }, succeeded);
+        }
+    }
+
+    fn settle_report(&mut self, worker: Uid, attempt: AttemptId, succeeded: bool) {
+        if !self.memory.settle_report(worker, attempt, succeeded) {
+            count(&self.counters.results_left_out);
         }
     }
 
@@ -161,7 +166,7 @@ impl Core {
                 if let Some(worker) = self.engine.worker_of(session) {
                     // What is accepted need not be a success: outputs may have been missing.
                     let succeeded = accepted && self.has_succeeded(id);
-                    self.memory.settle_report(worker, id, succeeded);
+                    self.settle_report(worker, id, succeeded);
                 }
                 let verdict = if accepted {
                     wire::ack::Verdict::Accepted

@@ -122,6 +122,8 @@ pub struct CoreCounters {
     pub events_dropped: AtomicU64,
     /// Events that the API server did not take.
     pub events_failed: AtomicU64,
+    /// Results of services that records lack, because too many waited for theirs.
+    pub results_left_out: AtomicU64,
     /// Stale outcomes.
     pub stale_outcomes: AtomicU64,
     /// Open worker streams.

@@ -15,6 +15,7 @@ use super::act::Address;
 use super::attempt_pods::PodBook;
 use super::dispatch::Line;
 use super::reports::Reports;
+use super::results::Results;
 use super::seams::LeaseUrls;
 use super::translate::{Names, Terms, facts, uid_of, uid_text};
 use crate::ports::{ForeignDeletion, PoolFacts, Redrive, WorkerIdentity};
@@ -44,7 +45,7 @@ pub(crate) struct Memory {
     objects: HashMap<Uid, Arc<VideoJob>>,
     /// Those of them whose jobs have ended.
     ended: HashSet<Uid>,
-    results: HashMap<Uid, String>,
+    results: Results,
     urls: HashMap<AttemptId, LeaseUrls>,
     steps: HashMap<Uid, (u32, String)>,
     leased: HashMap<Uid, (u32, Vec<String>)>,
@@ -69,7 +70,7 @@ impl Memory {
             workers: HashMap::new(),
             objects: HashMap::new(),
             ended: HashSet::new(),
-            results: HashMap::new(),
+            results: Results::default(),
             urls: HashMap::new(),
             steps: HashMap::new(),
             leased: HashMap::new(),
@@ -107,7 +108,7 @@ impl Memory {
     pub(crate) fn forget(&mut self, job: Uid) {
         self.addresses.remove(&job);
         self.drop_object(job);
-        self.results.remove(&job);
+        self.results.drop(job);
         self.steps.remove(&job);
         self.leased.remove(&job);
         self.reports.retain(job, |_, _| false);
@@ -204,22 +205,28 @@ impl Memory {
         self.worker_ref(worker).pod_uid
     }
 
-    /// The outcome is settled. Of a success, what goes into the record is kept until the record is written.
-    pub(crate) fn settle_report(&mut self, worker: Uid, attempt: AttemptId, succeeded: bool) {
+    /// The outcome is settled. Of a success, what goes into the record is kept until the record is written; false if there is
+    /// no room for it.
+    #[must_use]
+    pub(crate) fn settle_report(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        succeeded: bool,
+    ) -> bool {
         let report = self.reports.take(worker, attempt);
-        if let (true, Some(result)) = (succeeded, report.and_then(|r| r.result_json)) {
-            self.results.insert(attempt.job, result);
-        }
+        let result = report.and_then(|r| r.result_json).filter(|_| succeeded);
+        result.is_none_or(|result| self.results.keep(attempt.job, result))
     }
 
     /// What the service returned beside the outputs.
     pub(crate) fn result(&self, job: Uid) -> Option<String> {
-        self.results.get(&job).cloned()
+        self.results.get(job).cloned()
     }
 
     /// Its record is written.
     pub(crate) fn drop_result(&mut self, job: Uid) {
-        self.results.remove(&job);
+        self.results.drop(job);
     }
 
     /// Keeps the URLs of a lease until it is pushed.

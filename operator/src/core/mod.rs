@@ -15,6 +15,7 @@ mod observe;
 mod outputs;
 mod queues;
 mod reports;
+mod results;
 mod run;
 pub mod seams;
 mod seen;

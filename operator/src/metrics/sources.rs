@@ -99,7 +99,7 @@ impl Collector for Sources {
 
 impl Sources {
     #[rustfmt::skip]
-    fn single(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
+    fn single(&self) -> [(&'static str, &'static str, &AtomicU64); 10] {
         let c = self.counters.as_ref();
         [
             ("kinora_claims", "Claims written", &c.claims),
@@ -108,6 +108,7 @@ impl Sources {
             ("kinora_job_reads", "Quorum reads of jobs", &c.reads),
             ("kinora_job_read_retries", "Quorum reads that got no answer and were tried again", &c.read_retries),
             ("kinora_jobs_redriven", "Jobs brought back from the dead letters while they were VideoJobs", &c.redriven),
+            ("kinora_results_left_out", "Results that records lack, because 64 MiB of others waited for theirs", &c.results_left_out),
             ("kinora_stale_outcomes", "Outcomes of attempts that were no longer current", &c.stale_outcomes),
             ("kinora_worker_streams_refused", "Worker streams refused or closed for cause", &c.refused_streams),
             ("kinora_illegal_writes", "Writes that the table of transitions forbade: a fault of the operator", &c.illegal_writes),
