@@ -17,6 +17,7 @@ mod large;
 mod memory;
 mod oracle;
 mod phone;
+mod repeats;
 mod rollout;
 mod scenes;
 

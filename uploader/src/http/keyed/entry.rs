@@ -89,7 +89,7 @@ impl Entry<'_> {
     }
 
     /// An id, unless this replica is to mint none.
-    fn mint(&self) -> Result<UploadId, &'static str> {
+    pub(super) fn mint(&self) -> Result<UploadId, &'static str> {
         self.app.ready.check(&self.app.store)?;
         let id = self.app.mint();
         // Another answer of the store may have come in between.

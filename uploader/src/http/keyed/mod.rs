@@ -186,12 +186,18 @@ async fn settle(
                 ..
             }) => {
                 let video = view.video;
+                if video.is_lost() {
+                    // Whoever has it still brings it again.
+                    condition = Condition::IfMatch(etag);
+                    continue;
+                }
                 if video.state != VideoState::Uploading || !takes_over {
                     let answer = replay(&driver, &video, speaks, most)?;
                     return Ok(Settled::Answer(Box::new(answer)));
                 }
-                // A whole body that broke off, or is about to: this request takes its place, unless it came late and
-                // another's video is decided.
+                // A whole body that broke off, or is about to: this request takes its place, if it may have an id, unless it
+                // came late and another's video is decided.
+                entry.mint().map_err(Problem::try_again)?;
                 end_first(&driver, who).await? && settled(&driver).await?.is_none()
             }
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kinora_crds::{VideoJob, conditions, state};
-use kinora_storage::documents::{Record, RecordState, Times};
+use kinora_storage::documents::{Record, RecordState, STORE_LOST, Times};
 use kinora_storage::{Store, StoreError, UploadId, keys};
 use kinora_upload_engine::{Phase, State};
 use serde::Serialize;
@@ -143,6 +143,15 @@ pub struct Video {
     /// What processing made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<VideoOutput>,
+}
+
+impl Video {
+    /// Whether the store lost it before anything was made of it.
+    pub(in crate::http) fn is_lost(&self) -> bool {
+        let before = self.attempt.unwrap_or(0) == 0;
+        let why = self.reason.as_deref();
+        self.state == VideoState::Failed && before && why == Some(STORE_LOST)
+    }
 }
 
 /// A video whose outputs are named as they are stored: nothing of it is signed yet.
