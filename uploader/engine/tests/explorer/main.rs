@@ -9,7 +9,7 @@
 //! Limit, by design of the part grid: when a process was killed, a take-over counts whole parts by
 //! number, whoever stored them. Two clients that send different bytes to one upload can then find
 //! each other's parts below the recovered offset (`Oracle::mixed`); whatever was recovered is what
-//! the object must be, to the byte. In the same way a store keeps one part of a number: one of a body
+//! the object must be, to the byte; with a digest of the whole such an upload is refused. In the same way a store keeps one part of a number: one of a body
 //! whose checksum was wrong, that lands after it was sent again, ends in a refusal. covers: F1, F3, F4, F8, F12, T1, T17, T23, I8
 
 #![allow(
@@ -137,6 +137,11 @@ fn by_chance(seeds: std::ops::Range<u64>, same: bool) {
     println!("{sum:?}");
     assert!(sum.full * 2 > sum.schedules && sum.calls > 30 * sum.schedules);
     assert_eq!(sum.mixed > 0, !same, "two files meet, one does not");
+    assert_eq!(
+        sum.guarded > 0,
+        !same,
+        "also where a digest tells them apart"
+    );
 }
 
 #[test]

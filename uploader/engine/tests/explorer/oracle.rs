@@ -371,6 +371,9 @@ impl World {
         if self.store.video.as_ref() != Some(&self.oracle.truth) {
             self.wrong("what is processed is not what was counted");
         }
+        if self.wish.digests.is_some() && self.store.video.as_ref() != Some(&self.files[0]) {
+            self.wrong("what is processed is not what its digest says");
+        }
     }
 
     /// Everything is over: nothing is stuck, and what was confirmed was processed once.

@@ -27,6 +27,8 @@ pub(crate) struct Ran {
     pub(crate) full: bool,
     /// A take-over found the other client's bytes.
     pub(crate) mixed: bool,
+    /// The digest of the whole was told.
+    pub(crate) digest: bool,
     trace: Vec<String>,
 }
 
@@ -72,6 +74,7 @@ pub(crate) fn run(seed: u64, same: bool, mutant: Option<Mutant>, trace: bool) ->
         calls: w.calls,
         full: w.oracle.full,
         mixed: w.oracle.mixed > 0,
+        digest: w.wish.digests.is_some(),
         trace: w.trace.unwrap_or_default(),
     }
 }
@@ -83,6 +86,8 @@ pub(crate) struct Sum {
     pub(crate) calls: u64,
     pub(crate) full: u64,
     pub(crate) mixed: u64,
+    /// Of these, those whose digest was told.
+    pub(crate) guarded: u64,
     pub(crate) found: Option<Found>,
 }
 
@@ -95,6 +100,7 @@ pub(crate) fn explore(seeds: std::ops::Range<u64>, same: bool, mutant: Option<Mu
         sum.calls += u64::from(ran.calls);
         sum.full += u64::from(ran.full);
         sum.mixed += u64::from(ran.mixed);
+        sum.guarded += u64::from(ran.mixed && ran.digest);
         if let Some(what) = ran.violation {
             let story = format!("seed {seed}, same bytes: {same}, {mutant:?}");
             let trace = run(seed, same, mutant, true).trace;
