@@ -24,7 +24,8 @@ pub const JOBS_NAMESPACE: &str = "videos";
 pub const SERVICE_NAMESPACE: &str = "processing";
 /// Bucket of the local store.
 pub use crate::cluster::BUCKET;
-const RELEASE: &str = "kinora";
+/// Name of the Helm release.
+pub const RELEASE: &str = "kinora";
 /// Profile whose jobs are deleted as soon as the operator allows.
 pub const SHORT_LIVED: &str = "short-lived";
 /// Profile whose jobs go to the pool of the same name, which a case makes as it needs it.

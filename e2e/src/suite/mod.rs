@@ -8,11 +8,13 @@ mod crds;
 mod crowds;
 mod edges;
 mod failures;
+mod gitops;
 mod kustomize;
 mod lifecycle;
 mod outages;
 mod policy;
 mod pools;
+mod redrives;
 mod rewinds;
 mod uploading;
 mod workers;
@@ -122,6 +124,7 @@ pub fn before_install() -> Vec<Case> {
 pub fn installed() -> Vec<Case> {
     [
         policy::cases(),
+        gitops::cases(),
         uploading::cases(),
         clients::cases(),
         workers::cases(),
@@ -131,6 +134,7 @@ pub fn installed() -> Vec<Case> {
         outages::cases(),
         edges::cases(),
         crowds::cases(),
+        redrives::cases(),
         rewinds::cases(),
     ]
     .into_iter()

@@ -1,0 +1,151 @@
+//! What people and tools that keep jobs and pools in Git rely on.
+
+use anyhow::{Context as _, Result, ensure};
+use kinora_crds::{VideoJob, definitions};
+use kinora_storage::PutOptions;
+use serde_json::{Value, json};
+
+use super::crowds::Crowd;
+use super::{Case, Context, JOB, case};
+use crate::jobs;
+use crate::stack::{JOBS_NAMESPACE, RELEASE, RELEASE_NAMESPACE};
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case!(
+            "what-git-holds-stays-as-it-is-while-kubectl-waits-for-its-end",
+            no_drift
+        ),
+        case!(
+            "an-uninstall-leaves-definitions-and-jobs-and-an-install-goes-on-with-them",
+            reinstalled
+        ),
+    ]
+}
+
+/// GitOps rows 5, 6 and 7: wait, selectors, no drift, and nothing of the operator's under `spec`.
+async fn no_drift(context: &Context) -> Result<()> {
+    let (stack, cluster) = (&context.stack, &context.stack.cluster);
+    let key = format!("imports/{JOBS_NAMESPACE}/git.mp4");
+    let store = stack.store().await?;
+    store
+        .put(&key, context.bikes()?, PutOptions::default())
+        .await?;
+    let manifest = json!({
+        "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
+        "metadata": {"name": "from-git", "namespace": JOBS_NAMESPACE, "labels": {"app": "git"}},
+        "spec": {"source": {"key": key}, "priority": 3, "parameters": {"lang": "de"}},
+    })
+    .to_string();
+    let of_jobs = |arguments: &[&str]| {
+        let arguments = [&["--namespace", JOBS_NAMESPACE], arguments].concat();
+        cluster.kubectl_stdin(&arguments, &manifest)
+    };
+    let apply_as = |manager: &str| {
+        of_jobs(&[
+            "apply",
+            "--server-side",
+            "--field-manager",
+            manager,
+            "-f",
+            "-",
+        ])
+    };
+    apply_as("argocd-controller")?;
+    for condition in ["Finished", "Succeeded"] {
+        let condition = format!("--for=condition={condition}");
+        let timeout = format!("--timeout={}s", JOB.as_secs());
+        of_jobs(&["wait", &condition, "videojob/from-git", &timeout])?;
+    }
+    of_jobs(&[
+        "diff",
+        "--server-side",
+        "--field-manager",
+        "argocd-controller",
+        "-f",
+        "-",
+    ])
+    .context("kubectl diff after the operator acted")?;
+
+    // Nobody is in the way of another who wants the same, and the second time nothing is written.
+    apply_as("kustomize-controller")?;
+    let before = jobs::api(stack).get("from-git").await?;
+    for manager in ["argocd-controller", "kustomize-controller"] {
+        apply_as(manager)?;
+    }
+    let after = jobs::api(stack).get("from-git").await?;
+    ensure!(
+        after.metadata.resource_version == before.metadata.resource_version,
+        "an apply of what is there wrote something"
+    );
+    let taken = spec_of_the_operator(&after)?;
+    ensure!(taken.is_empty(), "it owns of the spec: {taken:?}");
+
+    for (field, value) in [
+        ("status.state", "Succeeded"),
+        ("status.poolName", "default"),
+    ] {
+        let selector = format!("--field-selector={field}={value}");
+        let found = of_jobs(&["get", "videojobs", &selector, "--output=name"])?;
+        ensure!(found.contains("/from-git"), "{selector} finds {found:?}");
+    }
+    of_jobs(&["delete", "videojob/from-git", "--wait=false"])?;
+    of_jobs(&["wait", "--for=delete", "videojob/from-git", "--timeout=60s"])?;
+    Ok(())
+}
+
+/// What Kinora's managers own of the spec.
+fn spec_of_the_operator(job: &VideoJob) -> Result<Vec<Value>> {
+    let managers = job.metadata.managed_fields.as_deref().unwrap_or_default();
+    let ours: Vec<_> = managers
+        .iter()
+        .filter(|entry| {
+            entry
+                .manager
+                .as_deref()
+                .is_some_and(|m| m.starts_with("kinora"))
+        })
+        .map(serde_json::to_value)
+        .collect::<Result<_, _>>()?;
+    ensure!(!ours.is_empty(), "no manager of Kinora's wrote a status");
+    let specs = ours.iter().map(|entry| entry["fieldsV1"]["f:spec"].clone());
+    Ok(specs.filter(|spec| !spec.is_null()).collect())
+}
+
+/// GitOps row 15. Calls run while the release goes, and jobs wait.
+async fn reinstalled(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    let mut crowd = Crowd::gather(context, 2, json!({"latencyMs": 2_000}), json!({})).await?;
+    crowd.upload(40).await?;
+    crowd.until_some(4, "Succeeded").await?;
+    let arguments = [
+        "uninstall",
+        RELEASE,
+        "--namespace",
+        RELEASE_NAMESPACE,
+        "--wait",
+    ];
+    stack.cluster.helm(&arguments)?;
+    for definition in definitions()? {
+        let name = definition.crd()?.metadata.name.unwrap_or_default();
+        stack
+            .cluster
+            .kubectl(&["get", "crd", &name])
+            .with_context(|| format!("after an uninstall {name} is gone"))?;
+    }
+    for name in crowd.jobs() {
+        let job = jobs::api(stack).get_opt(&name).await?;
+        ensure!(job.is_some(), "after an uninstall {name} is gone");
+    }
+    stack.install(&context.options).await?;
+    crowd.base = stack.uploader().await?;
+    crowd.upload(4).await?;
+    let ends = crowd.end().await?;
+    let again = ends.iter().filter(|(status, _)| status.attempt > 1);
+    println!(
+        "    {} videos, {} of them leased again",
+        ends.len(),
+        again.count()
+    );
+    Ok(())
+}
