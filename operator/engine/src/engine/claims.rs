@@ -158,10 +158,10 @@ impl Engine {
 
     /// Calls of a tenant that run or are about to.
     fn in_flight_of(&self, pool: PoolName, tenant: Symbol) -> u32 {
-        let claiming = self
-            .claiming
-            .values()
-            .filter(|claim| **claim == (pool, tenant));
+        // The watch may show a claim before its write is answered, and one made anew counts all along.
+        let claiming = self.claiming.iter().filter(|(attempt, claim)| {
+            **claim == (pool, tenant) && !self.index.runs_in(attempt.job, pool)
+        });
         let claiming = u32::try_from(claiming.count()).unwrap_or(u32::MAX);
         self.index.running_of(pool, tenant).saturating_add(claiming)
     }

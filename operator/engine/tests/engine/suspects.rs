@@ -1,0 +1,49 @@
+//! The worker that is kept for a job which needs one for itself stays kept.
+//! covers: F42
+
+use kinora_engine::ids::SessionId;
+use kinora_engine::outcome::Fact;
+use kinora_engine::*;
+
+use crate::fixtures::*;
+use crate::queue::of;
+use crate::schedule::{capped, suspect};
+
+/// Two workers with two slots each; worker 2 is full, worker 1 runs job 2 and is kept for job 9 of tenant 1.
+fn kept(mut world: World) -> World {
+    world.hello(1, 1, 2);
+    world.hello(2, 2, 2);
+    for (uid, worker) in [(1, 2), (2, 1), (3, 2)] {
+        world.put(of(2, uid));
+        assert_eq!(world.status(uid).worker, Some(Uid(worker)));
+    }
+    world.put(Job {
+        spec: of(1, 9).spec,
+        ..suspect(9)
+    });
+    world.put(of(2, 4));
+    assert_eq!(world.leases().len(), 3, "worker 1 is kept");
+    world
+}
+
+#[test]
+fn a_claim_that_the_watch_shows_before_its_answer_counts_once_below_its_tenants_cap() {
+    let mut world = kept(capped(2));
+    world.report(SessionId(2), attempt(1, 1), Fact::Succeeded);
+    world.report(SessionId(2), attempt(3, 1), Fact::Succeeded);
+    assert_eq!(world.status(4).worker, Some(Uid(2)));
+    world.hold_writes = true;
+    world.put(of(1, 5));
+    world.hold_writes = false;
+    let claim = world.held.remove(0);
+    let (job, token, answer) = world.perform(claim).expect("a claim");
+    assert_eq!(world.status(5).worker, Some(Uid(2)));
+    let stored = world.etcd[&job].clone();
+    world.feed(Event::Job(Box::new(stored)));
+    world.put(of(2, 50));
+    assert_eq!(world.phase(50), Phase::Queued, "worker 1 is still kept");
+    world.feed(Event::Answer { job, token, answer });
+    world.report(SessionId(1), attempt(2, 1), Fact::Succeeded);
+    assert_eq!(world.status(9).worker, Some(Uid(1)));
+    assert_eq!(world.phase(50), Phase::Queued, "nobody joins it");
+}
