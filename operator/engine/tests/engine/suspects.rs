@@ -47,3 +47,18 @@ fn a_claim_that_the_watch_shows_before_its_answer_counts_once_below_its_tenants_
     assert_eq!(world.status(9).worker, Some(Uid(1)));
     assert_eq!(world.phase(50), Phase::Queued, "nobody joins it");
 }
+
+/// Nothing was granted while it was away, so nobody noticed.
+#[test]
+fn a_kept_worker_that_was_forgotten_and_is_back_is_kept_anew() {
+    let mut world = kept(World::new());
+    world.feed(Event::ClockTrusted(false));
+    world.report(SessionId(1), attempt(2, 1), Fact::Succeeded);
+    world.feed(Event::Closed(SessionId(1)));
+    world.pass(secs(3), &[SessionId(2)]);
+    world.hello(3, 1, 2);
+    assert_eq!(world.leases().len(), 3);
+    world.feed(Event::ClockTrusted(true));
+    assert_eq!(world.leases()[3..], [attempt(9, 1)]);
+    assert_eq!(world.phase(4), Phase::Queued);
+}
