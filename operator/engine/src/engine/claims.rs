@@ -8,8 +8,8 @@ use crate::action::Cause;
 use crate::event::Lead;
 use crate::ids::{AttemptId, PoolName, Symbol, Uid};
 use crate::job::Job;
+use crate::schedule::CLAIM_CONCURRENCY;
 use crate::schedule::queue::{Room, Ticket};
-use crate::schedule::{ALONE_FROM, CLAIM_CONCURRENCY};
 use crate::time::Now;
 use crate::workers::{ADOPTION_HOLD, Worker};
 
@@ -242,7 +242,7 @@ impl Engine {
         if let Some(worker) = worker {
             self.workers
                 .expect(worker, attempt, false, now.mono + ADOPTION_HOLD);
-            if after.interruptions.saturating_add(self.late.owed(uid)) >= ALONE_FROM {
+            if self.is_suspect(uid, after.interruptions) {
                 self.workers.seclude(worker, attempt);
             }
         }

@@ -49,7 +49,7 @@ impl Engine {
         let by_itself = by_itself && !self.workers.get(worker).is_some_and(|w| w.doomed);
         let pool = self.workers.get(worker).and_then(|w| w.pool);
         for attempt in self.late.of(worker, Wall(i64::MAX)) {
-            self.prove_late(worker, attempt, by_itself);
+            self.prove_late(worker, attempt, by_itself, now, rng);
         }
         let (leases, session) = self.workers.bury(worker, now.mono);
         if let Some(session) = session {
@@ -74,7 +74,7 @@ impl Engine {
     ) {
         let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
         for attempt in self.late.of(worker, finished) {
-            self.prove_late(worker, attempt, by_itself && !doomed);
+            self.prove_late(worker, attempt, by_itself && !doomed, now, rng);
         }
         let Some(known) = self.workers.get(worker) else {
             return;

@@ -1,8 +1,9 @@
-//! The worker that is kept for a job which needs one for itself stays kept.
+//! The worker that is kept for a job which needs one for itself stays kept, and who becomes such a job while it waits.
 //! covers: F42
 
 use kinora_engine::ids::SessionId;
 use kinora_engine::outcome::Fact;
+use kinora_engine::schedule::ALONE_FROM;
 use kinora_engine::*;
 
 use crate::fixtures::*;
@@ -61,4 +62,54 @@ fn a_kept_worker_that_was_forgotten_and_is_back_is_kept_anew() {
     world.feed(Event::ClockTrusted(true));
     assert_eq!(world.leases()[3..], [attempt(9, 1)]);
     assert_eq!(world.phase(4), Phase::Queued);
+}
+
+/// Attempt 1 of a job with two interruptions is lost with worker 1; worker 2 has these others, and two slots.
+fn lost_beside(others: &[u128]) -> (World, SessionId) {
+    let mut world = World::new();
+    let lost = world.hello(1, 1, 1);
+    let mut twice = suspect(1);
+    twice.status.interruptions = ALONE_FROM - 1;
+    world.put(twice);
+    let session = world.hello(2, 2, 2);
+    others.iter().for_each(|uid| world.put(job(*uid)));
+    world.feed(Event::Closed(lost));
+    world.pass(secs(3), &[session]);
+    (world, session)
+}
+
+/// That loss was an interruption, says the next process of worker 1, which takes nothing itself.
+fn prove(world: &mut World) {
+    let (worker, on) = (Uid(1), true);
+    world.feed(Event::Cordon { worker, on });
+    let writes = world.writes.len();
+    world.hello_with(3, 1, 1, 777, &[]);
+    assert_eq!(world.writes.len(), writes, "no write of its own");
+}
+
+#[test]
+fn a_job_that_late_proof_makes_a_suspect_while_it_waits_does_not_join_others() {
+    let (mut world, session) = lost_beside(&[2, 3]);
+    prove(&mut world);
+    world.report(session, attempt(2, 1), Fact::Succeeded);
+    assert_eq!(world.phase(1), Phase::Queued, "job 3 is there");
+    world.report(session, attempt(3, 1), Fact::Succeeded);
+    let status = world.status(1);
+    assert_eq!((status.worker, status.attempt), (Some(Uid(2)), 2));
+    assert_eq!(status.interruptions, ALONE_FROM);
+}
+
+#[test]
+fn a_job_that_late_proof_made_a_suspect_while_it_ran_does_not_join_others_when_it_is_lost() {
+    let (mut world, session) = lost_beside(&[2]);
+    assert_eq!(world.status(1).attempt, 2);
+    prove(&mut world);
+    world.beat(session, u64::MAX, &[attempt(2, 1)]);
+    let status = world.status(1);
+    assert_eq!(
+        (status.phase, status.interruptions),
+        (Phase::Queued, ALONE_FROM)
+    );
+    world.report(session, attempt(2, 1), Fact::Succeeded);
+    assert_eq!(world.status(1).attempt, 3);
 }
