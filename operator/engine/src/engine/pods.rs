@@ -6,7 +6,7 @@ use super::Engine;
 use crate::action::{Action, CloseReason, ToWorker};
 use crate::ids::{AttemptId, Uid};
 use crate::time::{Now, Wall};
-use crate::workers::Worker;
+use crate::workers::{SILENCE, Worker};
 
 impl Engine {
     pub(super) fn on_pod_draining(&mut self, worker: Uid) {
@@ -127,7 +127,8 @@ impl Engine {
         if let Some(session) = told {
             let why = CloseReason::Recalled;
             self.out.push(Action::Close { session, why });
-            self.workers.closed(session, now.mono);
+            // Its calls run on: it has as long as if it had said nothing.
+            self.workers.end(worker, session, now.mono + SILENCE);
         }
     }
 }
