@@ -9,6 +9,7 @@ use std::time::Duration;
 use rand::RngCore;
 
 use super::Engine;
+use super::lead::EXCUSED;
 use super::live::{Op, Placement, What};
 use super::review::STORE_HOLD;
 use crate::action::{Action, Cause, PodAction};
@@ -101,7 +102,11 @@ impl Engine {
         // Its pod would wait for a call for ever.
         let is_in_vain = self.pools_known && self.claimed_policy(job).is_none();
         if let Some(worker) = self.reporter(attempt).filter(|_| !is_in_vain) {
-            return self.meet(job, attempt, worker, now);
+            let is_met = self.meet(job, attempt, worker, now);
+            if !is_met {
+                self.wait_on(job.uid, now.mono);
+            }
+            return is_met;
         }
         if is_in_vain || deadline.is_some_and(|at| at <= now.mono) {
             self.pod_will_not_come(attempt);
@@ -146,6 +151,14 @@ impl Engine {
         self.write(job, after, Cause::Placed, None);
         self.index.count(job.uid, Some(name), true);
         true
+    }
+
+    /// Its pod came in time, and waits for its call. Should it go without a word, somebody has to notice.
+    fn wait_on(&mut self, job: Uid, now: Mono) {
+        let live = self.live(job);
+        live.deadline = live.deadline.map(|at| at.max(now + EXCUSED));
+        let deadline = live.deadline;
+        self.index.set_bell(job, deadline);
     }
 
     /// Its fill was not stored: the pod has nothing to do with the attempt yet.

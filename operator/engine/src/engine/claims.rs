@@ -8,8 +8,8 @@ use crate::action::Cause;
 use crate::event::Lead;
 use crate::ids::{AttemptId, PoolName, Symbol, Uid};
 use crate::job::Job;
+use crate::schedule::CLAIM_CONCURRENCY;
 use crate::schedule::queue::{Room, Ticket};
-use crate::schedule::{ALONE_FROM, CLAIM_CONCURRENCY};
 use crate::time::Now;
 use crate::workers::{ADOPTION_HOLD, Worker};
 
@@ -158,10 +158,10 @@ impl Engine {
 
     /// Calls of a tenant that run or are about to.
     fn in_flight_of(&self, pool: PoolName, tenant: Symbol) -> u32 {
-        let claiming = self
-            .claiming
-            .values()
-            .filter(|claim| **claim == (pool, tenant));
+        // The watch may show a claim before its write is answered, and one made anew counts all along.
+        let claiming = self.claiming.iter().filter(|(attempt, claim)| {
+            **claim == (pool, tenant) && !self.index.runs_in(attempt.job, pool)
+        });
         let claiming = u32::try_from(claiming.count()).unwrap_or(u32::MAX);
         self.index.running_of(pool, tenant).saturating_add(claiming)
     }
@@ -242,7 +242,7 @@ impl Engine {
         if let Some(worker) = worker {
             self.workers
                 .expect(worker, attempt, false, now.mono + ADOPTION_HOLD);
-            if after.interruptions.saturating_add(self.late.owed(uid)) >= ALONE_FROM {
+            if self.is_suspect(uid, after.interruptions) {
                 self.workers.seclude(worker, attempt);
             }
         }

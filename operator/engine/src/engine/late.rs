@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rand::RngCore;
+
 use super::Engine;
 use crate::action::Cause;
 use crate::graves::Graves;
 use crate::ids::{AttemptId, Uid};
 use crate::job::Job;
 use crate::outcome::Class;
-use crate::time::{Mono, Wall};
+use crate::schedule::ALONE_FROM;
+use crate::time::{Mono, Now, Wall};
 
 /// Proof that comes later than this after the verdict changes nothing.
 const LATE_PROOF: Duration = Duration::from_secs(300);
@@ -108,10 +111,24 @@ impl Late {
 
 impl Engine {
     /// The process that held this attempt is over. A loss that was stored before is an interruption after all.
-    pub(super) fn prove_late(&mut self, worker: Uid, attempt: AttemptId, by_itself: bool) {
-        if by_itself {
-            self.late.proved(worker, attempt);
+    pub(super) fn prove_late(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        by_itself: bool,
+        now: Now,
+        rng: &mut dyn RngCore,
+    ) {
+        if by_itself && self.late.proved(worker, attempt) {
+            // Waiting, it may want a worker for itself from now on.
+            self.index.unqueue(attempt.job);
+            self.review(attempt.job, now, rng);
         }
+    }
+
+    /// Whether a job with so many interruptions, and those that are owed, gets a worker for itself.
+    pub(super) fn is_suspect(&self, job: Uid, interruptions: u32) -> bool {
+        interruptions.saturating_add(self.late.owed(job)) >= ALONE_FROM
     }
 
     /// Interruptions that were stored by a write which is not awaited (any more) may be those that are owed: one that was given up

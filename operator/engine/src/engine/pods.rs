@@ -6,7 +6,7 @@ use super::Engine;
 use crate::action::{Action, CloseReason, ToWorker};
 use crate::ids::{AttemptId, Uid};
 use crate::time::{Now, Wall};
-use crate::workers::Worker;
+use crate::workers::{SILENCE, Worker};
 
 impl Engine {
     pub(super) fn on_pod_draining(&mut self, worker: Uid) {
@@ -49,7 +49,7 @@ impl Engine {
         let by_itself = by_itself && !self.workers.get(worker).is_some_and(|w| w.doomed);
         let pool = self.workers.get(worker).and_then(|w| w.pool);
         for attempt in self.late.of(worker, Wall(i64::MAX)) {
-            self.prove_late(worker, attempt, by_itself);
+            self.prove_late(worker, attempt, by_itself, now, rng);
         }
         let (leases, session) = self.workers.bury(worker, now.mono);
         if let Some(session) = session {
@@ -74,7 +74,7 @@ impl Engine {
     ) {
         let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
         for attempt in self.late.of(worker, finished) {
-            self.prove_late(worker, attempt, by_itself && !doomed);
+            self.prove_late(worker, attempt, by_itself && !doomed, now, rng);
         }
         let Some(known) = self.workers.get(worker) else {
             return;
@@ -127,7 +127,8 @@ impl Engine {
         if let Some(session) = told {
             let why = CloseReason::Recalled;
             self.out.push(Action::Close { session, why });
-            self.workers.closed(session, now.mono);
+            // Its calls run on: it has as long as if it had said nothing.
+            self.workers.end(worker, session, now.mono + SILENCE);
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::job::decide::{self, Beside, Look, Loss, Next, Report};
 use crate::job::{Job, Phase, Status, machine};
 use crate::outcome::{Class, Fact, grpc};
 use crate::policy::PoolPolicy;
-use crate::schedule::ALONE_FROM;
 use crate::time::{Mono, Now};
 use crate::workers::ADOPTION_HOLD;
 
@@ -209,8 +208,7 @@ impl Engine {
             Next::Ready(alarm) => {
                 self.set_alarm(uid, alarm, now);
                 if let Some(pool) = pool {
-                    let interruptions = job.status.interruptions;
-                    let alone = interruptions.saturating_add(self.late.owed(uid)) >= ALONE_FROM;
+                    let alone = self.is_suspect(uid, job.status.interruptions);
                     self.index.queue(uid, pool, alone);
                     self.dirty.insert(pool);
                 }
@@ -249,7 +247,7 @@ impl Engine {
             .and_then(|l| l.loss)
             .is_none_or(|loss| loss.call_may_run);
         if let Some(pool) = self.resolve(job.spec.namespace, job.spec.pool) {
-            let alone = status.interruptions >= ALONE_FROM;
+            let alone = self.is_suspect(job.uid, status.interruptions);
             self.index.queue(job.uid, pool, alone);
             self.dirty.insert(pool);
         }

@@ -56,7 +56,7 @@ impl Engine {
         }
         let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
         for attempt in greeting.died {
-            self.prove_late(worker, attempt, !doomed);
+            self.prove_late(worker, attempt, !doomed, now, rng);
             self.died(worker, attempt, true, now, rng);
         }
         // Sent when the stream was silent already: nobody can say that the process ever had them.

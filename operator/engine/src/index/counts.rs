@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Index;
+use super::{Entry, Index};
 use crate::ids::{PoolName, Symbol, Uid};
 use crate::job::Phase;
 
@@ -172,6 +172,14 @@ impl Index {
     pub fn running_of(&self, pool: PoolName, tenant: Symbol) -> u32 {
         let running = self.counts.tenants.get(&(pool, tenant));
         running.copied().unwrap_or(0)
+    }
+
+    /// Whether this job is one of those that run in a pool.
+    #[must_use]
+    pub fn runs_in(&self, uid: Uid, pool: PoolName) -> bool {
+        let counted = |entry: &Entry| entry.counted.in_pool(entry.facts.namespace());
+        let counts = self.jobs.get(&uid).and_then(|entry| counted(entry));
+        counts.is_some_and(|(name, what)| name == pool && what.is_claimed())
     }
 
     /// Pools with any live job.

@@ -128,7 +128,7 @@ impl Workers {
         let kept = self.kept.get(&pool).copied();
         let good = kept
             .and_then(|worker| self.all.get(&worker))
-            .is_some_and(|w| w.is_open() && !w.leases.values().any(|lease| lease.alone));
+            .is_some_and(|w| w.kept && w.is_open() && !w.leases.values().any(|lease| lease.alone));
         if good == wanted && (wanted || kept.is_none()) {
             return;
         }

@@ -40,12 +40,12 @@ impl Workers {
         Some(worker)
     }
 
-    /// A stream was silent for too long: its worker had its time. No sign of a storm, as a drop would be.
-    pub fn end(&mut self, worker: Uid, session: SessionId, now: Mono) {
+    /// A stream that we end ourselves; its worker may come back until then. No sign of a storm, as a drop would be.
+    pub fn end(&mut self, worker: Uid, session: SessionId, until: Mono) {
         self.sessions.remove(&session);
         self.update(worker, |w| {
             w.session = None;
-            w.absent_until = Some(now);
+            w.absent_until = Some(until);
         });
     }
 

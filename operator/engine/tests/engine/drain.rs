@@ -126,3 +126,22 @@ fn a_worker_whose_eviction_is_taken_back_gets_leases_on_a_new_stream() {
     assert_eq!(told(&world, second), 0);
     assert_eq!(world.phase(1), Phase::Running);
 }
+
+/// We end its stream ourselves: a worker that comes back slowly has done nothing wrong, and its call runs on.
+#[test]
+fn a_worker_whose_eviction_is_taken_back_keeps_the_call_that_it_has() {
+    let (mut world, first) = World::running();
+    world.feed(Event::PodDraining(Uid(1)));
+    world.feed(Event::PodStays(Uid(1)));
+    assert_eq!(world.closed, [(first, CloseReason::Recalled)]);
+    world.pass(secs(5), &[]);
+    assert_eq!(world.phase(1), Phase::Running);
+    let second = world.hello_with(2, 1, 1, 100, &[attempt(1, 1)]);
+    world.pass(secs(30), &[second]);
+    assert_eq!(world.leases(), [attempt(1, 1)]);
+    // One that does not come back is given up.
+    world.feed(Event::PodDraining(Uid(1)));
+    world.feed(Event::PodStays(Uid(1)));
+    world.pass(secs(13), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+}

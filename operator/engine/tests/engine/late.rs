@@ -163,17 +163,12 @@ fn late_proof_of_the_last_interruption_ends_the_job_as_poison() {
     world.feed(Event::Closed(session));
     world.pass(secs(3), &[]);
     world.hello_with(3, 1, 1, 777, &[]);
-    world.pass(secs(1), &[]);
-    // It was claimed in the very step that proved it; its next end is judged with what is known.
-    assert_eq!(world.status(1).interruptions, 1);
-    world.feed(Event::PodDraining(Uid(1)));
-    world.report(
-        kinora_engine::ids::SessionId(3),
-        attempt(1, 2),
-        Fact::Released,
+    let status = world.status(1);
+    assert_eq!(
+        (status.phase, status.reason, status.interruptions),
+        (Phase::DeadLettered, Reason::Poison, 1)
     );
-    world.hello(5, 3, 1);
-    assert_eq!(world.status(1).interruptions, 1, "never above the limit");
+    assert_eq!(world.leases(), [attempt(1, 1)], "not leased once more");
 }
 
 #[test]

@@ -31,5 +31,6 @@ mod schedule;
 mod service;
 mod shared;
 mod simulation;
+mod suspects;
 mod throttled;
 mod workers;

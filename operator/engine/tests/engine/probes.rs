@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kinora_engine::action::{Action, Cause, PodAction};
 use kinora_engine::event::Answer;
 use kinora_engine::ids::SessionId;
-use kinora_engine::outcome::{Fact, grpc};
+use kinora_engine::outcome::{Class, Fact, grpc};
 use kinora_engine::policy::BreakerPolicy;
 use kinora_engine::schedule::breaker::State;
 use kinora_engine::*;
@@ -189,8 +189,8 @@ fn made(world: &World) -> usize {
         .count()
 }
 
-#[test]
-fn a_pod_that_waits_begins_no_call_while_its_pool_is_suspended() {
+/// A pod that waits for its call longer than it might have taken to come: its pool is suspended.
+fn waiting_for_its_pool() -> (World, SessionId) {
     let mut world = World::with_pool(pods());
     world.put(job(1));
     let suspended = PoolPolicy {
@@ -199,13 +199,37 @@ fn a_pod_that_waits_begins_no_call_while_its_pool_is_suspended() {
     };
     world.feed(Event::Pool(POOL, Box::new(suspended)));
     let session = pod_says_hello(&mut world, 7, attempt(1, 1));
-    // Longer than a pod may take to come.
     world.pass(secs(700), &[session]);
     assert_eq!((world.status(1).worker, world.leases()), (None, vec![]));
+    (world, session)
+}
+
+#[test]
+fn a_pod_that_waits_begins_no_call_while_its_pool_is_suspended() {
+    let (mut world, _) = waiting_for_its_pool();
     world.feed(Event::Pool(POOL, Box::new(pods())));
     assert_eq!(world.leases(), [attempt(1, 1)]);
     let causes: Vec<Cause> = world.writes.iter().map(|(_, cause, _)| *cause).collect();
     assert_eq!(causes, [Cause::Claimed, Cause::Placed]);
+}
+
+/// Its node died, perhaps: nobody says that the pod is gone.
+#[test]
+fn a_pod_that_goes_without_a_word_while_it_waits_for_its_call_is_not_waited_for() {
+    let (mut world, session) = waiting_for_its_pool();
+    world.feed(Event::Closed(session));
+    world.pass(secs(9), &[]);
+    let session = world.hello(8, 7, 1);
+    world.pass(secs(20), &[session]);
+    assert_eq!(world.phase(1), Phase::Running, "it was back in time");
+
+    world.feed(Event::Closed(session));
+    world.pass(secs(13), &[]);
+    let causes = world.writes.iter().map(|(_, cause, _)| *cause);
+    assert!(causes.eq([Cause::Claimed, Cause::Ended(Class::Released)]));
+    let status = world.status(1);
+    let charged = (status.failures, status.interruptions, status.ghosts.len());
+    assert_eq!((status.phase, charged), (Phase::Backoff, (0, 0, 0)));
 }
 
 #[test]

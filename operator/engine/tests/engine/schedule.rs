@@ -15,7 +15,7 @@ use crate::fixtures::*;
 use crate::queue::{of, share};
 
 /// A pool that gives tenant 1 so many calls at most.
-fn capped(most: u32) -> World {
+pub(crate) fn capped(most: u32) -> World {
     World::with_pool(PoolPolicy {
         fairness: Fairness {
             tenants: vec![share(1, 1, Some(most))],
@@ -119,7 +119,7 @@ fn a_suspect_does_not_hold_up_a_pool_with_other_workers() {
     );
 }
 
-fn suspect(uid: u128) -> Job {
+pub(crate) fn suspect(uid: u128) -> Job {
     let mut suspect = job(uid);
     suspect.status.interruptions = ALONE_FROM;
     suspect.status.since = Some(START);
