@@ -117,7 +117,7 @@ impl Sim {
             self.now += STEP_MS;
             self.operate();
             self.work();
-            if self.now % 400 == 0 {
+            if self.now.is_multiple_of(400) {
                 self.world.put(job(u128::from(self.now)));
             }
         }
@@ -190,7 +190,7 @@ impl Sim {
                     let connects = &self.weather.connects;
                     let takes = connects[self.connected % connects.len()];
                     self.connected += 1;
-                    let key = AttemptKey::of(lease.attempt.as_ref()).unwrap();
+                    let key = AttemptKey::of(lease.attempt.as_ref()).expect("named");
                     self.connecting.push((clock + takes, key));
                 }
                 Does::Begin(key) => self.begin(key),
@@ -226,7 +226,7 @@ impl Sim {
 }
 
 fn id(of: &wire::AttemptRef) -> AttemptId {
-    attempt(of.job_uid.parse().unwrap(), of.attempt)
+    attempt(of.job_uid.parse().expect("a number"), of.attempt)
 }
 
 fn ids(list: &[wire::AttemptRef]) -> Vec<AttemptId> {
@@ -239,7 +239,7 @@ fn heard(session: SessionId, message: Option<wire::FromWorker>) -> Event {
     let Some(message) = message else {
         return Event::Closed(session);
     };
-    match message.message.unwrap() {
+    match message.message.expect("said") {
         Message::Hello(hello) => Event::Hello {
             session,
             worker: WORKER,
@@ -258,7 +258,7 @@ fn heard(session: SessionId, message: Option<wire::FromWorker>) -> Event {
         },
         Message::Outcome(outcome) => Event::Outcome {
             session,
-            attempt: id(&outcome.attempt.unwrap()),
+            attempt: id(&outcome.attempt.expect("named")),
             fact: Fact::Released,
             retry_after: None,
         },
@@ -353,7 +353,7 @@ fn the_fence_is_what_keeps_calls_from_beginning() {
         connects: vec![100],
         cut: (10_000, END_MS),
     };
-    let last = |sim: &Sim| sim.begun.last().unwrap().0;
+    let last = |sim: &Sim| sim.begun.last().expect("begun").0;
     let same = Sim::new(weather((1, 1))).run();
     assert!((17_500..18_200).contains(&last(&same)), "{}", last(&same));
     assert!(same.late.is_empty());
