@@ -91,7 +91,7 @@ impl DefaultPool {
         let api: Api<ConfigMap> = Api::namespaced(client, &self.namespace);
         let config =
             watcher::Config::default().fields(&format!("metadata.name={}", self.configmap));
-        let mut stream = std::pin::pin!(watches::patient(watcher::watcher(api, config)));
+        let mut stream = std::pin::pin!(watches::patient(watches::watch_few(api, config)));
         let mut listed = None;
         loop {
             match stream.try_next().await {

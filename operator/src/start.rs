@@ -31,6 +31,7 @@ use crate::pods::{
 };
 use crate::pools::{self, Caches, Links, PoolsConfig, plan::Settings, template::WorkerDefaults};
 use crate::tls::{accept, keeper::Keeper};
+use crate::watches;
 
 /// Events that may wait between two parts; a full channel slows the watch that fills it, nothing is dropped.
 const QUEUE: usize = 4096;
@@ -107,7 +108,7 @@ async fn client() -> Result<Client, StartError> {
         ))
     })?;
     config.default_retry = false;
-    Client::try_from(config)
+    Client::try_from(watches::impatient(config, watches::SILENCE))
         .map_err(|error| StartError::Config(format!("make a client of the API server: {error}")))
 }
 

@@ -13,11 +13,36 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+/// The server ends a watch that it has answered after this many seconds, and it goes on from where it was.
+const WATCH_SECONDS: u32 = 140;
+/// A connection on which an answer is due and nothing comes is given up after this: longer than a watch may say nothing, and
+/// with it no longer than a watch may be blind, 5 minutes.
+pub(crate) const SILENCE: Duration = Duration::from_secs(150);
+
+/// A client that does not wait for ever for an answer. The time counts from the request on.
+pub(crate) fn impatient(mut config: kube::Config, silence: Duration) -> kube::Config {
+    config.read_timeout = Some(silence);
+    config.reset_reader_on_write = true;
+    config
+}
+
+/// As [`watch`], of few objects: they are listed in pages.
+pub(crate) fn watch_few<K>(
+    api: Api<K>,
+    config: Config,
+) -> impl Stream<Item = Result<Event<K>>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watcher(api, config.timeout(WATCH_SECONDS))
+}
+
 /// What happens to these objects, for ever. Does not back off by itself.
 pub(crate) fn watch<K>(api: Api<K>, config: Config) -> impl Stream<Item = Result<Event<K>>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
+    let config = config.timeout(WATCH_SECONDS);
     let streaming = watcher(api.clone(), config.clone().streaming_lists()).boxed();
     let start = (streaming, Some((api, config)));
     stream::unfold(start, |(mut events, mut instead)| async move {
@@ -103,6 +128,9 @@ fn is_expired(error: &Error) -> bool {
 fn is_refused(error: &Error) -> bool {
     matches!(error, Error::WatchStartFailed(kube::Error::Api(status)) if matches!(status.code, 400 | 422))
 }
+
+#[cfg(test)]
+mod silence_tests;
 
 #[cfg(test)]
 mod tests {

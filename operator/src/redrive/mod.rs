@@ -82,7 +82,7 @@ pub async fn run(config: RedriveConfig) {
     let (changed_in, mut changed) = watch::channel(());
     let events = reflector(
         writer,
-        watches::patient(watcher(api, watcher::Config::default())),
+        watches::patient(watches::watch_few(api, watcher::Config::default())),
     );
     tokio::spawn(async move {
         let mut events = std::pin::pin!(events);

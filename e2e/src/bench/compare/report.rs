@@ -193,6 +193,8 @@ mod tests {
         };
         assert!(report.missed().is_empty(), "{:?}", report.missed());
         let told = report.figures();
+        assert_eq!(told["bare_pods_per_s"], 4.0);
+        assert_eq!(told["native_jobs_per_s"], 3.0);
         assert_eq!(told["kinora_jobs_per_s"], 100.0);
         assert_eq!(told["native_cpu_ms_per_job"], 125.0);
         assert_eq!(told["kinora_cpu_ms_per_job"], 10.0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 
 use super::Engine;
-use super::live::{Op, Pending, Placement, What};
+use super::live::{Ending, Op, Pending, Placement, What};
 use super::review::STORE_HOLD;
 use crate::action::{Action, Cause, Redrive};
 use crate::archive::Archive;
@@ -197,7 +197,9 @@ impl Engine {
             Cause::Ended(class) | Cause::Reclaimed(class) => Some(class),
             _ => None,
         };
-        if let Some(ending) = pending.ends {
+        // An attempt that was claimed anew by the same write has told nothing, and its job's probe is out.
+        let is_renewed = |ending: &Ending| pending.claim.is_some_and(|c| c.pool == ending.pool);
+        if let Some(ending) = pending.ends.filter(|ending| !is_renewed(ending)) {
             let running = self.index.tally(ending.pool).running;
             if let Some(pool) = self.pools.get_mut(&ending.pool) {
                 let (call, asked) = (ending.call, ending.retry_after);

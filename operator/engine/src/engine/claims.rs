@@ -99,7 +99,7 @@ impl Engine {
         };
         if makes_pods {
             pool.reserve_permit(ticket.uid);
-        } else if !pool.reserve(now.mono) {
+        } else if !pool.reserve(ticket.uid, now.mono) {
             return false;
         }
         if let (Some(queue), Some(policy)) = (self.index.ready_mut(name), &pool.policy) {
@@ -203,7 +203,7 @@ impl Engine {
                 if worker.is_none() {
                     p.reserve_permit(job);
                 }
-                worker.is_none() || p.reserve(now.mono)
+                worker.is_none() || p.reserve(job, now.mono)
             });
         if possible {
             self.claim(job, worker, pool, now);
@@ -262,7 +262,7 @@ impl Engine {
         if let Some(known) = self.pools.get_mut(&pool) {
             known.settle();
             if !stored {
-                known.withdraw(now.mono);
+                known.withdraw(attempt.job, now.mono);
                 if worker.is_some() {
                     known.give_back_token();
                 }

@@ -338,7 +338,7 @@ impl Engine {
         if let Some(name) = ended
             && let Some(pool) = self.pools.get_mut(&name)
         {
-            pool.withdraw(now.mono);
+            pool.withdraw(job.uid, now.mono);
             self.dirty.insert(name);
         }
     }

@@ -46,9 +46,8 @@ pub struct Breaker {
     window: VecDeque<(Mono, bool)>,
     /// Of Open: when it probes. Of HalfOpen: when probes that never came back are given up.
     until: Mono,
-    granted: u32,
-    /// Whose granted calls begin later than their claims.
-    promised: BTreeSet<Uid>,
+    /// Jobs whose calls are let through to see and have not come back. A call from before the outage is none.
+    probes: BTreeSet<Uid>,
     good: u32,
     /// Openings in a row.
     times: u32,
@@ -82,14 +81,12 @@ impl Breaker {
         match self.state {
             State::Open if due => {
                 self.state = State::HalfOpen;
-                self.granted = 0;
-                self.promised.clear();
+                self.probes.clear();
                 self.good = 0;
                 self.until = now + patience;
             }
             State::HalfOpen if due => {
-                self.granted = 0;
-                self.promised.clear();
+                self.probes.clear();
                 self.until = now + patience;
             }
             State::Open | State::HalfOpen | State::Closed => {}
@@ -102,44 +99,39 @@ impl Breaker {
         match self.state {
             State::Closed => true,
             State::Open => false,
-            State::HalfOpen => self.granted < policy.probes.max(1),
+            State::HalfOpen => {
+                let probes = u32::try_from(self.probes.len()).unwrap_or(u32::MAX);
+                self.good.saturating_add(probes) < policy.probes.max(1)
+            }
         }
     }
 
-    /// A call was granted.
-    pub fn granted(&mut self) {
+    /// A call of this job was granted, though it may begin later.
+    pub fn granted(&mut self, job: Uid) {
         if self.state == State::HalfOpen {
-            self.granted = self.granted.saturating_add(1);
-        }
-    }
-
-    /// A call was granted that begins later.
-    pub fn promised(&mut self, job: Uid) {
-        if self.state == State::HalfOpen {
-            self.granted();
-            self.promised.insert(job);
+            self.probes.insert(job);
         }
     }
 
     /// Whether the call of a claimed job may begin. One that was claimed before the outage takes the place of a probe.
     pub fn lets_begin(&mut self, job: Uid, policy: &BreakerPolicy) -> bool {
-        let allowed = self.allows(policy);
-        let is_probe = self.state == State::HalfOpen && self.promised.contains(&job);
-        if allowed && !is_probe {
-            self.promised(job);
+        let is_probe = self.state == State::HalfOpen && self.probes.contains(&job);
+        let allowed = is_probe || self.allows(policy);
+        if allowed {
+            self.granted(job);
         }
-        allowed || is_probe
+        allowed
     }
 
-    /// A call ended. True: it has just closed, calls begin again.
-    pub fn ended(&mut self, sign: Sign, policy: &BreakerPolicy, now: Mono) -> bool {
+    /// A call of this job ended. True: it has just closed, calls begin again.
+    pub fn ended(&mut self, job: Uid, sign: Sign, policy: &BreakerPolicy, now: Mono) -> bool {
         match self.state {
             State::Closed => {
                 self.note(sign, policy, now);
                 false
             }
             State::Open => false,
-            State::HalfOpen => self.probed(sign, policy, now),
+            State::HalfOpen => self.probed(job, sign, policy, now),
         }
     }
 
@@ -166,10 +158,11 @@ impl Breaker {
         }
     }
 
-    fn probed(&mut self, sign: Sign, policy: &BreakerPolicy, now: Mono) -> bool {
+    fn probed(&mut self, job: Uid, sign: Sign, policy: &BreakerPolicy, now: Mono) -> bool {
+        self.probes.remove(&job);
         match sign {
             Sign::Down | Sign::Refuses => self.open(policy, now),
-            Sign::None => self.granted = self.granted.saturating_sub(1),
+            Sign::None => {}
             Sign::Up => {
                 self.good = self.good.saturating_add(1);
                 if self.good >= policy.probes.max(1) {

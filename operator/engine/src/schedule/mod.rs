@@ -166,14 +166,14 @@ impl Pool {
     }
 
     /// Reserves a permit and a rate token for a claim.
-    pub fn reserve(&mut self, now: Mono) -> bool {
+    pub fn reserve(&mut self, job: Uid, now: Mono) -> bool {
         let Some(policy) = &self.policy else {
             return false;
         };
         let taken = self.bucket.take(policy, now);
         if taken {
             self.reserved = self.reserved.saturating_add(1);
-            self.breaker.granted();
+            self.breaker.granted(job);
         }
         taken
     }
@@ -181,7 +181,7 @@ impl Pool {
     /// Reserves a permit for a claim whose call starts later: its rate token is taken then.
     pub fn reserve_permit(&mut self, job: Uid) {
         self.reserved = self.reserved.saturating_add(1);
-        self.breaker.promised(job);
+        self.breaker.granted(job);
     }
 
     /// Takes a rate token for the call of a claimed job that starts now, if one may. `begun`: claimed ones that have started;
@@ -217,10 +217,10 @@ impl Pool {
         }
     }
 
-    /// A claim came to nothing: if it was a probe, another may take its place.
-    pub fn withdraw(&mut self, now: Mono) {
+    /// The claim of this job came to nothing: if it was a probe, another may take its place.
+    pub fn withdraw(&mut self, job: Uid, now: Mono) {
         if let Some(policy) = &self.policy {
-            self.breaker.ended(Sign::None, &policy.breaker, now);
+            self.breaker.ended(job, Sign::None, &policy.breaker, now);
         }
     }
 
@@ -285,7 +285,7 @@ impl Pool {
         if class == Some(Class::Succeeded) {
             self.adapt.succeeded(policy.max_in_flight);
         }
-        if self.breaker.ended(sign, &policy.breaker, now) {
+        if self.breaker.ended(job, sign, &policy.breaker, now) {
             self.adapt
                 .restart(policy.breaker.probes, policy.max_in_flight);
         }

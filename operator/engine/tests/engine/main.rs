@@ -10,6 +10,7 @@ mod conservation;
 mod deadlines;
 mod decisions;
 mod drain;
+mod drift;
 mod edges;
 mod ends;
 mod failover;

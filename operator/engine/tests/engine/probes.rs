@@ -75,6 +75,27 @@ fn a_probe_whose_pod_is_not_filled_in_yet_is_still_the_only_one() {
     assert!(held.eq([job]), "only the fill again: {:?}", world.held);
 }
 
+#[test]
+fn an_attempt_that_is_lost_and_claimed_as_a_probe_by_one_write_is_the_only_probe() {
+    let mut world = World::with_pool(with_probes(1, pool()));
+    let session = world.hello(1, 7, 4);
+    world.put(job(1));
+    world.put(job(2));
+    world.report(session, attempt(2, 1), Fact::Grpc(grpc::UNAVAILABLE));
+    world.edit(2, |spec| spec.cancel = true);
+    world.pass(secs(31), &[session]);
+    assert_eq!(breaker(&world), State::HalfOpen);
+    // Its process died.
+    let session = world.hello_with(2, 7, 4, 701, &[]);
+    assert!(matches!(
+        world.writes.last(),
+        Some((Uid(1), Cause::Reclaimed(_), _))
+    ));
+    world.put(job(3));
+    world.pass(secs(1), &[session]);
+    assert_eq!(world.phase(3), Phase::Queued);
+}
+
 /// The claims of three probes are under way, and more jobs wait.
 fn three_probes() -> (World, SessionId) {
     let mut world = World::with_pool(with_probes(3, pool()));

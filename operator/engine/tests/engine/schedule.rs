@@ -334,28 +334,34 @@ fn probes_that_are_lost_are_replaced_and_failed_ones_open_the_breaker_for_longer
     };
     let at = |seconds: u64| Mono(seconds * 1000);
     let mut breaker = Breaker::default();
-    breaker.ended(Sign::Down, &policy, at(0));
+    breaker.ended(Uid(0), Sign::Down, &policy, at(0));
     breaker.poll(secs(90), at(29));
     assert_eq!(breaker.state(), State::Open);
     breaker.poll(secs(90), at(30));
     assert_eq!(breaker.state(), State::HalfOpen);
-    breaker.granted();
-    breaker.granted();
+    breaker.granted(Uid(1));
+    breaker.granted(Uid(2));
     assert!(!breaker.allows(&policy));
-    breaker.ended(Sign::None, &policy, at(31));
+    breaker.ended(Uid(1), Sign::None, &policy, at(31));
     assert!(breaker.allows(&policy), "a lost probe says nothing");
-    breaker.ended(Sign::Down, &policy, at(32));
+    breaker.granted(Uid(1));
+    breaker.ended(Uid(0), Sign::None, &policy, at(31));
+    assert!(
+        !breaker.allows(&policy),
+        "nor does a call from before the outage, and it was no probe"
+    );
+    breaker.ended(Uid(2), Sign::Down, &policy, at(32));
     assert_eq!(breaker.next_probe_in(&policy, at(32)), secs(60));
     breaker.poll(secs(90), at(92));
-    breaker.granted();
-    breaker.granted();
+    breaker.granted(Uid(3));
+    breaker.granted(Uid(4));
     breaker.poll(secs(90), at(183));
     assert!(
         breaker.allows(&policy),
         "probes that never came back are given up"
     );
-    assert!(!breaker.ended(Sign::Up, &policy, at(184)));
-    assert!(breaker.ended(Sign::Up, &policy, at(185)));
+    assert!(!breaker.ended(Uid(3), Sign::Up, &policy, at(184)));
+    assert!(breaker.ended(Uid(4), Sign::Up, &policy, at(185)));
     assert_eq!(breaker.state(), State::Closed);
 }
 
@@ -378,7 +384,7 @@ fn throughput_is_back_soon_after_an_outage() {
         pool.poll(now);
         let limit = pool.effective_limit().unwrap_or(1);
         for uid in 0..limit {
-            if pool.has_permit(uid, now) && pool.reserve(now) {
+            if pool.has_permit(uid, now) && pool.reserve(Uid(uid.into()), now) {
                 pool.settle();
                 pool.ended(Uid(uid.into()), Some(Class::Succeeded), None, None, 0, now);
             }
@@ -393,28 +399,61 @@ proptest! {
 
     /// covers: T19
     #[test]
-    fn limits_stay_within_their_bounds_and_probes_within_their_number(
+    fn limits_stay_within_their_bounds(
         signs in prop::collection::vec((0..4u8, 0..20_000u64), 1..200),
         max in 1..200u32,
     ) {
         let policy = BreakerPolicy { min_calls: 3, ..BreakerPolicy::default() };
-        let (mut adapt, mut breaker, mut now, mut open) = (Adapt::default(), Breaker::default(), Mono(0), 0u32);
+        let (mut adapt, mut breaker, mut now) = (Adapt::default(), Breaker::default(), Mono(0));
         for (sign, ms) in signs {
             now = now + std::time::Duration::from_millis(ms);
-            let before = breaker.state();
             breaker.poll(secs(60), now);
-            if breaker.state() != before { open = 0; }
-            if breaker.state() == State::HalfOpen && breaker.allows(&policy) {
-                breaker.granted();
-                open += 1;
-                prop_assert!(open <= policy.probes + 64, "bounded");
-            }
             let sign = [Sign::Up, Sign::Down, Sign::Refuses, Sign::None][usize::from(sign)];
             if sign == Sign::Down { adapt.throttled(max, 1, Some(max), None, now); }
             if sign == Sign::Up { adapt.succeeded(Some(max)); }
-            if breaker.ended(sign, &policy, now) { adapt.restart(policy.probes, Some(max)); }
+            if breaker.ended(Uid(1), sign, &policy, now) { adapt.restart(policy.probes, Some(max)); }
             let allowed = adapt.allowed(1, Some(max)).unwrap();
             prop_assert!((1..=max).contains(&allowed));
+        }
+    }
+
+    /// Calls end at any time, those from before the outage and those that were given up, too. covers: T19
+    #[test]
+    fn while_half_open_probes_that_are_out_and_good_ones_are_never_more_than_the_probe_set(
+        steps in prop::collection::vec((0..9usize, any::<prop::sample::Index>(), 0..20_000u64), 1..300),
+        probes in 1..6u32,
+    ) {
+        const PATIENCE: u64 = 60;
+        let policy = BreakerPolicy { min_calls: 3, probes, ..BreakerPolicy::default() };
+        let (mut breaker, mut now, mut given_up) = (Breaker::default(), Mono(0), Mono(0));
+        // What runs, and whether as a probe.
+        let (mut calls, mut good) = (Vec::new(), 0);
+        for (n, (what, which, ms)) in (0..).zip(steps) {
+            now = now + std::time::Duration::from_millis(ms);
+            let before = breaker.state();
+            breaker.poll(secs(PATIENCE), now);
+            if breaker.state() == State::HalfOpen && (before == State::Open || given_up <= now) {
+                given_up = now + secs(PATIENCE);
+                calls.iter_mut().for_each(|(_, is_probe)| *is_probe = false);
+                good = if before == State::Open { 0 } else { good };
+            }
+            let is_open = breaker.state() == State::HalfOpen;
+            match [Sign::Up, Sign::Up, Sign::None, Sign::Down].get(what) {
+                None if breaker.allows(&policy) => {
+                    breaker.granted(Uid(n));
+                    calls.push((Uid(n), is_open));
+                }
+                Some(sign) if !calls.is_empty() => {
+                    let (job, is_probe) = calls.swap_remove(which.index(calls.len()));
+                    breaker.ended(job, *sign, &policy, now);
+                    good += usize::from(is_open && is_probe && *sign == Sign::Up);
+                }
+                None | Some(_) => {}
+            }
+            let out = calls.iter().filter(|(_, is_probe)| *is_probe).count();
+            if breaker.state() == State::HalfOpen {
+                prop_assert!(out + good <= probes as usize, "{out} out, {good} good of {probes}");
+            }
         }
     }
 

@@ -75,7 +75,7 @@ fn after(calls: &[Calls]) -> State {
     let mut breaker = Breaker::default();
     for (sign, count, second) in calls {
         for _ in 0..*count {
-            breaker.ended(*sign, &policy, at(*second));
+            breaker.ended(Uid(1), *sign, &policy, at(*second));
         }
     }
     breaker.state()

@@ -28,6 +28,10 @@ pub(super) enum Fault {
     Overtake,
     /// It is restored from a backup first, and answers 504.
     GoBack,
+    /// A 409, though nobody wrote.
+    Refuse,
+    /// Somebody else cancels the job first: a 409 follows.
+    Cancel,
 }
 
 #[derive(Default)]
@@ -40,6 +44,8 @@ struct Stored {
     deletes: Vec<Value>,
     told: Vec<Value>,
     fault: Option<Fault>,
+    /// What the first, third, fifth, … write of each object meets.
+    every_other: Option<Fault>,
     refused: Option<String>,
     no_space: bool,
     lists_in_pages: bool,
@@ -119,6 +125,11 @@ impl Api {
     /// The next status write meets this.
     pub(super) fn fault(&self, fault: Fault) {
         self.stored.lock().unwrap().fault = Some(fault);
+    }
+
+    /// Every other status write of each object meets this, the first too.
+    pub(super) fn fault_every_other(&self, fault: Fault) {
+        self.stored.lock().unwrap().every_other = Some(fault);
     }
 
     /// Every status write of this object is refused, as an admission policy does.
@@ -284,13 +295,23 @@ async fn patch(
     if stored.no_space {
         return status(500, "etcdserver: mvcc: database space exceeded");
     }
+    let writes = stored.patched.iter().filter(|patched| **patched == name);
+    let is_odd = writes.count() % 2 == 1;
     let fault = stored.fault.take();
+    let fault = fault.or(stored.every_other.filter(|_| is_odd));
+    if fault == Some(Fault::Refuse) {
+        return status(409, "Conflict");
+    }
     stored.rv += 1;
     let rv = stored.rv.to_string();
     let Some(object) = stored.objects.get_mut(&name) else {
         return status(404, "NotFound");
     };
-    if fault == Some(Fault::Overtake) {
+    if fault == Some(Fault::Cancel) {
+        object["spec"]["cancelRequested"] = json!(true);
+        object["metadata"]["generation"] = json!(2);
+    }
+    if matches!(fault, Some(Fault::Overtake | Fault::Cancel)) {
         object["metadata"]["resourceVersion"] = json!(rv);
         api.tell("MODIFIED", object);
         return status(409, "Conflict");

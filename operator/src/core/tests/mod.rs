@@ -3,6 +3,7 @@
 mod api;
 mod archive;
 mod attempt_pods;
+mod conflicts;
 mod drain;
 mod events;
 mod hostile;

@@ -198,7 +198,7 @@ impl StoreWork for Shelf {
         job: Arc<VideoJob>,
         result: Option<String>,
     ) -> BoxFuture<'_, Result<(), StoreWorkError>> {
-        assert!(["Succeeded", "DeadLettered"].contains(&job.state()));
+        assert!(["Succeeded", "DeadLettered", "Cancelled"].contains(&job.state()));
         self.note(format!("write record {}", result.unwrap_or_default()));
         let written = self.here();
         async { written }.boxed()

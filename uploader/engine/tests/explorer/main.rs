@@ -90,7 +90,9 @@ fn every_fault(settings: &[Setting], pairs: bool) -> u64 {
 
 #[test]
 fn every_single_fault_of_every_story_is_survived() {
-    println!("{} runs", every_fault(&settings(), false));
+    let runs = every_fault(&settings(), false);
+    println!("{runs} runs");
+    assert!(runs > 150_000, "{runs}");
 }
 
 #[test]
@@ -107,6 +109,7 @@ fn every_single_fault_of_a_look_is_survived() {
         report(found);
     }
     println!("{runs} runs");
+    assert!(runs > 3_000, "{runs}");
 }
 
 #[test]
@@ -127,7 +130,9 @@ fn every_pair_of_faults_is_survived() {
         ..Setting::default()
     };
     let settings = [two(S3, true), two(SEAWEED, false)];
-    println!("{} runs", every_fault(&settings, true));
+    let runs = every_fault(&settings, true);
+    println!("{runs} runs");
+    assert!(runs > 75_000, "{runs}");
 }
 
 /// Most schedules come to a confirmed upload, and none is trivial.
