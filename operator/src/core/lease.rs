@@ -135,7 +135,7 @@ impl Core {
         let worker = self.engine.worker_of(session);
         if let Some(worker) = worker.filter(|w| self.engine.takes_report(*w, attempt)) {
             self.traces.reported(attempt);
-            self.memory.reports.note(worker, attempt, outcome, most);
+            self.memory.note_report(worker, attempt, outcome, most);
         }
         self.step(Event::Outcome {
             session,
