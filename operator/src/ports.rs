@@ -107,6 +107,8 @@ pub struct PoolFacts {
     pub suspended: bool,
     /// Of one call.
     pub timeout_ms: u64,
+    /// Calls that a worker makes at a time.
+    pub slots: u32,
     /// Names of the outputs a lease offers URLs for.
     pub outputs: Vec<String>,
     /// Overrides `store.presignEndpoint`.

@@ -22,11 +22,17 @@ impl Allowance {
         }
     }
 
-    /// One more; false once it is too many. What is refused counts too: who goes on regardless gets nothing.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
+    /// So many more; false once it is too many. What is refused counts too: who goes on regardless gets nothing.
+    pub(crate) fn take(&mut self, count: u32, now: Instant) -> bool {
         self.gather(now);
-        self.tokens -= 1.0;
+        self.tokens -= f64::from(count);
         self.tokens >= 0.0
+    }
+
+    /// Whether it is as good as a new one.
+    pub(crate) fn is_full(&mut self, now: Instant) -> bool {
+        self.gather(now);
+        self.tokens >= self.burst
     }
 
     /// One more, if there is one; what is refused costs nothing.

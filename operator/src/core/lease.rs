@@ -49,6 +49,9 @@ impl Core {
                 let worker = self.memory.meet(&who);
                 self.memory.lines.insert(session, line);
                 let pool = self.memory.names.pool(&who.pool);
+                // Whoever claims more than its pool gives would draw the jobs of all others to itself.
+                let most = self.memory.pools.get(&pool).map_or(u32::MAX, |p| p.slots);
+                let slots = hello.slots.min(most);
                 if let Some(of) = &who.attempt {
                     // The watch may be behind its pod's Hello.
                     let pod = PodAddress {
@@ -62,12 +65,12 @@ impl Core {
                     session,
                     worker,
                     pool,
-                    slots: hello.slots,
+                    slots,
                     instance: uid_of(&hello.instance),
                     held: attempts(&hello.held),
                     unacked: attempts(&hello.unacked),
                 });
-                tracing::info!(pod = %who.pod_name, pool = %who.pool.name, slots = hello.slots, "a worker says hello");
+                tracing::info!(pod = %who.pod_name, pool = %who.pool.name, slots, "a worker says hello");
                 if self.leadership == Leadership::CutOff {
                     self.close(session, CloseReason::NotLeader);
                 }
@@ -132,7 +135,7 @@ impl Core {
         let worker = self.engine.worker_of(session);
         if let Some(worker) = worker.filter(|w| self.engine.takes_report(*w, attempt)) {
             self.traces.reported(attempt);
-            self.memory.reports.note(worker, attempt, outcome, most);
+            self.memory.note_report(worker, attempt, outcome, most);
         }
         self.step(Event::Outcome {
             session,

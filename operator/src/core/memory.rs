@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kinora_crds::{VideoJob, WorkerRef, conditions, state};
 use kinora_engine::ids::SessionId;
 use kinora_engine::{AttemptId, Job, PoolName, Uid};
+use kinora_protocol::dispatch as wire;
 
 use tokio::sync::oneshot;
 
@@ -15,7 +16,7 @@ use super::act::Address;
 use super::attempt_pods::PodBook;
 use super::dispatch::Line;
 use super::reports::Reports;
-use super::results::Results;
+use super::results::{MOST_BYTES, Results};
 use super::seams::LeaseUrls;
 use super::translate::{Names, Terms, facts, uid_of, uid_text};
 use crate::ports::{ForeignDeletion, PoolFacts, Redrive, WorkerIdentity};
@@ -37,7 +38,7 @@ pub(crate) struct Memory {
     pub(crate) unreadable: HashSet<String>,
     /// Open streams.
     pub(crate) lines: HashMap<SessionId, Line>,
-    /// What workers reported.
+    /// What workers reported; noted with [`Memory::note_report`].
     pub(crate) reports: Reports,
     terms: Terms,
     addresses: HashMap<Uid, Address>,
@@ -205,7 +206,20 @@ impl Memory {
         self.worker_ref(worker).pod_uid
     }
 
-    /// The outcome is settled. Of a success, what goes into the record is kept until the record is written; false if there is
+    /// Keeps the texts of an outcome until it is settled. `most`: of this worker.
+    pub(crate) fn note_report(
+        &mut self,
+        worker: Uid,
+        attempt: AttemptId,
+        outcome: wire::Outcome,
+        most: usize,
+    ) {
+        let taken = self.results.bytes() + self.reports.result_bytes();
+        let room = MOST_BYTES.saturating_sub(taken);
+        self.reports.note(worker, attempt, outcome, most, room);
+    }
+
+    /// The outcome is settled. Of a success, what goes into the record is kept until the record is written; false if there was
     /// no room for it.
     #[must_use]
     pub(crate) fn settle_report(
@@ -214,9 +228,14 @@ impl Memory {
         attempt: AttemptId,
         succeeded: bool,
     ) -> bool {
-        let report = self.reports.take(worker, attempt);
-        let result = report.and_then(|r| r.result_json).filter(|_| succeeded);
-        result.is_none_or(|result| self.results.keep(attempt.job, result))
+        let report = self.reports.take(worker, attempt).filter(|_| succeeded);
+        let Some(report) = report else {
+            return true;
+        };
+        if let Some(result) = report.result_json {
+            self.results.keep(attempt.job, result);
+        }
+        !report.lacks_result
     }
 
     /// What the service returned beside the outputs.
@@ -276,40 +295,5 @@ impl Memory {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::json;
-
-    use super::*;
-
-    fn job(state: &str) -> VideoJob {
-        serde_json::from_value(json!({
-            "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
-            "metadata": {"name": "clip", "managedFields": [{"manager": "kubectl"}]},
-            "spec": {"source": {"key": "imports/videos/a"}}, "status": {"state": state},
-        }))
-        .unwrap()
-    }
-
-    /// The store may be away for hours.
-    #[test]
-    fn few_objects_of_ended_jobs_are_kept_however_long_their_records_cannot_be_written() {
-        let mut memory = Memory::new(Terms {
-            upload_ttl_floor: Duration::ZERO,
-        });
-        let most = u128::try_from(MOST_ENDED).unwrap();
-        for n in 0..=most {
-            memory.keep_object(Uid(n), job("Running"));
-            memory.keep_object(Uid(n), job("Succeeded"));
-        }
-        memory.keep_object(Uid(most + 1), job("Running"));
-        assert_eq!(memory.objects.len(), MOST_ENDED + 1);
-        assert_eq!(memory.any_object(Uid(most)), None);
-        let running = memory.any_object(Uid(most + 1)).unwrap();
-        assert_eq!(running.metadata.managed_fields, None);
-        memory.drop_object(Uid(0));
-        memory.keep_object(Uid(most), job("Succeeded"));
-        assert!(memory.any_object(Uid(most)).is_some());
-    }
-}
+#[path = "memory_tests.rs"]
+mod tests;

@@ -26,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) found: Vec<FoundOutput>,
     /// JSON for the record.
     pub(crate) result_json: Option<String>,
+    /// There was some, and no room for it.
+    pub(crate) lacks_result: bool,
 }
 
 /// All reports, by attempt and worker.
@@ -33,16 +35,23 @@ pub(crate) struct Report {
 pub(crate) struct Reports {
     all: BTreeMap<(AttemptId, Uid), Report>,
     by_worker: HashMap<Uid, usize>,
+    result_bytes: usize,
 }
 
 impl Reports {
-    /// Keeps the texts of an outcome. `most`: of this worker.
+    /// Bytes of all results.
+    pub(crate) fn result_bytes(&self) -> usize {
+        self.result_bytes
+    }
+
+    /// Keeps the texts of an outcome, with its result if that has so much room. `most`: of this worker.
     pub(crate) fn note(
         &mut self,
         worker: Uid,
         attempt: AttemptId,
         outcome: wire::Outcome,
         most: usize,
+        room: usize,
     ) {
         let own = self.by_worker.get(&worker).copied().unwrap_or_default();
         let is_full = own >= most || self.all.len() >= MAX_REPORTS;
@@ -58,7 +67,10 @@ impl Reports {
         };
         if let Some(wire::outcome::Fact::Succeeded(done)) = outcome.fact {
             report.outputs = done.outputs;
-            report.result_json = Some(done.result_json).filter(|json| !json.is_empty());
+            report.lacks_result = done.result_json.len() > room;
+            report.result_json =
+                Some(done.result_json).filter(|json| !json.is_empty() && !report.lacks_result);
+            self.result_bytes += report.result_bytes();
         }
         *self.entry(worker, attempt) = report;
     }
@@ -89,6 +101,7 @@ impl Reports {
     /// Gives it away.
     pub(crate) fn take(&mut self, worker: Uid, attempt: AttemptId) -> Option<Report> {
         let report = self.all.remove(&(attempt, worker))?;
+        self.result_bytes -= report.result_bytes();
         if let Some(own) = self.by_worker.get_mut(&worker) {
             *own = own.saturating_sub(1);
             if *own == 0 {
@@ -118,6 +131,10 @@ impl Reports {
 }
 
 impl Report {
+    fn result_bytes(&self) -> usize {
+        self.result_json.as_ref().map_or(0, String::len)
+    }
+
     /// Whether the service keeps this output itself.
     pub(crate) fn is_own(&self, name: &str) -> bool {
         self.own().any(|output| output.name == name)

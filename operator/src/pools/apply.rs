@@ -1,5 +1,5 @@
 //! Does what a plan says, in its order; each request has a timeout, and the first failure ends the pass. A Deployment that is
-//! refused is no failure: the rest is planned without it.
+//! refused is no failure: the rest is planned without it. Nothing is written for a leader that may be none any more.
 
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::observe::Observed;
 use super::plan::{MARK, Memory, Plan};
 use super::refusal::Refusal;
 use super::{Shared, template};
 use crate::pods::index::{DELETION_COST, controller};
-use crate::ports::{CoreCommand, PoolKey};
+use crate::ports::{CoreCommand, Leadership, PoolKey};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,6 +42,14 @@ pub(super) enum ApplyError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Another may lead, and have decided otherwise.
+    #[error("{action} of pool {namespace}/{name}: this replica does not lead any more", namespace = .pool.namespace, name = .pool.name)]
+    Deposed {
+        /// What was to be done.
+        action: &'static str,
+        /// For which pool.
+        pool: PoolKey,
+    },
     /// Kubernetes' own types could not be written as JSON.
     #[error("render pool")]
     Json(#[from] serde_json::Error),
@@ -55,15 +64,18 @@ pub(super) enum Outcome {
     Refused,
     /// The pool is gone, though the watch has not said so yet.
     Gone,
+    /// Somebody wrote the Deployment meanwhile: its number did not fall, and nothing after that was done.
+    Changed,
 }
 
 /// Does it.
 pub(super) async fn apply(
     shared: &Shared,
-    pool: &PoolKey,
+    observed: &Observed,
     plan: Plan,
     memory: &mut Memory,
 ) -> Result<Outcome, ApplyError> {
+    let pool = &observed.key;
     if plan.publish_ca {
         publish_ca(shared, pool).await?;
     }
@@ -73,7 +85,7 @@ pub(super) async fn apply(
     })
     .await;
     if let Some(deployment) = plan.deployment {
-        match apply_deployment(shared, pool, &deployment, memory).await? {
+        match apply_deployment(shared, observed, *deployment, memory).await? {
             Outcome::Done => {}
             other => return Ok(other),
         }
@@ -93,7 +105,10 @@ pub(super) async fn apply(
         set_cost(shared, pool, pod, Value::Null).await?;
     }
     if let Some(replicas) = plan.scale {
-        scale(shared, pool, replicas, memory).await?;
+        match scale(shared, observed, replicas, memory).await? {
+            Outcome::Done => {}
+            other => return Ok(other),
+        }
     }
     if let Some(status) = plan.status {
         write_status(shared, pool, &status, memory).await?;
@@ -120,6 +135,22 @@ async fn bounded<T>(
     }
 }
 
+/// As [`bounded`], of what changes something: a request before it may have taken longer than the leader lease.
+async fn write<T>(
+    shared: &Shared,
+    action: &'static str,
+    pool: &PoolKey,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ApplyError> {
+    if *shared.leadership.borrow() != Leadership::Leader {
+        return Err(ApplyError::Deposed {
+            action,
+            pool: pool.clone(),
+        });
+    }
+    bounded(action, pool, call).await
+}
+
 async fn publish_ca(shared: &Shared, pool: &PoolKey) -> Result<(), ApplyError> {
     let api: Api<ConfigMap> = Api::namespaced(shared.client.clone(), &pool.namespace);
     let map = json!({
@@ -128,7 +159,8 @@ async fn publish_ca(shared: &Shared, pool: &PoolKey) -> Result<(), ApplyError> {
         "data": {names::DISPATCH_CA_KEY: *shared.config.ca_bundle.borrow()},
     });
     let params = PatchParams::apply(names::MANAGER_OPERATOR).force();
-    bounded(
+    write(
+        shared,
         "publish the dispatch CA",
         pool,
         api.patch(names::DISPATCH_CA, &params, &Patch::Apply(&map)),
@@ -155,11 +187,12 @@ async fn is_there(
 
 async fn apply_deployment(
     shared: &Shared,
-    pool: &PoolKey,
-    deployment: &Deployment,
+    observed: &Observed,
+    mut deployment: Deployment,
     memory: &mut Memory,
 ) -> Result<Outcome, ApplyError> {
-    if !is_there(shared, pool, deployment).await? {
+    let pool = &observed.key;
+    if !is_there(shared, pool, &deployment).await? {
         tracing::info!(
             namespace = pool.namespace,
             pool = pool.name,
@@ -170,15 +203,24 @@ async fn apply_deployment(
     let api: Api<Deployment> = Api::namespaced(shared.client.clone(), &pool.namespace);
     let name = names::worker_deployment_name(&pool.name);
     let params = PatchParams::apply(names::MANAGER_OPERATOR).force();
-    let hash = template::hash_of(deployment).unwrap_or_default().to_owned();
-    let answer = bounded(
+    let hash = template::hash_of(&deployment)
+        .unwrap_or_default()
+        .to_owned();
+    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    deployment.metadata.resource_version =
+        replicas.and_then(|replicas| only_over(observed, replicas, memory));
+    let answer = write(
+        shared,
         "apply the Deployment",
         pool,
-        api.patch(&name, &params, &Patch::Apply(deployment)),
+        api.patch(&name, &params, &Patch::Apply(&deployment)),
     )
     .await;
     let stored = match answer {
         Ok(stored) => stored,
+        Err(error) if deployment.metadata.resource_version.is_some() && is_conflict(&error) => {
+            return Ok(Outcome::Changed);
+        }
         Err(error) => {
             let refusal = Refusal::of(&error, &hash, Instant::now()).ok_or(error)?;
             tracing::warn!(
@@ -193,7 +235,6 @@ async fn apply_deployment(
     };
     memory.refused = None;
     memory.applied = Some((hash, stored.metadata.generation.unwrap_or(0)));
-    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     memory.scaled = replicas.map(|replicas| (replicas, Instant::now()));
     tracing::info!(
         namespace = pool.namespace,
@@ -204,25 +245,43 @@ async fn apply_deployment(
     Ok(Outcome::Done)
 }
 
+/// The version of the Deployment that a lower number is meant for. A patch that comes late, after another leader's, would take
+/// workers that have got leases since.
+fn only_over(observed: &Observed, replicas: i32, memory: &Memory) -> Option<String> {
+    let stored = observed.deployment.as_deref()?;
+    let has = memory.scaled.map(|(own, _)| own);
+    let has = has.or(stored.spec.as_ref()?.replicas).unwrap_or(1);
+    let version = stored.metadata.resource_version.clone();
+    version.filter(|_| replicas < has)
+}
+
+fn is_conflict(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Api { source, .. } if matches!(source.as_ref(), kube::Error::Api(s) if s.is_conflict()))
+}
+
 async fn scale(
     shared: &Shared,
-    pool: &PoolKey,
+    observed: &Observed,
     replicas: i32,
     memory: &mut Memory,
-) -> Result<(), ApplyError> {
+) -> Result<Outcome, ApplyError> {
+    let pool = &observed.key;
     let api: Api<Deployment> = Api::namespaced(shared.client.clone(), &pool.namespace);
     let name = names::worker_deployment_name(&pool.name);
     let params = PatchParams {
         field_manager: Some(names::MANAGER_OPERATOR.to_owned()),
         ..PatchParams::default()
     };
-    let patch = json!({"spec": {"replicas": replicas}});
-    bounded(
-        "scale",
-        pool,
-        api.patch_scale(&name, &params, &Patch::Merge(&patch)),
-    )
-    .await?;
+    let mut patch = json!({"spec": {"replicas": replicas}});
+    if let Some(version) = only_over(observed, replicas, memory) {
+        patch["metadata"] = json!({"resourceVersion": version});
+    }
+    let patch = Patch::Merge(&patch);
+    let call = api.patch_scale(&name, &params, &patch);
+    match write(shared, "scale", pool, call).await {
+        Err(error) if is_conflict(&error) => return Ok(Outcome::Changed),
+        answer => answer?,
+    };
     // The scale subresource does not tell the generation; a change of replicas raises it by one. A wrong guess costs one
     // idempotent apply.
     if let Some((_, generation)) = &mut memory.applied {
@@ -235,7 +294,7 @@ async fn scale(
         replicas,
         "scaled"
     );
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 async fn command(shared: &Shared, uids: &[String], make: impl Fn(String) -> CoreCommand) {
@@ -257,7 +316,8 @@ async fn set_cost(
         ..PatchParams::default()
     };
     let patch = json!({"metadata": {"annotations": {DELETION_COST: cost}}});
-    match bounded(
+    match write(
+        shared,
         "mark a pod",
         pool,
         api.patch_metadata(pod, &params, &Patch::Merge(&patch)),
@@ -284,8 +344,8 @@ async fn write_status(
         ..PatchParams::default()
     };
     let patch = Patch::Merge(patch);
-    let write = api.patch_status(&pool.name, &params, &patch);
-    match bounded("write the status", pool, write).await {
+    let call = api.patch_status(&pool.name, &params, &patch);
+    match write(shared, "write the status", pool, call).await {
         Ok(_) => {
             memory.status_written = Some(Instant::now());
             Ok(())

@@ -184,13 +184,23 @@ async fn reconcile(pool: Arc<VideoWorkerPool>, shared: Arc<Shared>) -> Result<Ac
     let (mut outcome, mut again) = act(&shared, &observed, &mut memory, &now).await?;
     if outcome == Outcome::Refused {
         // The number did not fall, so those who were to go with it are not gone.
-        memory.scaler = scaler;
+        memory.scaler = scaler.clone();
         (outcome, again) = act(&shared, &observed, &mut memory, &now).await?;
     }
     match outcome {
         Outcome::Done => Ok(Action::requeue(again)),
         Outcome::Refused => Ok(Action::requeue(refusal::TRY_AGAIN)),
         Outcome::Gone => Ok(Action::requeue(BEHIND)),
+        Outcome::Changed => {
+            let (namespace, pool) = (&observed.key.namespace, &observed.key.name);
+            tracing::debug!(
+                namespace,
+                pool,
+                "the Deployment changed meanwhile, deciding again"
+            );
+            memory.scaler = scaler;
+            Ok(Action::requeue(scaler::LOOK_AGAIN))
+        }
     }
 }
 
@@ -203,7 +213,7 @@ async fn act(
 ) -> Result<(Outcome, Duration), ApplyError> {
     let plan = plan::plan(observed, &shared.config.settings, memory, now)?;
     let again = plan.again;
-    let outcome = apply::apply(shared, &observed.key, plan, memory).await?;
+    let outcome = apply::apply(shared, observed, plan, memory).await?;
     Ok((outcome, again))
 }
 

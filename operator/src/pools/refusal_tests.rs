@@ -12,7 +12,9 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::super::{BEHIND, Caches, PoolsConfig, Settings, Shared, facts, reconcile, template};
+use super::super::{
+    BEHIND, Caches, PoolsConfig, Settings, Shared, facts, reconcile, scaler, template,
+};
 use super::*;
 use crate::pods::{self, attempt::Maker};
 use crate::ports::{Leadership, PoolBacklog};
@@ -30,6 +32,10 @@ struct Server {
     verdict: Option<(u16, String)>,
     /// What changed about the pool's metadata since the cache saw it; null: it is gone.
     pool_now: Option<Value>,
+    /// The Deployment was written by somebody since the cache saw it.
+    is_newer: bool,
+    /// With the answer to this path the lease is lost.
+    deposes: Option<(&'static str, watch::Sender<Leadership>)>,
 }
 
 impl Server {
@@ -46,11 +52,24 @@ impl Server {
             return (200, found);
         }
         self.asked.push((path.to_owned(), body.clone()));
+        if let Some((_, leadership)) = self.deposes.as_ref().filter(|(at, _)| *at == path) {
+            leadership.send_replace(Leadership::CutOff);
+        }
         match &self.verdict {
             Some((code, words)) if path == DEPLOYMENT => (
                 *code,
-                json!({"kind": "Status", "status": "Failure", "code": code, "message": words, "reason": "x"}),
+                json!({"kind": "Status", "status": "Failure", "code": code, "message": words,
+                       "reason": if *code == 409 { "Conflict" } else { "x" }}),
             ),
+            _ if path == SCALE
+                && self.is_newer
+                && body["metadata"]["resourceVersion"].is_string() =>
+            {
+                (
+                    409,
+                    json!({"kind": "Status", "status": "Failure", "code": 409, "message": "newer", "reason": "Conflict"}),
+                )
+            }
             _ if path == SCALE => (
                 200,
                 json!({"metadata": {"name": "default-workers"}, "spec": body["spec"]}),
@@ -106,6 +125,7 @@ where
 struct World {
     server: Arc<Lock<Server>>,
     shared: Arc<Shared>,
+    leadership: watch::Sender<Leadership>,
 }
 
 impl World {
@@ -120,6 +140,7 @@ impl World {
         };
         let key = facts::key(&pool(&json!({})));
         let (events, _) = mpsc::channel(1);
+        let (leadership, leads) = watch::channel(Leadership::Leader);
         let ca: ConfigMap = serde_json::from_value(json!({
             "metadata": {"name": names::DISPATCH_CA, "namespace": "videos"},
             "data": {names::DISPATCH_CA_KEY: "ca"},
@@ -138,7 +159,7 @@ impl World {
             pods: pods::new(client.clone(), Maker::new(b"key"), events).0,
             backlog: watch::channel(Arc::new([(key, backlog)].into())).1,
             synced: watch::channel(true).1,
-            leadership: watch::channel(Leadership::Leader).1,
+            leadership: leads,
             commands: mpsc::channel(1).0,
             memory: Mutex::default(),
             client,
@@ -146,6 +167,7 @@ impl World {
         Self {
             server,
             shared: Arc::new(shared),
+            leadership,
         }
     }
 
@@ -155,7 +177,14 @@ impl World {
 
     /// One pass over the pool with this template; what was asked meanwhile.
     async fn pass(&self, template: &Value) -> (Result<Action, ApplyError>, Vec<(String, Value)>) {
-        let result = reconcile(Arc::new(pool(template)), Arc::clone(&self.shared)).await;
+        self.pass_over(pool(template)).await
+    }
+
+    async fn pass_over(
+        &self,
+        pool: VideoWorkerPool,
+    ) -> (Result<Action, ApplyError>, Vec<(String, Value)>) {
+        let result = reconcile(Arc::new(pool), Arc::clone(&self.shared)).await;
         let asked = std::mem::take(&mut self.server.lock().unwrap().asked);
         (result, asked)
     }
@@ -328,5 +357,107 @@ async fn trouble_of_the_server_is_no_refusal_and_ends_the_pass() {
             paths(&asked).iter().all(|path| *path == DEPLOYMENT),
             "{code}: {asked:?}"
         );
+    }
+}
+
+/// A request may take longer than the lease lasts: what comes after it would be over the next leader's decisions.
+///
+/// covers: F29
+#[tokio::test]
+async fn nothing_is_written_after_the_lease_was_lost() {
+    let table = [
+        (
+            "a refusal",
+            DEPLOYMENT,
+            Some((422, "a bad field")),
+            vec![DEPLOYMENT],
+        ),
+        ("the Deployment", DEPLOYMENT, None, vec![DEPLOYMENT]),
+        (
+            "the number",
+            SCALE,
+            Some((422, "a bad field")),
+            vec![DEPLOYMENT, SCALE],
+        ),
+    ];
+    for (name, path, verdict, want) in table {
+        let world = World::new(Some(older()));
+        if let Some((code, words)) = verdict {
+            world.verdict(code, words);
+        }
+        world.server.lock().unwrap().deposes = Some((path, world.leadership.clone()));
+        let (result, asked) = world.pass(&json!({})).await;
+        assert!(matches!(result, Err(ApplyError::Deposed { .. })), "{name}");
+        assert_eq!(paths(&asked), want, "{name}");
+        let (result, asked) = world.pass(&json!({})).await;
+        assert_eq!(result.unwrap(), Action::await_change(), "{name}");
+        assert_eq!(paths(&asked), [""; 0], "{name}");
+    }
+}
+
+/// A patch may come through after another leader's, however it was sent.
+///
+/// covers: F29
+#[tokio::test]
+async fn a_lower_number_is_for_the_deployment_that_was_seen_and_a_higher_one_for_any() {
+    let mut seen = older();
+    seen.metadata.resource_version = Some("7".to_owned());
+    seen.spec.as_mut().unwrap().replicas = Some(3);
+    let table = [
+        ("up", 4, false, json!({"spec": {"replicas": 4}})),
+        (
+            "up, over another's",
+            4,
+            true,
+            json!({"spec": {"replicas": 4}}),
+        ),
+        (
+            "down",
+            1,
+            false,
+            json!({"metadata": {"resourceVersion": "7"}, "spec": {"replicas": 1}}),
+        ),
+        (
+            "down, over another's",
+            1,
+            true,
+            json!({"metadata": {"resourceVersion": "7"}, "spec": {"replicas": 1}}),
+        ),
+    ];
+    for (name, replicas, is_newer, want) in table {
+        let world = World::new(Some(seen.clone()));
+        // It stays as it is, but for its number.
+        world.verdict(422, "a bad field");
+        world.server.lock().unwrap().is_newer = is_newer;
+        let mut pool = pool(&json!({}));
+        pool.spec.scaling = Some(serde_json::from_value(json!({"mode": "External"})).unwrap());
+        pool.spec.replicas = Some(replicas);
+        let (result, asked) = world.pass_over(pool.clone()).await;
+        let scaled: Vec<_> = asked.iter().filter(|(path, _)| path == SCALE).collect();
+        assert_eq!(scaled.len(), 1, "{name}");
+        assert_eq!(scaled[0].1, want, "{name}");
+        let version = &want["metadata"]["resourceVersion"];
+        assert_eq!(
+            asked[0].1["metadata"]["resourceVersion"], *version,
+            "{name}"
+        );
+        let conflicts = is_newer && replicas < 3;
+        let again = match replicas < 3 {
+            true => scaler::LOOK_AGAIN,
+            false => TRY_AGAIN,
+        };
+        assert_eq!(result.unwrap(), Action::requeue(again), "{name}");
+        let (_, asked) = world.pass_over(pool.clone()).await;
+        assert_eq!(
+            paths(&asked).contains(&SCALE),
+            conflicts,
+            "{name}: once more"
+        );
+
+        let world = World::new(Some(seen.clone()));
+        world.verdict(409, "somebody wrote it");
+        let (result, asked) = world.pass_over(pool).await;
+        assert_eq!(result.is_ok(), replicas < 3, "{name}: {result:?}");
+        assert_eq!(paths(&asked), [DEPLOYMENT], "{name}");
     }
 }

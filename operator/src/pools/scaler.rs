@@ -14,7 +14,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// After a scale patch the pods that go must get their deletionTimestamp within this, or they are used again.
 const REMOVAL: Duration = Duration::from_secs(10);
 /// How soon a scale-down in progress is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// One pod of the pool.
 #[derive(Clone, Debug, PartialEq, Eq)]

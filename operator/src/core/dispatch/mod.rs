@@ -1,5 +1,6 @@
 //! Serves the workers' streams: who may speak, in which version, how much. Says what was said; decides nothing.
 
+mod allowances;
 mod service;
 mod stream;
 
@@ -10,6 +11,7 @@ use kinora_engine::ids::SessionId;
 use kinora_protocol::{MAX_SURPLUS, dispatch as wire};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use wire::from_worker::Message;
 
 pub use service::DispatchService;
 pub(crate) use service::redirect;
@@ -21,6 +23,8 @@ use crate::ports::WorkerIdentity;
 pub(crate) const QUEUE: usize = 1024;
 /// More slots than this no worker has.
 const MAX_SLOTS: u32 = 1024;
+/// Longer than this no uid is; a worker gets those of jobs from us, as UUIDs.
+const MAX_UID_BYTES: usize = 64;
 
 /// The way to one worker.
 #[derive(Debug)]
@@ -36,6 +40,28 @@ pub(crate) struct Line {
 /// More leases than this a worker with so many slots never holds, ended ones included.
 fn most_leases(slots: u32) -> usize {
     usize::try_from(slots.saturating_add(MAX_SURPLUS)).unwrap_or(usize::MAX)
+}
+
+/// The leases that a message names. A second Hello says nothing.
+fn leases(message: &Message) -> impl Iterator<Item = &wire::AttemptRef> + Clone {
+    let (held, unacked, of): (&[_], &[_], _) = match message {
+        Message::Heartbeat(beat) => (&beat.held, &beat.unacked, None),
+        Message::Outcome(outcome) => (&[], &[], outcome.attempt.as_ref()),
+        Message::Progress(progress) => (&[], &[], progress.attempt.as_ref()),
+        Message::Hello(_) | Message::Draining(_) => (&[], &[], None),
+    };
+    held.iter().chain(unacked).chain(of)
+}
+
+/// Whether these are no more leases than a worker with so many slots can hold, and each named by what can be a uid.
+fn is_believable<'a>(
+    leases: impl Iterator<Item = &'a wire::AttemptRef> + Clone,
+    slots: u32,
+) -> bool {
+    leases.clone().count() <= most_leases(slots)
+        && leases
+            .map(|lease| lease.job_uid.len())
+            .all(|len| len <= MAX_UID_BYTES)
 }
 
 /// What a worker's stream says.
@@ -59,7 +85,7 @@ pub(crate) enum Said {
         /// The stream.
         session: SessionId,
         /// The message.
-        message: wire::from_worker::Message,
+        message: Message,
     },
     /// The stream is over.
     Closed(SessionId),

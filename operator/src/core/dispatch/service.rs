@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kinora_engine::ids::SessionId;
 use kinora_protocol::dispatch::dispatch_server::Dispatch;
@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Line, MAX_SLOTS, QUEUE, Said, most_leases, stream};
+use super::allowances::Allowances;
+use super::{Line, MAX_SLOTS, MAX_UID_BYTES, QUEUE, Said, is_believable, most_leases, stream};
 use crate::core::handle::CoreCounters;
 use crate::core::seams::{AuthError, Authenticate};
 use crate::ports::{Leadership, WorkerIdentity};
@@ -30,6 +31,7 @@ pub struct DispatchService {
     said: mpsc::Sender<Said>,
     counters: Arc<CoreCounters>,
     last_session: Arc<AtomicU64>,
+    allowances: Allowances,
 }
 
 impl DispatchService {
@@ -45,6 +47,7 @@ impl DispatchService {
             said,
             counters,
             last_session: Arc::default(),
+            allowances: Allowances::default(),
         }
     }
 
@@ -80,6 +83,10 @@ impl DispatchService {
             Err(_) => return Err(Status::deadline_exceeded("no Hello within 5 s")),
         };
         let slots = hello.slots;
+        let share = self.allowances.of(&who.pod_uid, slots, Instant::now());
+        if !share.take(hello.held.len() + hello.unacked.len(), Instant::now()) {
+            return Err(Status::resource_exhausted("this pod says too much"));
+        }
         let session = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
         let (out, messages) = mpsc::channel(QUEUE);
         let hang_up = CancellationToken::new();
@@ -101,6 +108,7 @@ impl DispatchService {
         tokio::spawn(stream::read(
             inbound,
             (session, slots),
+            share,
             who,
             self.said.clone(),
             hang_up,
@@ -160,10 +168,10 @@ fn checked(first: Option<wire::FromWorker>) -> Result<wire::Hello, Status> {
         )));
     }
     hello.slots = hello.slots.clamp(1, MAX_SLOTS);
-    let listed = hello.held.len() + hello.unacked.len();
-    if listed > most_leases(hello.slots) || hello.instance.is_empty() {
+    let listed = hello.held.iter().chain(&hello.unacked);
+    if !is_believable(listed, hello.slots) || !(1..=MAX_UID_BYTES).contains(&hello.instance.len()) {
         return Err(Status::invalid_argument(
-            "Hello without instance, or with too many leases",
+            "Hello without a usable instance, or with unbelievable leases",
         ));
     }
     Ok(hello)

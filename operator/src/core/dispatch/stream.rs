@@ -15,31 +15,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use wire::from_worker::Message;
 
-use super::{Said, most_leases};
-use crate::core::allowance::Allowance;
+use super::allowances::Share;
+use super::{Said, is_believable, leases};
 use crate::core::handle::CoreCounters;
 use crate::ports::WorkerIdentity;
-
-/// Messages a second that a worker may send on average, and at once.
-const RATE: f64 = 100.0;
-const BURST: f64 = 4000.0;
-/// The same for each of its slots: progress once a second, and outcomes.
-const SLOT_RATE: f64 = 4.0;
-const SLOT_BURST: f64 = 40.0;
-/// Slots that a pool may ask for; whoever claims more gets no more for it.
-const COUNTED_SLOTS: u32 = 256;
 
 /// Reads and forwards; says Closed at the end, whatever ended it.
 pub(super) async fn read(
     mut inbound: Streaming<wire::FromWorker>,
     (session, slots): (SessionId, u32),
+    share: Share,
     who: Arc<WorkerIdentity>,
     said: mpsc::Sender<Said>,
     hang_up: CancellationToken,
     counters: Arc<CoreCounters>,
 ) {
     counters.streams.fetch_add(1, Ordering::Relaxed);
-    let mut allowance = allowance(slots, Instant::now());
     loop {
         let next = tokio::select! {
             next = inbound.message() => next,
@@ -53,9 +44,11 @@ pub(super) async fn read(
                 break;
             }
         };
-        let too_long = message.as_ref().is_some_and(|m| lists_more(m, slots));
-        if !allowance.take(Instant::now()) || too_long {
-            tracing::warn!(pod = %who.pod_name, too_long, "a worker floods its stream, which is closed");
+        // Cut short, a list of leases would prove some lost that are not.
+        let named = message.iter().flat_map(leases);
+        let absurd = !is_believable(named.clone(), slots);
+        if absurd || !share.take(named.count(), Instant::now()) {
+            tracing::warn!(pod = %who.pod_name, absurd, "a worker floods its stream, which is closed");
             counters.refused_streams.fetch_add(1, Ordering::Relaxed);
             break;
         }
@@ -69,17 +62,6 @@ pub(super) async fn read(
     hang_up.cancel();
     counters.streams.fetch_sub(1, Ordering::Relaxed);
     let _ = said.send(Said::Closed(session)).await;
-}
-
-/// What a worker with so many slots may send.
-fn allowance(slots: u32, now: Instant) -> Allowance {
-    let slots = f64::from(slots.min(COUNTED_SLOTS));
-    Allowance::new(RATE + slots * SLOT_RATE, BURST + slots * SLOT_BURST, now)
-}
-
-/// Whether a heartbeat lists more leases than its worker can hold. Cut short, it would prove some lost that are not.
-fn lists_more(message: &Message, slots: u32) -> bool {
-    matches!(message, Message::Heartbeat(beat) if beat.held.len() + beat.unacked.len() > most_leases(slots))
 }
 
 /// The message with every size within what the protocol allows; `None`: not a message for mid-stream.
@@ -131,27 +113,7 @@ fn flaw(outputs: &[wire::OutputResult]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    #[test]
-    fn a_flood_is_cut_off_and_an_honest_worker_never_is() {
-        let start = Instant::now();
-        let table = [
-            ("one slot", 1_u32, 12_u64, 5000),
-            ("200 slots that tell progress each second", 200, 5, 13_000),
-            ("as many as a pool may have", 256, 3, 15_000),
-            ("more than any worker has", u32::MAX, 3, 15_000),
-        ];
-        for (name, slots, pause_ms, flood) in table {
-            let mut flooded = allowance(slots, start);
-            assert!((0..flood).any(|_| !flooded.take(start)), "{name}");
-            let mut honest = allowance(slots, start);
-            let at = |i| start + Duration::from_millis(i * pause_ms);
-            assert!((0..60_000).all(|i| honest.take(at(i))), "{name}");
-        }
-    }
 
     #[test]
     fn a_second_hello_says_nothing_and_a_long_message_is_cut() {

@@ -114,11 +114,14 @@ async fn a_flood_of_reports_about_attempts_to_come_keeps_no_honest_report_s_text
         slots: 1024,
         ..worker_hello()
     };
-    for stream in 0..3 {
-        let liar = stage.connect(hello.clone(), "other").await.unwrap();
-        let numbers = (0..10_000).map(|n| 7 + 10_000 * stream + n);
-        liar.pour(numbers.map(|n| success(attempt(JOB, n)))).await;
+    for pod in 0..3 {
+        let token = format!("pod {pod}");
+        let liar = stage.connect(hello.clone(), &token).await.unwrap();
+        let numbers = (0..10_000).map(|n| 7 + 10_000 * pod + n);
+        let acks = liar.pour(numbers.map(|n| success(attempt(JOB, n)))).await;
+        assert!(acks > 0);
     }
+    assert_eq!(stage.counters.refused_streams.load(Ordering::Relaxed), 0);
     honest.say(labelled(lease.attempt)).await;
     ends_labelled(&stage, &mut honest).await;
 }
@@ -181,6 +184,92 @@ async fn a_heartbeat_with_more_leases_than_a_worker_can_hold_ends_its_stream() {
     assert_eq!(stage.counters.refused_streams.load(Ordering::Relaxed), 1);
     honest.say(heartbeat(3)).await;
     assert_eq!(honest.next().await, Message::Beat(wire::Beat { seq: 3 }));
+}
+
+/// Every lease that is listed has to be looked up, and each that is not listed again, in all pools.
+///
+/// covers: S16
+#[tokio::test]
+async fn heartbeats_that_list_ever_new_leases_are_few_however_often_their_worker_comes_back() {
+    let stage = Stage::leading().await;
+    let (mut honest, _) = busy(&stage).await;
+    for n in 0..200 {
+        stage.add_pool(&format!("pool-{n}")).await;
+    }
+    let most = 1024 + kinora_protocol::MAX_SURPLUS;
+    let listing = |seq: u64| {
+        let uid = |n: u32| format!("{:08x}-0000-4000-8000-{n:012x}", seq % 2);
+        Up::Heartbeat(wire::Heartbeat {
+            seq,
+            held: (0..most).filter_map(|n| attempt(&uid(n), 1)).collect(),
+            ..wire::Heartbeat::default()
+        })
+    };
+    let hello = wire::Hello {
+        slots: 1024,
+        ..worker_hello()
+    };
+    let mut taken = 0;
+    for seq in 1..=10 {
+        match stage.connect(hello.clone(), "other").await {
+            Ok(liar) => taken += liar.pour((0..3000).map(listing)).await,
+            Err(refused) => assert_eq!(refused.code(), Code::ResourceExhausted),
+        }
+        honest.say(heartbeat(seq)).await;
+        assert_eq!(honest.next().await, Message::Beat(wire::Beat { seq }));
+    }
+    assert!((1..200).contains(&taken), "{taken} of 30,000");
+    assert!(stage.counters.refused_streams.load(Ordering::Relaxed) >= 10);
+    assert_eq!(stored(&stage)["state"], "Running");
+}
+
+/// covers: S16
+#[tokio::test]
+async fn what_is_too_long_for_a_uid_ends_the_stream_that_says_it() {
+    let stage = Stage::leading().await;
+    let long = attempt(&"u".repeat(65), 1);
+    let listing = Up::Heartbeat(wire::Heartbeat {
+        unacked: long.clone().into_iter().collect(),
+        ..wire::Heartbeat::default()
+    });
+    let progress = Up::Progress(wire::Progress {
+        attempt: long.clone(),
+        ..wire::Progress::default()
+    });
+    for message in [listing, success(long.clone()), progress] {
+        let mut liar = stage.connect(worker_hello(), "other").await.unwrap();
+        liar.say(message.clone()).await;
+        let end = liar.read().await;
+        assert!(!matches!(end, Ok(Some(_))), "{message:?}: {end:?}");
+    }
+    let hello = wire::Hello {
+        held: long.into_iter().collect(),
+        ..worker_hello()
+    };
+    let refused = stage.connect(hello, "other").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+/// covers: S16
+#[tokio::test]
+async fn a_worker_that_claims_more_slots_than_its_pool_gives_gets_no_more_leases() {
+    let stage = Stage::leading_with(|pool| pool.slots = 2).await;
+    let waits = serde_json::json!({"observedGeneration": -1, "state": "Queued"});
+    for n in 0..3 {
+        let uid = format!("3b1f3c52-7a39-4f0f-9d3e-00000000000{n}");
+        stage.put_as(&format!("vj-a-{n}"), &uid, &waits);
+    }
+    let hello = wire::Hello {
+        slots: 1024,
+        ..worker_hello()
+    };
+    let mut liar = stage.connect(hello, "other").await.unwrap();
+    for _ in 0..2 {
+        assert!(matches!(liar.next().await, Message::Lease(_)));
+    }
+    liar.say(heartbeat(1)).await;
+    assert_eq!(liar.next().await, Message::Beat(wire::Beat { seq: 1 }));
+    assert_eq!(stage.counters.claims.load(Ordering::Relaxed), 2);
 }
 
 /// covers: S16
