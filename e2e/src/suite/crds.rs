@@ -10,14 +10,20 @@ use std::time::Duration;
 use super::{Case, Context, case};
 use crate::wait;
 
+#[path = "../../../operator/tests/shared/contract.rs"]
+mod contract;
+
 const NAMESPACE: &str = "cel";
 
 /// These run before Kinora is installed: an operator would write the same statuses.
 pub(super) fn cases() -> Vec<Case> {
-    vec![case!(
-        "the-api-server-accepts-and-refuses-as-the-schema-tables-say",
-        tables
-    )]
+    vec![
+        case!(
+            "the-api-server-accepts-and-refuses-as-the-schema-tables-say",
+            tables
+        ),
+        case!("the-api-server-answers-as-its-fakes-in-the-tests-do", fakes),
+    ]
 }
 
 /// covers: S2, S14
@@ -54,6 +60,27 @@ async fn tables(context: &Context) -> Result<()> {
         wrong.join("\n      ")
     );
     Ok(())
+}
+
+async fn fakes(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    for definition in definitions()? {
+        apply(context, &definition)?;
+    }
+    let name = "contract";
+    stack.apply(&[
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        json!({
+            "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"source": {"key": "imports/cel/clip.mp4"}},
+        }),
+    ])?;
+    let resource = ApiResource::erase::<kinora_crds::VideoJob>(&());
+    let jobs = Api::namespaced_with(stack.client.clone(), NAMESPACE, &resource);
+    let held = contract::holds(&jobs, name).await;
+    stack.uninstall()?;
+    held.map_err(anyhow::Error::msg)
 }
 
 fn apply(context: &Context, definition: &Definition) -> Result<()> {

@@ -241,8 +241,11 @@ fn delete(api: &Api, path: &str, body: &[u8]) -> Response {
     let Some(object) = stored.objects.get(path) else {
         return status(404, "NotFound");
     };
-    let wanted = &options["preconditions"]["uid"];
-    if wanted.is_string() && *wanted != object["metadata"]["uid"] {
+    let is_met = |field: &str| {
+        let wanted = &options["preconditions"][field];
+        wanted.is_null() || *wanted == object["metadata"][field]
+    };
+    if !["uid", "resourceVersion"].into_iter().all(is_met) {
         return status(409, "Conflict");
     }
     let removed = stored.objects.remove(path);
@@ -322,11 +325,8 @@ fn patch(api: &Api, path: &str, body: &[u8]) -> Response {
     let Some(object) = stored.objects.get(path) else {
         return status(404, "NotFound");
     };
-    let is_met = |name: &str| {
-        let wanted = &patch["metadata"][name];
-        wanted.is_null() || *wanted == object["metadata"][name]
-    };
-    if !["uid", "resourceVersion"].into_iter().all(is_met) {
+    let wanted = &patch["metadata"]["resourceVersion"];
+    if !wanted.is_null() && *wanted != object["metadata"]["resourceVersion"] {
         stored.conflicts += 1;
         return status(409, "Conflict");
     }
@@ -354,4 +354,17 @@ fn merge(target: &mut Value, patch: &Value) {
             merge(&mut target[name.as_str()], value);
         }
     }
+}
+
+#[tokio::test]
+async fn the_fake_answers_as_the_api_server_does() {
+    let (api, client) = Api::start().await;
+    let mut job = crate::job(&crate::mint());
+    let name = "vj-a-1";
+    job["metadata"]["name"] = json!(name);
+    job["metadata"]["uid"] = json!("5b1f3c52-7a39-4f0f-9d3e-2f2f6d0c9a22");
+    api.put(&format!("{}/{name}", crate::JOBS), job);
+    let resource = kube::api::ApiResource::erase::<kinora_crds::VideoJob>(&());
+    let jobs = kube::Api::namespaced_with(client, "videos", &resource);
+    crate::contract::holds(&jobs, name).await.unwrap();
 }

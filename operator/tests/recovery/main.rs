@@ -8,6 +8,8 @@ mod api;
 mod attempt_pods;
 mod audit;
 mod cleaner;
+#[path = "../shared/contract.rs"]
+mod contract;
 mod deletions;
 mod flood;
 mod redrive;

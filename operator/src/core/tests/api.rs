@@ -340,19 +340,18 @@ async fn delete(
     let options: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut stored = api.stored.lock().unwrap();
     stored.deletes.push(options.clone());
-    let same = stored.objects.get(&name).is_some_and(|object| {
-        ["uid", "resourceVersion"]
-            .iter()
-            .all(|field| options["preconditions"][field] == object["metadata"][field])
-    });
+    let Some(object) = stored.objects.get(&name) else {
+        return status(404, "NotFound");
+    };
+    let same = ["uid", "resourceVersion"]
+        .iter()
+        .all(|field| options["preconditions"][field] == object["metadata"][field]);
     if !same {
         return status(409, "Conflict");
     }
-    if let Some(object) = stored.objects.remove(&name) {
-        api.tell("DELETED", &object);
-        return Json(object).into_response();
-    }
-    status(404, "NotFound")
+    let object = stored.objects.remove(&name);
+    api.tell("DELETED", &json!(object));
+    Json(object).into_response()
 }
 
 /// RFC 7386.

@@ -4,6 +4,8 @@ mod api;
 mod archive;
 mod attempt_pods;
 mod conflicts;
+#[path = "../../../tests/shared/contract.rs"]
+mod contract;
 mod drain;
 mod events;
 mod hostile;

@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use kinora_protocol::dispatch as wire;
+use kube::api::ApiResource;
 use serde_json::json;
 use wire::to_worker::Message;
 
 use super::api::Api;
+use super::contract;
 use super::stage::{self, Stage};
 use super::succeeded;
 
@@ -52,4 +54,14 @@ async fn while_no_read_is_answered_only_so_many_are_asked_however_many_wait() {
         "{}",
         stage.api.reads()
     );
+}
+
+#[tokio::test]
+async fn the_fake_answers_as_the_api_server_does() {
+    let (api, client) = Api::start().await;
+    let status = json!({"state": "Queued"});
+    api.put(stage::upload_job("vj-a-1", stage::OTHER_POD, &status));
+    let resource = ApiResource::erase::<kinora_crds::VideoJob>(&());
+    let jobs = kube::Api::namespaced_with(client, "videos", &resource);
+    contract::holds(&jobs, "vj-a-1").await.unwrap();
 }
