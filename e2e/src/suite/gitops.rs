@@ -17,6 +17,10 @@ pub(super) fn cases() -> Vec<Case> {
             no_drift
         ),
         case!(
+            "helm-waits-for-jobs-as-kstatus-judges-them",
+            judged_by_kstatus
+        ),
+        case!(
             "an-uninstall-leaves-definitions-and-jobs-and-an-install-goes-on-with-them",
             reinstalled
         ),
@@ -110,6 +114,64 @@ fn spec_of_the_operator(job: &VideoJob) -> Result<Vec<Value>> {
     ensure!(!ours.is_empty(), "no manager of Kinora's wrote a status");
     let specs = ours.iter().map(|entry| entry["fieldsV1"]["f:spec"].clone());
     Ok(specs.filter(|spec| !spec.is_null()).collect())
+}
+
+/// GitOps row 1: helm waits with the library that Flux has. An install is over when its job is, fails at once with its job, and
+/// does not wait for one that is suspended.
+async fn judged_by_kstatus(context: &Context) -> Result<()> {
+    let stack = &context.stack;
+    let key = format!("imports/{JOBS_NAMESPACE}/chart.mp4");
+    let store = stack.store().await?;
+    store
+        .put(&key, context.bikes()?, PutOptions::default())
+        .await?;
+    let chart = stack.cluster.state_dir().join("chart-of-a-job");
+    std::fs::create_dir_all(chart.join("templates"))?;
+    let about = "apiVersion: v2\nname: chart-of-a-job\nversion: 0.0.1\n";
+    std::fs::write(chart.join("Chart.yaml"), about)?;
+    let install = |name: &str, spec: &Value| {
+        let job = json!({
+            "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
+            "metadata": {"name": name, "namespace": JOBS_NAMESPACE}, "spec": spec,
+        });
+        let manifest = serde_json::to_vec(&job)?;
+        std::fs::write(chart.join("templates/job.yaml"), manifest)?;
+        let path = chart.to_string_lossy();
+        let what = ["install", name, &path, "--namespace", JOBS_NAMESPACE];
+        let how = ["--wait=watcher", "--timeout=4m"];
+        stack.cluster.helm(&[what.as_slice(), &how].concat())
+    };
+    let state_of = async |name: &str| -> Result<String> {
+        let job = jobs::api(stack).get(name).await?;
+        Ok(jobs::status(&job).state)
+    };
+    let spec = json!({"source": {"key": key}});
+
+    install("judged-good", &spec).context("a job that succeeds")?;
+    let state = state_of("judged-good").await?;
+    ensure!(state == "Succeeded", "helm was content with {state}");
+
+    let mut suspended = spec.clone();
+    suspended["suspend"] = true.into();
+    install("judged-suspended", &suspended).context("a job that is suspended")?;
+    let state = state_of("judged-suspended").await?;
+    ensure!(state == "Suspended", "helm was content with {state}");
+
+    stack.faults(&json!({"reject": "by a fault knob"})).await?;
+    let said = match install("judged-bad", &spec) {
+        Ok(_) => anyhow::bail!("helm was content with a job that failed"),
+        Err(error) => format!("{error:#}"),
+    };
+    stack.faults(&json!({})).await?;
+    ensure!(
+        said.contains("status: Failed") && !said.contains("deadline"),
+        "helm says of a job that failed: {said}"
+    );
+    for name in ["judged-good", "judged-suspended", "judged-bad"] {
+        let what = ["uninstall", name, "--namespace", JOBS_NAMESPACE, "--wait"];
+        stack.cluster.helm(&what)?;
+    }
+    Ok(())
 }
 
 /// GitOps row 15. Calls run while the release goes, and jobs wait.

@@ -60,6 +60,11 @@ impl Late {
         waited
     }
 
+    /// The process that held it is over with it, and lives: its death, should it come, is none of this attempt's.
+    pub(super) fn survived(&mut self, worker: Uid, attempt: AttemptId) {
+        self.verdicts.remove(&(worker, attempt));
+    }
+
     /// Attempts of a worker that were called lost, claimed before `end`.
     pub(super) fn of(&self, worker: Uid, end: Wall) -> Vec<AttemptId> {
         let from = (worker, AttemptId::default());

@@ -213,6 +213,7 @@ impl Engine {
         if let Some(seq) = self.send(worker, ToWorker::Ack(attempt, accepted)) {
             self.workers.acknowledged(worker, attempt, seq);
             self.call_is_over(worker, attempt);
+            self.late.survived(worker, attempt);
         }
     }
 

@@ -55,9 +55,12 @@ impl Engine {
             self.out.push(Action::Close { session, why });
         }
         let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
+        for attempt in &greeting.died {
+            self.died(worker, *attempt, true, now, rng);
+        }
+        // Only then: a job that is looked at again must not find its holder in a process that is over.
         for attempt in greeting.died {
             self.prove_late(worker, attempt, !doomed, now, rng);
-            self.died(worker, attempt, true, now, rng);
         }
         // Sent when the stream was silent already: nobody can say that the process ever had them.
         for attempt in greeting.never_came {
@@ -156,6 +159,7 @@ impl Engine {
         self.send(worker, ToWorker::Beat(seq));
         for attempt in gone {
             self.call_is_over(worker, attempt);
+            self.late.survived(worker, attempt);
             self.lose(worker, attempt, Class::Lost, false, now, rng);
         }
         self.examine(worker, held, now);

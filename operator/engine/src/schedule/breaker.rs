@@ -100,8 +100,9 @@ impl Breaker {
             State::Closed => true,
             State::Open => false,
             State::HalfOpen => {
-                let probes = u32::try_from(self.probes.len()).unwrap_or(u32::MAX);
-                self.good.saturating_add(probes) < policy.probes.max(1)
+                // Once fewer are asked for than were good it takes one more to close.
+                let wanted = policy.probes.saturating_sub(self.good).max(1);
+                self.probes.len() < count(wanted)
             }
         }
     }

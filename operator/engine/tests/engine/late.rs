@@ -108,6 +108,63 @@ fn proof_that_comes_too_late_or_from_a_pod_that_was_told_to_go_charges_nobody() 
     }
 }
 
+/// A network that flaps: the process is back with what was called lost, ends it as it is told to, and dies of something else.
+#[test]
+fn what_a_process_has_survived_is_not_charged_with_its_later_death() {
+    let over: [(&str, Change); 2] = [
+        ("it says that it stopped", |world| {
+            let session = world.hello_with(3, 1, 1, 100, &[attempt(1, 1)]);
+            world.report(session, attempt(1, 1), Fact::Released);
+        }),
+        ("it has it no more", |world| {
+            let session = world.hello_with(3, 1, 1, 100, &[attempt(1, 1)]);
+            world.holds.insert(session, Vec::new());
+            world.pass(secs(4), &[session]);
+        }),
+    ];
+    for (name, then) in over {
+        let mut world = lost();
+        let (worker, on) = (Uid(1), true);
+        world.feed(Event::Cordon { worker, on });
+        then(&mut world);
+        let finished = world.now.wall;
+        world.feed(Event::ContainerEnded {
+            worker,
+            finished,
+            by_itself: true,
+        });
+        world.hello(5, 3, 1);
+        let status = world.status(1);
+        assert_eq!((status.attempt, status.interruptions), (2, 0), "{name}");
+    }
+}
+
+/// The new process has its slot, whatever the former one was still to give back.
+#[test]
+fn a_new_process_holds_nothing_of_what_died_with_the_former_one() {
+    let mut world = World::new();
+    let session = world.hello_with(1, 1, 2, 100, &[]);
+    world.put(job(1));
+    world.holds.insert(session, vec![attempt(1, 1)]);
+    world.pass(secs(4), &[session]);
+    world.feed(Event::Closed(session));
+    world.pass(secs(3), &[]);
+    assert_eq!(world.phase(1), Phase::Queued);
+    let session = world.hello_with(2, 1, 2, 100, &[attempt(1, 1)]);
+    assert_eq!(world.status(1).attempt, 2, "beside what it is to stop");
+    world
+        .holds
+        .insert(session, vec![attempt(1, 1), attempt(1, 2)]);
+    world.pass(secs(4), &[session]);
+    let (worker, on) = (Uid(1), true);
+    world.feed(Event::Cordon { worker, on });
+    world.hello_with(3, 1, 2, 777, &[]);
+    let mut workers = world.engine.workers();
+    let (_, known) = workers.find(|(uid, _)| **uid == worker).unwrap();
+    assert!(known.leases.is_empty(), "{:?}", known.leases);
+    assert_eq!(world.status(1).interruptions, 2, "both ended with it");
+}
+
 #[test]
 fn a_container_or_pod_that_ended_by_itself_is_late_proof_too() {
     let table: [(&str, Change, u32); 3] = [

@@ -204,6 +204,26 @@ fn a_deleted_probe_is_given_back_once_whatever_is_known_of_its_end() {
     }
 }
 
+/// Somebody asks for fewer while it is half-open, when as many were good already.
+#[test]
+fn a_breaker_whose_probes_are_lowered_closes_with_the_next_good_call() {
+    let (mut world, session) = three_probes();
+    go_on(&mut world);
+    let probes = world.holds[&session].clone();
+    world.report(session, probes[0], Fact::Succeeded);
+    world.report(session, probes[1], Fact::Succeeded);
+    delete(&mut world, probes[2].job);
+    (4..=9).for_each(|uid| delete(&mut world, Uid(uid)));
+    let fewer = Box::new(with_probes(1, pool()));
+    world.feed(Event::Pool(POOL, fewer));
+    assert_eq!(breaker(&world), State::HalfOpen);
+    world.put(job(20));
+    let next = attempt(20, 1);
+    assert!(world.leases().contains(&next), "{:?}", world.leases());
+    world.report(session, next, Fact::Succeeded);
+    assert_eq!(breaker(&world), State::Closed);
+}
+
 fn made(world: &World) -> usize {
     let pods = world.pods.iter();
     pods.filter(|action| matches!(action, PodAction::Make { .. }))
