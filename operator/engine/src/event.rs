@@ -162,6 +162,8 @@ pub enum Event {
     ClockTrusted(bool),
     /// The worker takes no more leases.
     Draining(SessionId),
+    /// Its pool gives the worker so many slots now.
+    Slots(SessionId, u32),
     /// The stream is over.
     Closed(SessionId),
     /// A pod that was made for one attempt is there; said again before its Hello.

@@ -135,7 +135,9 @@ impl Core {
         let worker = self.engine.worker_of(session);
         if let Some(worker) = worker.filter(|w| self.engine.takes_report(*w, attempt)) {
             self.traces.reported(attempt);
-            self.memory.note_report(worker, attempt, outcome, most);
+            let known = self.engine.holds(worker, attempt);
+            self.memory
+                .note_report((worker, attempt), outcome, most, known);
         }
         self.step(Event::Outcome {
             session,

@@ -206,16 +206,18 @@ impl Memory {
         self.worker_ref(worker).pod_uid
     }
 
-    /// Keeps the texts of an outcome until it is settled. `most`: of this worker.
+    /// Keeps the texts of an outcome until it is settled. `most`: of this worker. `known`: by the facts at hand the attempt is
+    /// its; if it is not, it may be of a liar, and leaves half of the room to others.
     pub(crate) fn note_report(
         &mut self,
-        worker: Uid,
-        attempt: AttemptId,
+        (worker, attempt): (Uid, AttemptId),
         outcome: wire::Outcome,
         most: usize,
+        known: bool,
     ) {
         let taken = self.results.bytes() + self.reports.result_bytes();
-        let room = MOST_BYTES.saturating_sub(taken);
+        let all = if known { MOST_BYTES } else { MOST_BYTES / 2 };
+        let room = all.saturating_sub(taken);
         self.reports.note(worker, attempt, outcome, most, room);
     }
 

@@ -22,6 +22,10 @@ fn memory() -> Memory {
 
 /// A worker reports a success with the largest result there can be.
 fn report(memory: &mut Memory, n: u128) {
+    report_of(memory, n, true);
+}
+
+fn report_of(memory: &mut Memory, n: u128, known: bool) {
     let done = wire::Succeeded {
         result_json: "x".repeat(MAX_RESULT_BYTES),
         ..wire::Succeeded::default()
@@ -30,8 +34,7 @@ fn report(memory: &mut Memory, n: u128) {
         fact: Some(wire::outcome::Fact::Succeeded(done)),
         ..wire::Outcome::default()
     };
-    let (worker, attempt) = of(n);
-    memory.note_report(worker, attempt, outcome, 512);
+    memory.note_report(of(n), outcome, 512, known);
 }
 
 fn of(n: u128) -> (Uid, AttemptId) {
@@ -76,10 +79,30 @@ fn results_are_kept_while_there_is_room_and_each_one_dropped_makes_some() {
     for n in 2001..2004 {
         report(&mut memory, n);
     }
-    let kept = [2001, 2002, 2003].map(|n| settle(&mut memory, n, true));
-    assert_eq!(kept, [true, true, false]);
+    assert!(settle(&mut memory, 2, false));
+    // Reported again, one that had no room has it now.
+    report(&mut memory, 2003);
+    assert!(settle(&mut memory, 3, false));
+    report(&mut memory, 2004);
+    report(&mut memory, 2005);
+    let kept = [2001, 2002, 2003, 2004, 2005].map(|n| settle(&mut memory, n, true));
+    assert_eq!(kept, [true, true, true, true, false]);
     let held = memory.reports.result_bytes() + memory.results.bytes();
     assert_eq!(held, MOST_BYTES);
+}
+
+/// What a liar says of attempts that are not its own.
+#[test]
+fn results_of_attempts_that_may_be_nobodys_leave_room_for_others() {
+    let mut memory = memory();
+    for n in 0..2000 {
+        report_of(&mut memory, n, false);
+    }
+    assert_eq!(memory.reports.result_bytes(), MOST_BYTES / 2);
+    report(&mut memory, 2000);
+    let (worker, attempt) = of(2000);
+    assert!(memory.settle_report(worker, attempt, true));
+    assert!(memory.result(attempt.job).is_some());
 }
 
 /// The store may be away for hours.

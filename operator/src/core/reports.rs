@@ -53,9 +53,18 @@ impl Reports {
         most: usize,
         room: usize,
     ) {
+        if let Some(report) = self.all.get_mut(&(attempt, worker)) {
+            // Said again, as it is until it is settled: there may be room by now.
+            if let (true, Some(wire::outcome::Fact::Succeeded(done))) =
+                (report.lacks_result, outcome.fact)
+            {
+                report.keep_result(done.result_json, room);
+                self.result_bytes += report.result_bytes();
+            }
+            return;
+        }
         let own = self.by_worker.get(&worker).copied().unwrap_or_default();
-        let is_full = own >= most || self.all.len() >= MAX_REPORTS;
-        if is_full || self.of(worker, attempt).is_some() {
+        if own >= most || self.all.len() >= MAX_REPORTS {
             return;
         }
         let mut report = Report {
@@ -67,9 +76,7 @@ impl Reports {
         };
         if let Some(wire::outcome::Fact::Succeeded(done)) = outcome.fact {
             report.outputs = done.outputs;
-            report.lacks_result = done.result_json.len() > room;
-            report.result_json =
-                Some(done.result_json).filter(|json| !json.is_empty() && !report.lacks_result);
+            report.keep_result(done.result_json, room);
             self.result_bytes += report.result_bytes();
         }
         *self.entry(worker, attempt) = report;
@@ -131,6 +138,11 @@ impl Reports {
 }
 
 impl Report {
+    fn keep_result(&mut self, json: String, room: usize) {
+        self.lacks_result = json.len() > room;
+        self.result_json = Some(json).filter(|json| !json.is_empty() && !self.lacks_result);
+    }
+
     fn result_bytes(&self) -> usize {
         self.result_json.as_ref().map_or(0, String::len)
     }

@@ -9,7 +9,7 @@ use kinora_engine::{Event, Uid, Wall};
 use super::observe::Seen;
 use super::run::Core;
 use super::translate::{policy, uid_of};
-use crate::ports::{CoreCommand, Leadership, PodEvent, PoolEvent};
+use crate::ports::{CoreCommand, Leadership, PodEvent, PoolEvent, PoolKey};
 
 impl Core {
     pub(super) fn on_seen(&mut self, seen: Seen) {
@@ -90,8 +90,12 @@ impl Core {
             PoolEvent::Changed(key, facts) => {
                 let name = self.memory.names.pool(&key);
                 let policy = Box::new(policy(&facts, &mut self.memory.names));
-                self.memory.pools.insert(name, *facts);
+                let slots = facts.slots;
+                let before = self.memory.pools.insert(name, *facts);
                 self.step(Event::Pool(name, policy));
+                if before.is_none_or(|before| before.slots != slots) {
+                    self.give_slots(&key, slots);
+                }
             }
             PoolEvent::Gone(key) => {
                 let name = self.memory.names.pool(&key);
@@ -99,6 +103,22 @@ impl Core {
                 self.step(Event::PoolGone(name));
             }
             PoolEvent::Synced => self.step(Event::PoolsSynced),
+        }
+    }
+
+    /// Workers whose streams began when the pool gave more slots, or fewer, have what it gives now.
+    fn give_slots(&mut self, pool: &PoolKey, slots: u32) {
+        let lines = self.memory.lines.iter();
+        let of_pool: Vec<_> = lines
+            .filter(|(session, _)| {
+                let worker = self.engine.worker_of(**session);
+                let known = worker.and_then(|worker| self.memory.worker(worker));
+                known.is_some_and(|known| known.pool == *pool)
+            })
+            .map(|(session, line)| (*session, line.slots.min(slots)))
+            .collect();
+        for (session, slots) in of_pool {
+            self.step(Event::Slots(session, slots));
         }
     }
 

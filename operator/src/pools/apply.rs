@@ -64,7 +64,7 @@ pub(super) enum Outcome {
     Refused,
     /// The pool is gone, though the watch has not said so yet.
     Gone,
-    /// Somebody wrote the Deployment meanwhile: its number did not fall, and nothing after that was done.
+    /// Somebody wrote the Deployment meanwhile: its number stays, and nothing after that was done.
     Changed,
 }
 
@@ -207,8 +207,7 @@ async fn apply_deployment(
         .unwrap_or_default()
         .to_owned();
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-    deployment.metadata.resource_version =
-        replicas.and_then(|replicas| only_over(observed, replicas, memory));
+    deployment.metadata.resource_version = seen(observed);
     let answer = write(
         shared,
         "apply the Deployment",
@@ -245,14 +244,15 @@ async fn apply_deployment(
     Ok(Outcome::Done)
 }
 
-/// The version of the Deployment that a lower number is meant for. A patch that comes late, after another leader's, would take
-/// workers that have got leases since.
-fn only_over(observed: &Observed, replicas: i32, memory: &Memory) -> Option<String> {
-    let stored = observed.deployment.as_deref()?;
-    let has = memory.scaled.map(|(own, _)| own);
-    let has = has.or(stored.spec.as_ref()?.replicas).unwrap_or(1);
-    let version = stored.metadata.resource_version.clone();
-    version.filter(|_| replicas < has)
+/// The version of the Deployment that a number is meant for. A patch that comes late, after another leader's, would take workers
+/// that have got leases since: also a number that was higher when it was decided.
+fn seen(observed: &Observed) -> Option<String> {
+    observed
+        .deployment
+        .as_deref()?
+        .metadata
+        .resource_version
+        .clone()
 }
 
 fn is_conflict(error: &ApplyError) -> bool {
@@ -273,7 +273,7 @@ async fn scale(
         ..PatchParams::default()
     };
     let mut patch = json!({"spec": {"replicas": replicas}});
-    if let Some(version) = only_over(observed, replicas, memory) {
+    if let Some(version) = seen(observed) {
         patch["metadata"] = json!({"resourceVersion": version});
     }
     let patch = Patch::Merge(&patch);

@@ -172,6 +172,7 @@ impl Engine {
             Event::History(history) => self.on_history(history, now, rng),
             Event::ClockTrusted(trusted) => self.on_clock(trusted, now, rng),
             Event::Draining(session) => self.on_draining(session),
+            Event::Slots(session, slots) => self.on_slots(session, slots),
             Event::Closed(session) => self.on_closed(session, now),
             Event::AttemptPod { worker, attempt } => self.on_attempt_pod(worker, attempt),
             Event::AttemptPodDeleted(worker) => self.on_attempt_pod_deleted(worker),

@@ -290,6 +290,16 @@ impl Engine {
         }
     }
 
+    pub(super) fn on_slots(&mut self, session: SessionId, slots: u32) {
+        if let Some(worker) = self.worker_of(session) {
+            let pool = self.workers.update(worker, |w| {
+                w.slots = slots.max(1);
+                w.pool
+            });
+            self.dirty.extend(pool.flatten());
+        }
+    }
+
     pub(super) fn on_closed(&mut self, session: SessionId, now: Now) {
         self.workers.cut(session);
         self.workers.closed(session, now.mono);

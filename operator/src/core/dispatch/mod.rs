@@ -33,6 +33,8 @@ pub(crate) struct Line {
     pub(crate) out: mpsc::Sender<Result<wire::ToWorker, tonic::Status>>,
     /// Ends the stream.
     pub(crate) hang_up: CancellationToken,
+    /// Slots that it says it has.
+    pub(crate) slots: u32,
     /// Leases that it holds at most.
     pub(crate) most: usize,
 }

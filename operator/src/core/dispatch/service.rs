@@ -97,6 +97,7 @@ impl DispatchService {
             line: Line {
                 out,
                 hang_up: hang_up.clone(),
+                slots,
                 most: most_leases(slots),
             },
             hello,

@@ -270,6 +270,9 @@ async fn a_worker_that_claims_more_slots_than_its_pool_gives_gets_no_more_leases
     liar.say(heartbeat(1)).await;
     assert_eq!(liar.next().await, Message::Beat(wire::Beat { seq: 1 }));
     assert_eq!(stage.counters.claims.load(Ordering::Relaxed), 2);
+    // It has what its pool gives, also once that is more, or when it was less only for a while.
+    stage.change_pool(|pool| pool.slots = 3).await;
+    assert!(matches!(liar.next().await, Message::Lease(_)));
 }
 
 /// covers: S16
