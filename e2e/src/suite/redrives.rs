@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use kinora_crds::VideoJobRedrive;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -27,17 +28,21 @@ pub(super) fn cases() -> Vec<Case> {
 struct Requests<'a> {
     stack: &'a Stack,
     api: Api<VideoJobRedrive>,
+    /// Letters of other cases are older.
+    after: Timestamp,
 }
 
 impl<'a> Requests<'a> {
-    fn of(stack: &'a Stack) -> Self {
+    fn of(stack: &'a Stack, after: Timestamp) -> Self {
         let api = Api::namespaced(stack.client.clone(), JOBS_NAMESPACE);
-        Self { stack, api }
+        Self { stack, api, after }
     }
 
     async fn make(&self, name: &str, more: Value) -> Result<String> {
-        let mut spec =
-            json!({"selector": {}, "poolName": CROWD, "reasons": ["Rejected"], "perSecond": 2});
+        let mut spec = json!({
+            "selector": {}, "poolName": CROWD, "reasons": ["Rejected"], "perSecond": 2,
+            "finishedAfter": self.after.to_string(),
+        });
         json_patch::merge(&mut spec, &more);
         let request = serde_json::from_value(json!({
             "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJobRedrive",
@@ -101,6 +106,8 @@ async fn once_each(context: &Context) -> Result<()> {
     // A pool that works believes its service's verdicts.
     crowd.upload(4).await?;
     crowd.until_some(4, "Succeeded").await?;
+    // Times of ends have whole seconds.
+    let after = Timestamp::from_second(Timestamp::now().as_second() - 1)?;
     stack.faults(&json!({"reject": "by a fault knob"})).await?;
     crowd.upload(LETTERS).await?;
     crowd.until_some(LETTERS, "DeadLettered").await?;
@@ -121,7 +128,7 @@ async fn once_each(context: &Context) -> Result<()> {
     })
     .await?;
 
-    let requests = Requests::of(stack);
+    let requests = Requests::of(stack, after);
     for old in ["dry", "first", "second"] {
         let _ = requests.api.delete(old, &DeleteParams::default()).await;
     }
