@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use kinora_crds::{VideoJob, definitions};
-use kinora_storage::PutOptions;
 use serde_json::{Value, json};
 
 use super::crowds::Crowd;
@@ -30,11 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
 /// GitOps rows 5, 6 and 7: wait, selectors, no drift, and nothing of the operator's under `spec`.
 async fn no_drift(context: &Context) -> Result<()> {
     let (stack, cluster) = (&context.stack, &context.stack.cluster);
-    let key = format!("imports/{JOBS_NAMESPACE}/git.mp4");
-    let store = stack.store().await?;
-    store
-        .put(&key, context.bikes()?, PutOptions::default())
-        .await?;
+    let key = context.import("git.mp4").await?;
     let manifest = json!({
         "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
         "metadata": {"name": "from-git", "namespace": JOBS_NAMESPACE, "labels": {"app": "git"}},
@@ -120,11 +115,7 @@ fn spec_of_the_operator(job: &VideoJob) -> Result<Vec<Value>> {
 /// does not wait for one that is suspended.
 async fn judged_by_kstatus(context: &Context) -> Result<()> {
     let stack = &context.stack;
-    let key = format!("imports/{JOBS_NAMESPACE}/chart.mp4");
-    let store = stack.store().await?;
-    store
-        .put(&key, context.bikes()?, PutOptions::default())
-        .await?;
+    let key = context.import("chart.mp4").await?;
     let chart = stack.cluster.state_dir().join("chart-of-a-job");
     std::fs::create_dir_all(chart.join("templates"))?;
     let about = "apiVersion: v2\nname: chart-of-a-job\nversion: 0.0.1\n";

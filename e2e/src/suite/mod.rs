@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
+use kinora_storage::PutOptions;
 
-use crate::stack::{Stack, StackOptions};
+use crate::stack::{JOBS_NAMESPACE, Stack, StackOptions};
 use crate::tools::repository_root;
 
 /// Long enough for one job with a cold worker on a busy machine.
@@ -71,6 +72,18 @@ impl Context {
     /// The checkout is incomplete.
     pub fn bikes(&self) -> Result<Bytes> {
         sample("bikes.mp4")
+    }
+
+    /// Stores the small sample where declared jobs may name it; answers its key.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn import(&self, name: &str) -> Result<String> {
+        let key = format!("imports/{JOBS_NAMESPACE}/{name}");
+        let store = self.stack.store().await?;
+        let put = store.put(&key, self.bikes()?, PutOptions::default());
+        put.await.context("store the source")?;
+        Ok(key)
     }
 
     /// Base URLs of two uploader replicas.

@@ -99,17 +99,7 @@ async fn pod_per_attempt(context: &Context) -> Result<()> {
         "retry": {"baseSeconds": 1, "maxSeconds": 2},
     });
     apply(context, name, &spec).await?;
-    let key = format!("imports/{JOBS_NAMESPACE}/film.mp4");
-    stack
-        .store()
-        .await?
-        .put(
-            &key,
-            context.bikes()?,
-            kinora_storage::PutOptions::default(),
-        )
-        .await
-        .context("store the source")?;
+    let key = context.import("film.mp4").await?;
     let job = json!({
         "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob",
         "metadata": {"name": "film", "namespace": JOBS_NAMESPACE},

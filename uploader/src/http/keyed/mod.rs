@@ -181,16 +181,16 @@ async fn settle(
                 what: What::Ended(_),
                 ..
             }) => true,
+            // Whoever has it still brings it again.
+            Some(Found {
+                what: What::Video(view),
+                ..
+            }) if view.video.is_lost() => true,
             Some(Found {
                 what: What::Video(view),
                 ..
             }) => {
                 let video = view.video;
-                if video.is_lost() {
-                    // Whoever has it still brings it again.
-                    condition = Condition::IfMatch(etag);
-                    continue;
-                }
                 if video.state != VideoState::Uploading || !takes_over {
                     let answer = replay(&driver, &video, speaks, most)?;
                     return Ok(Settled::Answer(Box::new(answer)));
