@@ -127,6 +127,7 @@ pub async fn run(
         pools.clone(),
         links.backlog.clone(),
         links.leadership.clone(),
+        links.synced.clone(),
         triggers,
     );
     let shared = Arc::new(Shared {

@@ -271,11 +271,13 @@ impl Teller {
     }
 }
 
-/// Triggers the pools whose counts changed, and all of them when leadership does.
+/// Triggers the pools whose counts changed, and all of them when leadership does, or when the jobs are counted: a pass before
+/// that leaves the pool as it was, also one that is new.
 pub(super) async fn follow(
     pools: Store<VideoWorkerPool>,
     mut backlog: watch::Receiver<Backlog>,
     mut leadership: watch::Receiver<Leadership>,
+    mut synced: watch::Receiver<bool>,
     triggers: mpsc::Sender<Trigger>,
 ) {
     let mut last = Backlog::default();
@@ -283,6 +285,7 @@ pub(super) async fn follow(
         let all = tokio::select! {
             changed = backlog.changed() => { if changed.is_err() { return } false }
             changed = leadership.changed() => { if changed.is_err() { return } true }
+            changed = synced.changed() => { if changed.is_err() { return } true }
         };
         let now = backlog.borrow_and_update().clone();
         let due = pools.state_filter(|pool| {

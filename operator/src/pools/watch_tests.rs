@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::ports::PoolBacklog;
 
 fn pool(name: &str, timeout: i64) -> VideoWorkerPool {
     let value = json!({
@@ -67,4 +68,59 @@ fn the_core_hears_of_each_change_once_and_of_what_a_gap_hid() {
     for (name, event, want) in steps {
         assert_eq!(told(teller.events_of(&event)), want, "{name}");
     }
+}
+
+/// A pool that is made while its leader still counts jobs has no counts that could change.
+///
+/// covers: F19
+#[tokio::test]
+async fn a_pool_is_looked_at_again_when_anything_changes_that_its_passes_read() {
+    let (store, mut writer) = reflector::store();
+    for name in ["a", "b"] {
+        writer.apply_watcher_event(&Event::Apply(pool(name, 1)));
+    }
+    let (backlog, backlog_out) = watch::channel(Backlog::default());
+    let (leadership, leadership_out) = watch::channel(Leadership::Doubtful);
+    let (synced, synced_out) = watch::channel(false);
+    let (triggers, mut triggered) = mpsc::channel(16);
+    let following = follow(store, backlog_out, leadership_out, synced_out, triggers);
+    let following = tokio::spawn(following);
+    let counts = [(facts::key(&pool("a", 1)), PoolBacklog::default())];
+    let counts: Backlog = Arc::new(counts.into());
+    let all = vec!["a", "b"];
+    let steps: [(&str, &dyn Fn(), Vec<&str>); 4] = [
+        (
+            "leads",
+            &|| drop(leadership.send_replace(Leadership::Leader)),
+            all.clone(),
+        ),
+        (
+            "jobs are counted",
+            &|| drop(synced.send_replace(true)),
+            all.clone(),
+        ),
+        (
+            "one has other counts",
+            &|| drop(backlog.send_replace(counts.clone())),
+            vec!["a"],
+        ),
+        (
+            "jobs are not counted any more",
+            &|| drop(synced.send_replace(false)),
+            all.clone(),
+        ),
+    ];
+    for (name, change, want) in steps {
+        change();
+        let mut got = Vec::new();
+        for _ in &want {
+            let request = tokio::time::timeout(BACKLOG_PAUSE * 100, triggered.recv()).await;
+            let request = request.unwrap_or_else(|_| panic!("{name}: {got:?} of {want:?}"));
+            got.push(request.unwrap().obj_ref.name);
+        }
+        got.sort();
+        assert_eq!(got, want, "{name}");
+        assert!(triggered.try_recv().is_err(), "{name}: no more than these");
+    }
+    following.abort();
 }
