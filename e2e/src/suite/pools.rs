@@ -25,6 +25,10 @@ pub(super) fn cases() -> Vec<Case> {
             "a-pool-with-a-pod-for-each-attempt-makes-one-and-removes-it-over-http",
             pod_per_attempt
         ),
+        case!(
+            "a-pool-whose-image-does-not-exist-says-so-and-works-once-it-does",
+            no_image
+        ),
     ]
 }
 
@@ -82,6 +86,44 @@ async fn external(context: &Context) -> Result<()> {
         selector.as_deref().is_some_and(|s| s.contains(name)),
         "an HPA finds no pods by {selector:?}"
     );
+    api.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// What is wrong, and what to do, where people look: on the pool, while its pods are retried in ever longer pauses.
+async fn no_image(context: &Context) -> Result<()> {
+    let (api, name) = (pools(context), "no-image");
+    let image = format!(
+        "{}/kinora-worker:never-built",
+        context.options.images.registry
+    );
+    let mut spec = json!({
+        "service": {"endpoint": format!("http://reference-service.{SERVICE_NAMESPACE}.svc:50051"), "outputs": ["video"]},
+        "scaling": {"minReplicas": 1, "maxReplicas": 1, "drainSeconds": 5},
+        "template": {"image": image},
+    });
+    apply(context, name, &spec).await?;
+    let ready = async |what: &str, status: &str, reason: &str, names: &str| {
+        wait::until(what, SOON, || async {
+            let pool = serde_json::to_value(api.get(name).await?)?;
+            let all = pool["status"]["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            let ready = all.into_iter().find(|one| one["type"] == "Ready").cloned();
+            let ready = ready.unwrap_or_default();
+            let says = ready["message"].as_str().unwrap_or_default();
+            let is_it =
+                ready["status"] == status && ready["reason"] == reason && says.contains(names);
+            ensure!(is_it, "it is {}", pool["status"]);
+            Ok(Some(()))
+        })
+        .await
+    };
+    ready("the pool to say so", "False", "ImagePullFailed", &image).await?;
+    spec["template"] = json!({});
+    apply(context, name, &spec).await?;
+    ready("its worker to be ready", "True", "WorkersReady", "").await?;
     api.delete(name, &DeleteParams::default()).await?;
     Ok(())
 }

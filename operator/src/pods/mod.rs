@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 
 use self::attempt::Maker;
-pub use self::index::{Owner, PodFacts, PodIndex};
+pub use self::index::{Owner, PodFacts, PodIndex, Troubled};
 use crate::ports::PodEvent;
 use crate::watches;
 
@@ -26,30 +26,30 @@ const GET_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Pods {
     client: Client,
     index: Arc<RwLock<PodIndex>>,
-    changes: watch::Receiver<u64>,
+    troubled: watch::Receiver<Arc<Troubled>>,
 }
 
 /// The writing end; see [`run`].
 pub struct PodWatch {
     pods: Pods,
     maker: Maker,
-    changes: watch::Sender<u64>,
+    troubled: watch::Sender<Arc<Troubled>>,
     events: mpsc::Sender<PodEvent>,
 }
 
 /// An empty index and the watch that shall fill it. `maker` knows the pods of attempts that the operator made; of others
 /// that look like them the core hears nothing.
 pub fn new(client: Client, maker: Maker, events: mpsc::Sender<PodEvent>) -> (Pods, PodWatch) {
-    let (sender, changes) = watch::channel(0);
+    let (troubled, troubled_out) = watch::channel(Arc::default());
     let pods = Pods {
         client,
         index: Arc::default(),
-        changes,
+        troubled: troubled_out,
     };
     let watch = PodWatch {
         pods: pods.clone(),
         maker,
-        changes: sender,
+        troubled,
         events,
     };
     (pods, watch)
@@ -73,9 +73,9 @@ impl Pods {
             .of_pool(namespace, pool)
     }
 
-    /// Changes whenever the index does.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.clone()
+    /// The pods that cannot start.
+    pub fn troubled(&self) -> watch::Receiver<Arc<Troubled>> {
+        self.troubled.clone()
     }
 
     /// Like [`Pods::get`], but a worker may be faster than the watch: then the pod is read once by name.
@@ -127,7 +127,7 @@ impl PodWatch {
                 .index
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            match event {
+            let events = match event {
                 Event::Init => {
                     index.begin();
                     Vec::new()
@@ -145,9 +145,16 @@ impl PodWatch {
                     .uid
                     .map(|uid| index.remove(&uid))
                     .unwrap_or_default(),
-            }
+            };
+            self.troubled.send_if_modified(|known| {
+                let changed = **known != *index.troubled();
+                if changed {
+                    *known = Arc::new(index.troubled().clone());
+                }
+                changed
+            });
+            events
         };
-        self.changes.send_modify(|count| *count += 1);
         let send = futures::stream::iter(events).for_each(|event| async {
             // The core is gone only when the process ends.
             let _ = self.events.send(event).await;

@@ -123,13 +123,13 @@ pub async fn run(
         triggers,
     } = watches;
     let pools = caches.pools.clone();
-    let follow = watch::follow(
-        pools.clone(),
-        links.backlog.clone(),
-        links.leadership.clone(),
-        links.synced.clone(),
-        triggers,
-    );
+    let followed = watch::Followed {
+        backlog: links.backlog.clone(),
+        leadership: links.leadership.clone(),
+        synced: links.synced.clone(),
+        troubled: links.pods.troubled(),
+    };
+    let follow = watch::follow(pools.clone(), followed, triggers);
     let shared = Arc::new(Shared {
         client,
         config,

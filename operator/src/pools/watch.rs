@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::apply::ApplyError;
 use super::{Caches, facts};
-use crate::pods::index::controller;
+use crate::pods::index::{Troubled, controller};
 use crate::ports::{Backlog, Leadership, PoolEvent, PoolFacts, PoolKey};
 use crate::watches;
 
@@ -271,26 +271,42 @@ impl Teller {
     }
 }
 
-/// Triggers the pools whose counts changed, and all of them when leadership does, or when the jobs are counted: a pass before
-/// that leaves the pool as it was, also one that is new.
+/// What passes read beside the caches of this module.
+pub(super) struct Followed {
+    pub(super) backlog: watch::Receiver<Backlog>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) synced: watch::Receiver<bool>,
+    pub(super) troubled: watch::Receiver<Arc<Troubled>>,
+}
+
+/// Triggers the pools whose counts changed, or whose pods cannot start or can again; and all of them when leadership changes, or
+/// when the jobs are counted: a pass before that leaves the pool as it was, also one that is new.
 pub(super) async fn follow(
     pools: Store<VideoWorkerPool>,
-    mut backlog: watch::Receiver<Backlog>,
-    mut leadership: watch::Receiver<Leadership>,
-    mut synced: watch::Receiver<bool>,
+    followed: Followed,
     triggers: mpsc::Sender<Trigger>,
 ) {
-    let mut last = Backlog::default();
+    let Followed {
+        mut backlog,
+        mut leadership,
+        mut synced,
+        mut troubled,
+    } = followed;
+    let mut last = (Backlog::default(), Arc::<Troubled>::default());
     loop {
         let all = tokio::select! {
             changed = backlog.changed() => { if changed.is_err() { return } false }
             changed = leadership.changed() => { if changed.is_err() { return } true }
             changed = synced.changed() => { if changed.is_err() { return } true }
+            changed = troubled.changed() => { if changed.is_err() { return } false }
         };
-        let now = backlog.borrow_and_update().clone();
+        let now = (
+            backlog.borrow_and_update().clone(),
+            troubled.borrow_and_update().clone(),
+        );
         let due = pools.state_filter(|pool| {
             let key = facts::key(pool);
-            all || now.get(&key) != last.get(&key)
+            all || now.0.get(&key) != last.0.get(&key) || now.1.get(&key) != last.1.get(&key)
         });
         send(&triggers, refs(&due)).await;
         last = now;

@@ -70,6 +70,9 @@ fn the_core_hears_of_each_change_once_and_of_what_a_gap_hid() {
     }
 }
 
+/// Its name, what changes, and the pools that are looked at.
+type Step<'a> = (&'a str, &'a dyn Fn(), Vec<&'a str>);
+
 /// A pool that is made while its leader still counts jobs has no counts that could change.
 ///
 /// covers: F19
@@ -83,12 +86,20 @@ async fn a_pool_is_looked_at_again_when_anything_changes_that_its_passes_read() 
     let (leadership, leadership_out) = watch::channel(Leadership::Doubtful);
     let (synced, synced_out) = watch::channel(false);
     let (triggers, mut triggered) = mpsc::channel(16);
-    let following = follow(store, backlog_out, leadership_out, synced_out, triggers);
-    let following = tokio::spawn(following);
+    let (troubled, troubled_out) = watch::channel(Arc::default());
+    let followed = Followed {
+        backlog: backlog_out,
+        leadership: leadership_out,
+        synced: synced_out,
+        troubled: troubled_out,
+    };
+    let following = tokio::spawn(follow(store, followed, triggers));
     let counts = [(facts::key(&pool("a", 1)), PoolBacklog::default())];
     let counts: Backlog = Arc::new(counts.into());
     let all = vec!["a", "b"];
-    let steps: [(&str, &dyn Fn(), Vec<&str>); 4] = [
+    let stuck = [(facts::key(&pool("b", 1)), ["u1".to_owned()].into())];
+    let stuck: Arc<Troubled> = Arc::new(stuck.into());
+    let steps: [Step<'_>; 5] = [
         (
             "leads",
             &|| drop(leadership.send_replace(Leadership::Leader)),
@@ -96,7 +107,7 @@ async fn a_pool_is_looked_at_again_when_anything_changes_that_its_passes_read() 
         ),
         (
             "jobs are counted",
-            &|| drop(synced.send_replace(true)),
+            &|| assert!(!synced.send_replace(true)),
             all.clone(),
         ),
         (
@@ -105,8 +116,13 @@ async fn a_pool_is_looked_at_again_when_anything_changes_that_its_passes_read() 
             vec!["a"],
         ),
         (
+            "a pod of one cannot start",
+            &|| drop(troubled.send_replace(stuck.clone())),
+            vec!["b"],
+        ),
+        (
             "jobs are not counted any more",
-            &|| drop(synced.send_replace(false)),
+            &|| assert!(synced.send_replace(false)),
             all.clone(),
         ),
     ];
