@@ -1,14 +1,16 @@
 //! The SDK client as this project wants it: path style, no retries, checksums only where we give them, own timeouts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_s3::Config;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::{Client, Config};
+use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
 use url::Url;
 
 use crate::args::StoreArgs;
@@ -20,22 +22,22 @@ use crate::trust::http_client;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Base configuration; clients differ by endpoint only.
+/// Configuration of the client that sends.
 pub(crate) fn base(
     args: &StoreArgs,
     clock: &StoreClock,
     names: LastGood,
+    credentials: Arc<FileCredentials>,
 ) -> Result<Config, StoreError> {
+    let credentials: Arc<dyn ProvideCredentials> = credentials;
     let https = endpoint(&args.store_endpoint, "--store-endpoint")?.scheme() == "https";
-    let credentials = FileCredentials::new(&args.store_credentials_dir);
-    credentials.load()?;
     Ok(Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(args.store_region.clone()))
         .endpoint_url(args.store_endpoint.trim_end_matches('/'))
         .force_path_style(true)
         .http_client(http_client(https, args.store_ca_file.as_deref(), names)?)
-        .credentials_provider(credentials)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
         // The provider looks at the files itself; a second cache would hide a rotation.
         .identity_cache(IdentityCache::no_cache())
         .retry_config(RetryConfig::disabled())
@@ -51,18 +53,8 @@ pub(crate) fn base(
         .build())
 }
 
-/// A client that signs for another host and never sends: presigning.
-pub(crate) fn presigning(base: &Config, url: &str) -> Result<Client, StoreError> {
-    endpoint(url, "--store-presign-endpoint")?;
-    Ok(Client::from_conf(
-        base.to_builder()
-            .endpoint_url(url.trim_end_matches('/'))
-            .build(),
-    ))
-}
-
 /// Checks that a flag holds scheme and host, and nothing that would end up in a signature or a log.
-fn endpoint(text: &str, flag: &str) -> Result<Url, StoreError> {
+pub(crate) fn endpoint(text: &str, flag: &str) -> Result<Url, StoreError> {
     let wrong = |what: &str| {
         let message = format!("{what}; it must look like http://host:port or https://host");
         StoreError::new(StoreErrorKind::Invalid, format!("read {flag}"), message)

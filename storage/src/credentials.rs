@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -16,13 +16,22 @@ const KEY_ID: &str = "access-key-id";
 const SECRET: &str = "secret-access-key";
 const TOKEN: &str = "session-token";
 
+/// Between two looks at the files: a mounted Secret is a minute behind itself, and every request asks.
+const EVERY: Duration = Duration::from_secs(1);
+
 /// Modification times of the three files; equal stamps mean nothing was rotated.
 type Stamp = [Option<SystemTime>; 3];
+
+struct Held {
+    stamp: Stamp,
+    credentials: Credentials,
+    looked: Instant,
+}
 
 /// A directory of credential files.
 pub(crate) struct FileCredentials {
     dir: PathBuf,
-    held: Mutex<Option<(Stamp, Credentials)>>,
+    held: Mutex<Option<Held>>,
 }
 
 impl std::fmt::Debug for FileCredentials {
@@ -43,28 +52,39 @@ impl FileCredentials {
 
     /// The current credentials. A rotation that leaves a file missing or empty for a moment keeps the former ones.
     pub(crate) fn load(&self) -> Result<Credentials, StoreError> {
+        self.load_at(Instant::now())
+    }
+
+    fn load_at(&self, now: Instant) -> Result<Credentials, StoreError> {
         let mut held = self
             .held
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let stamp = self.stamp();
-        if let Some((seen, credentials)) = held.as_ref()
-            && *seen == stamp
-        {
-            return Ok(credentials.clone());
+        if let Some(held) = held.as_mut() {
+            if now.duration_since(held.looked) < EVERY {
+                return Ok(held.credentials.clone());
+            }
+            held.looked = now;
+            if held.stamp == self.stamp() {
+                return Ok(held.credentials.clone());
+            }
         }
         match self.read_steadily() {
             Ok((stamp, credentials)) => {
                 if held.is_some() {
                     tracing::info!(dir = %self.dir.display(), "store credentials changed and were read again");
                 }
-                *held = Some((stamp, credentials.clone()));
+                *held = Some(Held {
+                    stamp,
+                    credentials: credentials.clone(),
+                    looked: now,
+                });
                 Ok(credentials)
             }
             Err(error) => match held.as_ref() {
-                Some((_, former)) => {
+                Some(former) => {
                     tracing::warn!(%error, "store credentials changed but cannot be read; keeping the former ones");
-                    Ok(former.clone())
+                    Ok(former.credentials.clone())
                 }
                 None => Err(error),
             },
@@ -145,7 +165,6 @@ impl ProvideCredentials for FileCredentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn write(dir: &Path, name: &str, text: &str, second: u64) {
         let path = dir.join(name);
@@ -159,8 +178,8 @@ mod tests {
             .unwrap();
     }
 
-    fn loaded(files: &FileCredentials) -> (String, String, Option<String>) {
-        let c = files.load().unwrap();
+    fn loaded(files: &FileCredentials, now: Instant) -> (String, String, Option<String>) {
+        let c = files.load_at(now).unwrap();
         (
             c.access_key_id().into(),
             c.secret_access_key().into(),
@@ -170,30 +189,36 @@ mod tests {
 
     /// covers: F16
     #[test]
-    fn a_rotation_is_seen_at_the_next_call() {
+    fn a_rotation_is_seen_within_a_second() {
+        let start = Instant::now();
         let dir = tempfile::tempdir().unwrap();
         let files = FileCredentials::new(dir.path());
         write(dir.path(), KEY_ID, "id1\n", 1);
         write(dir.path(), SECRET, " s1 \n", 1);
-        assert_eq!(loaded(&files), ("id1".into(), "s1".into(), None));
+        let before = ("id1".into(), "s1".into(), None);
+        assert_eq!(loaded(&files, start), before);
         write(dir.path(), KEY_ID, "id2", 2);
         write(dir.path(), SECRET, "s2", 2);
         write(dir.path(), TOKEN, "t2", 2);
+        assert_eq!(loaded(&files, start + EVERY / 2), before);
         assert_eq!(
-            loaded(&files),
+            loaded(&files, start + EVERY),
             ("id2".into(), "s2".into(), Some("t2".into()))
         );
     }
 
     #[test]
     fn a_half_written_rotation_keeps_the_former_credentials() {
+        let start = Instant::now();
         let dir = tempfile::tempdir().unwrap();
         let files = FileCredentials::new(dir.path());
         write(dir.path(), KEY_ID, "id1", 1);
         write(dir.path(), SECRET, "s1", 1);
-        assert_eq!(loaded(&files).0, "id1");
+        assert_eq!(loaded(&files, start).0, "id1");
         write(dir.path(), SECRET, "", 2);
-        assert_eq!(loaded(&files).1, "s1");
+        assert_eq!(loaded(&files, start + EVERY).1, "s1");
+        write(dir.path(), SECRET, "s2", 3);
+        assert_eq!(loaded(&files, start + EVERY * 2).1, "s2");
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::{Client, Config};
 
 use crate::args::StoreArgs;
 use crate::client;
 use crate::clock::StoreClock;
+use crate::credentials::FileCredentials;
 use crate::error::{StoreError, StoreErrorKind, Target};
 use crate::observe::{Action, Observer};
+use crate::presign::Presigner;
 use crate::resolve::LastGood;
 use crate::retry::{self, RetryBudget};
 use tracing::Instrument as _;
@@ -19,13 +21,12 @@ use tracing::Instrument as _;
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
-    presign: Arc<Client>,
+    presigner: Arc<Presigner>,
     observer: Option<Arc<dyn Observer>>,
 }
 
 struct Inner {
     client: Client,
-    config: Config,
     target: Target,
     clock: StoreClock,
     budget: RetryBudget,
@@ -83,19 +84,20 @@ impl Store {
 
     fn resolving(args: &StoreArgs, names: LastGood) -> Result<Self, StoreError> {
         let clock = StoreClock::new();
-        let config = client::base(args, &clock, names)?;
+        let credentials = Arc::new(FileCredentials::new(&args.store_credentials_dir));
+        credentials.load()?;
+        let config = client::base(args, &clock, names, Arc::clone(&credentials))?;
         let presign_url = args
             .store_presign_endpoint
             .as_deref()
             .unwrap_or(&args.store_endpoint);
-        let presign = client::presigning(&config, presign_url)?;
+        let presigner = Presigner::new(presign_url, &args.store_region, credentials)?;
         let target = Target {
             endpoint: args.store_endpoint.clone(),
             bucket: args.store_bucket.clone(),
         };
         let inner = Inner {
-            client: Client::from_conf(config.clone()),
-            config,
+            client: Client::from_conf(config),
             target,
             clock,
             budget: RetryBudget::new(),
@@ -104,7 +106,7 @@ impl Store {
         };
         Ok(Self {
             inner: Arc::new(inner),
-            presign: Arc::new(presign),
+            presigner: Arc::new(presigner),
             observer: None,
         })
     }
@@ -123,10 +125,10 @@ impl Store {
     /// # Errors
     /// `Invalid` if the URL is more than scheme and host.
     pub fn with_presign_endpoint(&self, url: &str) -> Result<Self, StoreError> {
-        let presign = client::presigning(&self.inner.config, url)?;
+        let presigner = self.presigner.for_host(url)?;
         Ok(Self {
             inner: Arc::clone(&self.inner),
-            presign: Arc::new(presign),
+            presigner: Arc::new(presigner),
             observer: self.observer.clone(),
         })
     }
@@ -167,8 +169,8 @@ impl Store {
         &self.inner.client
     }
 
-    pub(crate) fn presign_client(&self) -> &Client {
-        &self.presign
+    pub(crate) fn presigner(&self) -> &Presigner {
+        &self.presigner
     }
 
     /// Over TLS no payload is hashed for its signature; the CRC protects it.

@@ -17,10 +17,7 @@ async fn a_presigned_put_creates_once_and_only_with_its_condition(
     #[values(On::Weed, On::Aws, On::LikeWeed)] on: On,
 ) {
     let (store, key) = (store(on).await, format!("outputs/{}/video", fresh()));
-    let put = store
-        .presign_put(&key, TTL, Some("video/mp4"))
-        .await
-        .unwrap();
+    let put = store.presign_put(&key, TTL, Some("video/mp4")).unwrap();
     assert_eq!(
         put.headers.get("if-none-match").map(String::as_str),
         Some("*")
@@ -78,7 +75,7 @@ async fn a_presigned_get_reads_one_object_until_it_expires(
         .put(&other, Bytes::from("secret"), PutOptions::default())
         .await
         .unwrap();
-    let url = store.presign_get(&mine, TTL).await.unwrap();
+    let url = store.presign_get(&mine, TTL).unwrap();
     assert_eq!(send("GET", &url, &[], b"").await, (200, b"video".to_vec()));
     assert_eq!(
         send("GET", &url, &[("range", "bytes=1-2")], b"").await,
@@ -96,7 +93,6 @@ async fn a_presigned_get_reads_one_object_until_it_expires(
     );
     let long = store
         .presign_get(&mine, Duration::from_secs(8 * 86_400))
-        .await
         .unwrap_err();
     assert_eq!(long.kind, StoreErrorKind::Invalid, "{long}");
 }
@@ -109,14 +105,14 @@ async fn urls_name_the_presign_endpoint_and_own_calls_do_not(
     let mut args = args(on).await;
     args.store_presign_endpoint = Some("https://media.example:9000".into());
     let store = kinora_storage::Store::connect(&args).await.unwrap();
-    let url = store.presign_get("videos/x", TTL).await.unwrap();
+    let url = store.presign_get("videos/x", TTL).unwrap();
     assert!(
         url.starts_with("https://media.example:9000/kinora/videos/x?"),
         "{}",
         kinora_storage::types::redact(&url)
     );
     let pool = store.with_presign_endpoint("http://pool.example").unwrap();
-    let put = pool.presign_put("outputs/x", TTL, None).await.unwrap();
+    let put = pool.presign_put("outputs/x", TTL, None).unwrap();
     assert!(
         put.url.starts_with("http://pool.example/kinora/outputs/x?"),
         "{put:?}"

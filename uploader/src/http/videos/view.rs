@@ -270,11 +270,11 @@ impl View {
     }
 
     /// For an answer: URLs of the job's own outputs are presigned, the service's own URIs stay as they are.
-    pub(super) async fn signed(mut self, store: &Store) -> Result<Video, StoreError> {
+    pub(super) fn signed(mut self, store: &Store) -> Result<Video, StoreError> {
         let uid = self.job_uid.as_deref().unwrap_or_default();
         for output in &mut self.video.outputs {
             if let Some(key) = own_key(&output.url, store.bucket(), uid) {
-                output.url = store.presign_get(key, URL_LIFE).await?;
+                output.url = store.presign_get(key, URL_LIFE)?;
             }
         }
         Ok(self.video)
