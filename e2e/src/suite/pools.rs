@@ -97,12 +97,13 @@ async fn no_image(context: &Context) -> Result<()> {
         "{}/kinora-worker:never-built",
         context.options.images.registry
     );
-    let mut spec = json!({
+    let spec = json!({
         "service": {"endpoint": format!("http://reference-service.{SERVICE_NAMESPACE}.svc:50051"), "outputs": ["video"]},
         "scaling": {"minReplicas": 1, "maxReplicas": 1, "drainSeconds": 5},
-        "template": {"image": image},
     });
-    apply(context, name, &spec).await?;
+    let mut broken = spec.clone();
+    broken["template"] = json!({"image": image});
+    apply(context, name, &broken).await?;
     let ready = async |what: &str, status: &str, reason: &str, names: &str| {
         wait::until(what, SOON, || async {
             let pool = serde_json::to_value(api.get(name).await?)?;
@@ -121,7 +122,6 @@ async fn no_image(context: &Context) -> Result<()> {
         .await
     };
     ready("the pool to say so", "False", "ImagePullFailed", &image).await?;
-    spec["template"] = json!({});
     apply(context, name, &spec).await?;
     ready("its worker to be ready", "True", "WorkersReady", "").await?;
     api.delete(name, &DeleteParams::default()).await?;

@@ -3,22 +3,20 @@
 //! Pure: watch events in, [`PodEvent`]s out. A deletionTimestamp means draining; only an ended container, an ended phase or a
 //! vanished object ends the calls in a pod.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinora_crds::names;
 
+use super::trouble::{Trouble, Troubled};
 use crate::core::seams::AttemptPod;
-use crate::ports::{AttemptKey, PodAddress, PodEvent, PoolKey};
+use crate::ports::{AttemptKey, PodAddress, PodEvent};
 
 /// Name of the container that runs the worker.
 pub const WORKER_CONTAINER: &str = "worker";
 /// The ReplicaSet controller removes pods with the lowest cost first.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-
-/// Reasons to wait of a container that is on its way.
-const ON_ITS_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// A controlling owner: what `metadata.ownerReferences` says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,22 +73,11 @@ pub struct PodFacts {
     container_ended_ms: Option<i64>,
 }
 
-impl PodFacts {
-    /// Why the container cannot start, e.g. `ImagePullBackOff`.
-    pub fn trouble(&self) -> Option<&str> {
-        let why = self.waiting.as_deref();
-        why.filter(|why| !ON_ITS_WAY.contains(why))
-    }
-}
-
-/// Uids of pods that cannot start, by pool.
-pub type Troubled = BTreeMap<PoolKey, BTreeSet<String>>;
-
 /// All pods with the pool label, by uid.
 #[derive(Debug, Default)]
 pub struct PodIndex {
     pods: HashMap<String, PodFacts>,
-    troubled: Troubled,
+    trouble: Trouble,
     /// Uids of the pods of a listing in progress.
     relisted: Option<HashSet<String>>,
 }
@@ -113,25 +100,9 @@ impl PodIndex {
         sorted.into_values().collect()
     }
 
-    /// The pods that cannot start.
-    pub fn troubled(&self) -> &Troubled {
-        &self.troubled
-    }
-
-    fn note(&mut self, pod: &PodFacts, is_troubled: bool) {
-        let pool = PoolKey {
-            namespace: pod.namespace.clone(),
-            name: pod.pool.clone(),
-        };
-        if is_troubled {
-            let uids = self.troubled.entry(pool).or_default();
-            uids.insert(pod.uid.clone());
-        } else if let Some(uids) = self.troubled.get_mut(&pool) {
-            uids.remove(&pod.uid);
-            if uids.is_empty() {
-                self.troubled.remove(&pool);
-            }
-        }
+    /// Where pods cannot start, if there was a change after so many.
+    pub fn troubled_since(&self, changes: u64) -> Option<Troubled> {
+        self.trouble.since(changes)
     }
 
     /// A listing begins: what it does not name is gone.
@@ -196,8 +167,8 @@ impl PodIndex {
                 by_itself,
             });
         }
-        self.note(&new, new.trouble().is_some());
-        self.pods.insert(new.uid.clone(), new);
+        let old = self.pods.insert(new.uid.clone(), new.clone());
+        self.trouble.note(old.as_ref(), Some(&new));
         events
     }
 
@@ -206,7 +177,7 @@ impl PodIndex {
         let Some(pod) = self.pods.remove(uid) else {
             return Vec::new();
         };
-        self.note(&pod, false);
+        self.trouble.note(Some(&pod), None);
         let gone = (!pod.ended).then(|| PodEvent::Gone {
             pod_uid: pod.uid.clone(),
             by_itself: false,

@@ -274,31 +274,3 @@ fn an_eviction_that_did_not_come_about_is_taken_back() {
     );
     assert_eq!(index.apply(&pod(&deleting)), [], "that is for good");
 }
-
-#[test]
-fn a_pod_that_cannot_start_is_known_until_it_does_or_goes() {
-    let waits = |uid: &str, why: &str| {
-        let state = json!({"waiting": {"reason": why}});
-        pod(&json!({
-            "metadata": {"uid": uid, "name": uid},
-            "status": {"containerStatuses": [{"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]},
-        }))
-    };
-    let runs = |uid: &str| pod(&json!({"metadata": {"uid": uid, "name": uid}}));
-    let mut index = PodIndex::default();
-    let troubled = |index: &PodIndex| -> Vec<String> {
-        let of = |(pool, uids): (&PoolKey, &BTreeSet<String>)| format!("{} {uids:?}", pool.name);
-        index.troubled().iter().map(of).collect()
-    };
-    index.apply(&waits("u1", "ContainerCreating"));
-    assert_eq!(troubled(&index), [""; 0], "on its way");
-    index.apply(&waits("u1", "ErrImagePull"));
-    index.apply(&waits("u2", "CrashLoopBackOff"));
-    assert_eq!(troubled(&index), [r#"default {"u1", "u2"}"#]);
-    index.apply(&waits("u1", "ImagePullBackOff"));
-    assert_eq!(troubled(&index), [r#"default {"u1", "u2"}"#], "still");
-    index.apply(&runs("u1"));
-    assert_eq!(troubled(&index), [r#"default {"u2"}"#], "it runs");
-    index.remove("u2");
-    assert_eq!(troubled(&index), [""; 0], "it is gone");
-}

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod index;
+pub mod trouble;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 
 use self::attempt::Maker;
-pub use self::index::{Owner, PodFacts, PodIndex, Troubled};
+pub use self::index::{Owner, PodFacts, PodIndex};
+pub use self::trouble::Troubled;
 use crate::ports::PodEvent;
 use crate::watches;
 
@@ -146,13 +148,9 @@ impl PodWatch {
                     .map(|uid| index.remove(&uid))
                     .unwrap_or_default(),
             };
-            self.troubled.send_if_modified(|known| {
-                let changed = **known != *index.troubled();
-                if changed {
-                    *known = Arc::new(index.troubled().clone());
-                }
-                changed
-            });
+            if let Some(troubled) = index.troubled_since(self.troubled.borrow().changes) {
+                self.troubled.send_replace(Arc::new(troubled));
+            }
             events
         };
         let send = futures::stream::iter(events).for_each(|event| async {

@@ -15,6 +15,7 @@ use super::refusal::Refusal;
 use super::scaler::{Moves, Scaler, View, Worker};
 use super::status::{self, Due, Report};
 use super::template::{self, WorkerDefaults};
+use crate::pods::trouble::most_telling;
 use crate::pods::{PodFacts, index};
 use crate::ports::{BreakerState, PoolBacklog};
 
@@ -346,7 +347,7 @@ fn write_status(
         suspended: pool.spec.is_suspended(),
         problem,
         deployed: deployment.is_some(),
-        waiting: waiting(&observed.pods),
+        waiting: most_telling(&observed.pods),
         image: image(observed, settings),
         selector: selector.collect::<Vec<_>>().join(","),
         last_scale: memory.last_scale.clone(),
@@ -365,12 +366,6 @@ fn write_status(
         Due::In(wait) => plan.again = plan.again.min(wait),
     }
     Ok(())
-}
-
-/// Why workers do not start: of those that cannot, before those that are on their way.
-fn waiting(pods: &[PodFacts]) -> Option<&str> {
-    let trouble = pods.iter().find_map(PodFacts::trouble);
-    trouble.or_else(|| pods.iter().find_map(|pod| pod.waiting.as_deref()))
 }
 
 /// Pods of attempts that live, of those that `counts`.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::desired::Cap;
 use super::facts::Problem;
+use crate::pods::trouble::IMAGE_TROUBLE;
 use crate::ports::{BreakerState, PoolBacklog};
 
 /// What to do about a service that does not know us.
@@ -217,15 +218,6 @@ fn readiness(report: &Report<'_>, refused: bool) -> (bool, &'static str, String)
         format!("no worker is ready yet{why}"),
     )
 }
-
-/// Words of the kubelet for an image that does not come. It alternates between the first two with each try, so the message
-/// must not name them, or the status would be written with each.
-const IMAGE_TROUBLE: [&str; 4] = [
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-];
 
 fn image_trouble(report: &Report<'_>) -> Option<String> {
     report.waiting.filter(|why| IMAGE_TROUBLE.contains(why))?;

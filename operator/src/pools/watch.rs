@@ -20,7 +20,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::apply::ApplyError;
 use super::{Caches, facts};
-use crate::pods::index::{Troubled, controller};
+use crate::pods::Troubled;
+use crate::pods::index::controller;
 use crate::ports::{Backlog, Leadership, PoolEvent, PoolFacts, PoolKey};
 use crate::watches;
 
@@ -306,7 +307,8 @@ pub(super) async fn follow(
         );
         let due = pools.state_filter(|pool| {
             let key = facts::key(pool);
-            all || now.0.get(&key) != last.0.get(&key) || now.1.get(&key) != last.1.get(&key)
+            all || now.0.get(&key) != last.0.get(&key)
+                || now.1.pools.get(&key) != last.1.pools.get(&key)
         });
         send(&triggers, refs(&due)).await;
         last = now;

@@ -97,8 +97,10 @@ async fn a_pool_is_looked_at_again_when_anything_changes_that_its_passes_read() 
     let counts = [(facts::key(&pool("a", 1)), PoolBacklog::default())];
     let counts: Backlog = Arc::new(counts.into());
     let all = vec!["a", "b"];
-    let stuck = [(facts::key(&pool("b", 1)), ["u1".to_owned()].into())];
-    let stuck: Arc<Troubled> = Arc::new(stuck.into());
+    let stuck = Arc::new(Troubled {
+        changes: 1,
+        pools: [(facts::key(&pool("b", 1)), 1)].into(),
+    });
     let steps: [Step<'_>; 5] = [
         (
             "leads",
