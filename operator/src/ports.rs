@@ -99,6 +99,8 @@ pub enum PodEvent {
 /// What the core must know of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolFacts {
+    /// Where its calls go, and as whom.
+    pub service: String,
     /// Acts for jobs that name no pool.
     pub is_default: bool,
     /// Creation time, Unix milliseconds: the oldest default pool of a namespace acts.

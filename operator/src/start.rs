@@ -12,7 +12,7 @@ use kinora_engine::event::History;
 use kinora_storage::Store;
 use kube::Client;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -168,6 +168,7 @@ impl Parts {
         // Until a leader has compared the past with what was noted, no upload job is touched.
         let (history_in, history) = watch::channel(History::Unknown);
         let (deletions_in, deletions) = mpsc::channel(QUEUE);
+        let losses = Arc::new(Notify::new());
         let maker = Maker::new(&keeper.attempt_key());
         let (pods, pod_watch) = pods::new(self.client.clone(), maker.clone(), pod_events_in);
         let (caches, watches) = pools::watches(
@@ -190,6 +191,7 @@ impl Parts {
             redrives,
             history,
             deletions: deletions_in,
+            losses: losses.clone(),
             upload_ttl_floor_seconds: self.args.upload_ttl_floor_seconds,
             stop: core_stop.clone(),
         });
@@ -202,6 +204,7 @@ impl Parts {
             redrives: redrives_in,
             history: history_in,
             deletions,
+            losses,
             leadership: election.leadership.clone(),
             counted,
             went_back: went_back.clone(),

@@ -3,8 +3,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::types::{
@@ -243,16 +245,31 @@ fn write_config(dir: &Path) -> io::Result<()> {
     std::fs::write(credentials.join("secret-access-key"), SECRET_ACCESS_KEY)
 }
 
-/// Eight ports that were free a moment ago.
-fn free_ports() -> io::Result<[u16; 8]> {
-    // All are held at once, so that they differ.
-    let mut held = Vec::new();
-    for _ in 0..8 {
-        held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+/// Below those that the kernel gives to whoever asks for any: between a look at a port and its use are seconds.
+const PORTS: Range<u32> = 10_000..32_000;
+
+/// A port that nobody listens on, another one with each call, and elsewhere than those of other processes.
+///
+/// # Errors
+/// None is free.
+pub fn free_port() -> io::Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    let start = std::process::id().wrapping_mul(331);
+    for _ in 0..count {
+        let next = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + next % count).map_err(io::Error::other)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
     }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+fn free_ports() -> io::Result<[u16; 8]> {
     let mut ports = [0; 8];
-    for (port, listener) in ports.iter_mut().zip(&held) {
-        *port = listener.local_addr()?.port();
+    for port in &mut ports {
+        *port = free_port()?;
     }
     Ok(ports)
 }

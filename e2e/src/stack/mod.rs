@@ -188,7 +188,7 @@ impl Stack {
                 &values.to_string_lossy(),
                 "--wait=legacy",
                 "--timeout",
-                "3m",
+                "8m",
             ])
             .context("helm install; see `cargo xtask kubectl -n kinora-system get pods,events`")?;
         Ok(())
@@ -215,7 +215,7 @@ impl Stack {
             let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
             wait::until(
                 &format!("deployment {namespace}/{name} to be available"),
-                Duration::from_mins(2),
+                Duration::from_mins(5),
                 || async {
                     let found = api.get(name).await?;
                     let status = found.status.unwrap_or_default();
@@ -326,14 +326,12 @@ impl Stack {
             self.cluster_ip(SERVICE_NAMESPACE, "reference-service")
                 .await?
         );
-        self.http
-            .put(url)
-            .json(faults)
-            .send()
-            .await?
-            .error_for_status()
-            .context("set the faults of the reference service")?;
-        Ok(())
+        wait::until("the faults to be set", Duration::from_mins(1), || async {
+            let answer = self.http.put(&url).json(faults).send().await?;
+            answer.error_for_status()?;
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// Takes the reference service away (0) or brings it back (1), and waits until it is so.
@@ -348,7 +346,7 @@ impl Stack {
             .await
             .context("scale the reference service")?;
         let what = format!("{replicas} replicas of the reference service");
-        wait::until(&what, Duration::from_mins(2), || async {
+        wait::until(&what, Duration::from_mins(5), || async {
             let status = api.get(name).await?.status.unwrap_or_default();
             let (all, ready) = (status.replicas, status.available_replicas);
             Ok((all.unwrap_or(0) == replicas && ready.unwrap_or(0) == replicas).then_some(()))

@@ -60,7 +60,7 @@ async fn deleted_after_record(context: &Context) -> Result<()> {
         &Patch::Merge(&patch),
     )
     .await?;
-    wait::until("the job to be deleted", Duration::from_mins(1), || async {
+    wait::until("the job to be deleted", JOB, || async {
         Ok(api.get_opt(&upload.job()).await?.is_none().then_some(()))
     })
     .await?;
@@ -95,7 +95,7 @@ async fn cancelled(context: &Context) -> Result<()> {
             &Patch::Merge(&patch),
         )
         .await?;
-    let job = jobs::until_state(stack, &upload.job(), "Cancelled", Duration::from_secs(20)).await?;
+    let job = jobs::until_state(stack, &upload.job(), "Cancelled", JOB).await?;
     ensure!(
         jobs::reason(&job) == "Cancelled",
         "reason {}",

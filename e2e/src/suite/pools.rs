@@ -13,7 +13,7 @@ use crate::stack::{JOBS_NAMESPACE, SERVICE_NAMESPACE};
 use crate::{jobs, wait};
 
 /// Enough for a pool's controller to react.
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -90,6 +90,31 @@ async fn external(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Waits for status and reason of the pool's condition Ready, and for what its message names.
+async fn until_ready_is(
+    api: &Api<VideoWorkerPool>,
+    pool: &str,
+    status: &str,
+    reason: &str,
+    names: &str,
+) -> Result<()> {
+    let what = format!("pool {pool} to say {reason}");
+    wait::until(&what, SOON, || async {
+        let pool = serde_json::to_value(api.get(pool).await?)?;
+        let all = pool["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let ready = all.into_iter().find(|one| one["type"] == "Ready").cloned();
+        let ready = ready.unwrap_or_default();
+        let says = ready["message"].as_str().unwrap_or_default();
+        let is_it = ready["status"] == status && ready["reason"] == reason && says.contains(names);
+        ensure!(is_it, "it is {}", pool["status"]);
+        Ok(Some(()))
+    })
+    .await
+}
+
 /// What is wrong, and what to do, where people look: on the pool, while its pods are retried in ever longer pauses.
 async fn no_image(context: &Context) -> Result<()> {
     let (api, name) = (pools(context), "no-image");
@@ -104,26 +129,9 @@ async fn no_image(context: &Context) -> Result<()> {
     let mut broken = spec.clone();
     broken["template"] = json!({"image": image});
     apply(context, name, &broken).await?;
-    let ready = async |what: &str, status: &str, reason: &str, names: &str| {
-        wait::until(what, SOON, || async {
-            let pool = serde_json::to_value(api.get(name).await?)?;
-            let all = pool["status"]["conditions"]
-                .as_array()
-                .into_iter()
-                .flatten();
-            let ready = all.into_iter().find(|one| one["type"] == "Ready").cloned();
-            let ready = ready.unwrap_or_default();
-            let says = ready["message"].as_str().unwrap_or_default();
-            let is_it =
-                ready["status"] == status && ready["reason"] == reason && says.contains(names);
-            ensure!(is_it, "it is {}", pool["status"]);
-            Ok(Some(()))
-        })
-        .await
-    };
-    ready("the pool to say so", "False", "ImagePullFailed", &image).await?;
+    until_ready_is(&api, name, "False", "ImagePullFailed", &image).await?;
     apply(context, name, &spec).await?;
-    ready("its worker to be ready", "True", "WorkersReady", "").await?;
+    until_ready_is(&api, name, "True", "WorkersReady", "").await?;
     api.delete(name, &DeleteParams::default()).await?;
     Ok(())
 }
@@ -164,6 +172,7 @@ async fn pod_per_attempt(context: &Context) -> Result<()> {
             .then_some(()))
     })
     .await?;
+    until_ready_is(&pools(context), name, "True", "ScaledToZero", "").await?;
     jobs::api(stack)
         .delete("film", &DeleteParams::default())
         .await?;

@@ -40,7 +40,7 @@ impl<'a> Requests<'a> {
 
     async fn make(&self, name: &str, more: Value) -> Result<String> {
         let mut spec = json!({
-            "selector": {}, "poolName": CROWD, "reasons": ["Rejected"], "perSecond": 2,
+            "selector": {}, "poolName": CROWD, "reasons": ["Rejected"], "perSecond": 1,
             "finishedAfter": self.after.to_string(),
         });
         json_patch::merge(&mut spec, &more);

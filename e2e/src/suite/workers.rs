@@ -46,7 +46,7 @@ async fn busy(context: &Context, milliseconds: u64) -> Result<(uploads::Uploaded
 /// covers: F38
 async fn killed(context: &Context) -> Result<()> {
     let stack = &context.stack;
-    let (upload, _, uid) = busy(context, 8_000).await?;
+    let (upload, _, uid) = busy(context, 60_000).await?;
     jobs::kill_container(stack, &uid, "worker").await?;
     stack.faults(&json!({})).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
@@ -77,7 +77,7 @@ async fn killed(context: &Context) -> Result<()> {
 /// covers: F44
 async fn drained(context: &Context) -> Result<()> {
     let stack = &context.stack;
-    let (upload, pod, _) = busy(context, 8_000).await?;
+    let (upload, pod, _) = busy(context, 60_000).await?;
     jobs::delete_pod(stack, &pod, None).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     ensure!(
@@ -109,11 +109,9 @@ async fn deleted_at_once(context: &Context) -> Result<()> {
 
 async fn gone(context: &Context, pod: &str) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(context.stack.client.clone(), JOBS_NAMESPACE);
-    wait::until(
-        &format!("pod {pod} to go"),
-        Duration::from_mins(1),
-        || async { Ok(pods.get_opt(pod).await?.is_none().then_some(())) },
-    )
+    wait::until(&format!("pod {pod} to go"), JOB, || async {
+        Ok(pods.get_opt(pod).await?.is_none().then_some(()))
+    })
     .await
 }
 

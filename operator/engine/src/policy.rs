@@ -20,6 +20,8 @@ pub struct PoolPolicy {
     pub created: Wall,
     /// No new claims.
     pub suspended: bool,
+    /// Which service is called: what is known of one says nothing of another.
+    pub service: u64,
     /// Of one call.
     pub timeout: Duration,
     /// Calls a second; `None`: unlimited.
@@ -167,6 +169,7 @@ impl Default for PoolPolicy {
             is_default: false,
             created: Wall(0),
             suspended: false,
+            service: 0,
             timeout: Duration::from_secs(300),
             rate_per_second: None,
             burst: 1,

@@ -49,6 +49,8 @@ pub struct AuditConfig {
     pub redrives: mpsc::Sender<RedriveRequest>,
     /// Deletions to judge.
     pub deletions: mpsc::Receiver<ForeignDeletion>,
+    /// Notified when jobs were lost.
+    pub losses: Arc<Notify>,
     /// Told what was found out about the past.
     pub history: watch::Sender<History>,
     /// The control plane went back under this process.
@@ -112,6 +114,7 @@ pub async fn run(config: AuditConfig) {
         grace,
         redrives,
         deletions,
+        losses,
         history,
         went_back,
         upkeep,
@@ -131,9 +134,8 @@ pub async fn run(config: AuditConfig) {
         waiting: waiting.clone(),
         clock: judge::clock(),
         upkeep: upkeep.clone(),
-        losses: Arc::default(),
+        losses: losses.clone(),
     };
-    let losses = judge.losses.clone();
     let sweep = sweep::Sweep {
         client,
         store,
@@ -148,17 +150,54 @@ pub async fn run(config: AuditConfig) {
     tokio::join!(
         past.watch(leadership.clone(), history, went_back),
         judge.run(deletions, leadership.clone()),
-        audits(sweep, leadership, known, (grace / 2, losses)),
+        audits(sweep, leadership, known, (grace, losses)),
     );
 }
 
+/// When the next audit is due.
+#[derive(Debug)]
+struct Pauses {
+    grace: Duration,
+    /// What was lost may have been too young for the pass before.
+    once_more: bool,
+}
+
+impl Pauses {
+    /// After this replica began to lead: at once if the control plane went back.
+    fn first(grace: Duration, is_rewound: bool) -> (Self, Duration) {
+        let pauses = Self {
+            grace,
+            once_more: true,
+        };
+        let soon = pauses.soon();
+        (pauses, if is_rewound { Duration::ZERO } else { soon })
+    }
+
+    fn soon(&self) -> Duration {
+        self.grace / 2
+    }
+
+    fn after_loss(&mut self) -> Duration {
+        self.once_more = true;
+        self.soon()
+    }
+
+    fn after_pass(&mut self, is_done: bool) -> Duration {
+        match is_done {
+            false => self.soon(),
+            true if std::mem::take(&mut self.once_more) => self.grace,
+            true => EVERY,
+        }
+    }
+}
+
 /// An audit soon after this replica began to lead, at once if the control plane went back, soon after a loss, and else every
-/// hour.
+/// hour; after the first three a second one, for what was too young.
 async fn audits(
     sweep: sweep::Sweep,
     mut leadership: watch::Receiver<Leadership>,
     mut history: watch::Receiver<History>,
-    (soon, losses): (Duration, Arc<Notify>),
+    (grace, losses): (Duration, Arc<Notify>),
 ) {
     loop {
         let leads = leadership.wait_for(|l| *l == Leadership::Leader);
@@ -172,12 +211,12 @@ async fn audits(
         else {
             return;
         };
-        let mut pause = if rewound { Duration::ZERO } else { soon };
+        let (mut pauses, mut pause) = Pauses::first(grace, rewound);
         while *leadership.borrow() == Leadership::Leader {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = losses.notified(), if pause > soon => {
-                    pause = soon;
+                () = losses.notified(), if pause > pauses.soon() => {
+                    pause = pauses.after_loss();
                     continue;
                 }
                 changed = leadership.changed() => {
@@ -187,19 +226,44 @@ async fn audits(
                     continue;
                 }
             }
-            pause = match sweep.pass().await {
+            let pass = sweep.pass().await;
+            pause = pauses.after_pass(pass.is_ok());
+            match pass {
                 Ok(report) => {
                     sweep.upkeep.audited(PassEnd::Done);
                     tracing::info!(?report, "audit of active/ is done");
-                    EVERY
                 }
                 Err(error) => {
                     sweep.upkeep.audited(PassEnd::Failed);
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "audit of active/ broke off, it begins again");
-                    soon
                 }
-            };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry is judged when it is older than the grace; a deletion is known for a loss after a minute.
+    #[test]
+    fn what_was_too_young_for_one_audit_is_judged_by_the_next() {
+        let minutes = Duration::from_mins;
+        for (is_rewound, first) in [(true, 0), (false, 5)] {
+            let (mut pauses, pause) = Pauses::first(minutes(10), is_rewound);
+            assert_eq!(pause, minutes(first), "the first");
+            assert_eq!(pauses.after_pass(false), minutes(5), "it broke off");
+            assert_eq!(
+                pauses.after_pass(true),
+                minutes(10),
+                "for what was too young"
+            );
+            assert_eq!(pauses.after_pass(true), EVERY);
+            assert_eq!(pauses.after_loss(), minutes(5), "a loss");
+            assert_eq!(pauses.after_pass(true), minutes(10), "was it too young?");
+            assert_eq!(pauses.after_pass(true), EVERY);
         }
     }
 }

@@ -18,6 +18,7 @@ impl Core {
         let name = deletion.name.clone();
         if self.deletions.try_send(deletion).is_err() {
             // No cancel then: the audit brings it back.
+            self.losses.notify_one();
             tracing::warn!(job = name, "too many deletions to judge");
         }
     }
@@ -28,6 +29,14 @@ impl Core {
             && let Some(deletion) = self.foreign_deletion(uid)
         {
             self.memory.found_gone.insert(uid, deletion);
+        }
+    }
+
+    /// A listing lacks it, and nobody knows why.
+    pub(super) fn note_missing(&mut self, uid: Uid) {
+        let known = self.memory.found_gone.remove(&uid).is_some();
+        if known || self.foreign_deletion(uid).is_some() {
+            self.losses.notify_one();
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Instant;
 
 use kinora_protocol::dispatch::dispatch_server::DispatchServer;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,8 @@ pub struct CoreConfig {
     pub history: watch::Receiver<History>,
     /// Deletions that may be somebody's cancel.
     pub deletions: mpsc::Sender<ForeignDeletion>,
+    /// Told when uploads' jobs are missing and nobody can say why: an audit should follow.
+    pub losses: Arc<Notify>,
     /// No upload job is deleted earlier after its end.
     pub upload_ttl_floor_seconds: u32,
     /// Ends the core: streams are closed, nothing more is decided.

@@ -9,7 +9,7 @@ use kinora_engine::action::Cause;
 use kinora_engine::event::History;
 use kinora_engine::{Action, Engine, Event, Mono, Now, Phase, Reason, Token, Wall};
 use kinora_protocol::dispatch::dispatch_server::DispatchServer;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,7 @@ pub(super) struct Core {
     published: Instant,
     clock_trusted: bool,
     pub(super) deletions: mpsc::Sender<ForeignDeletion>,
+    pub(super) losses: Arc<Notify>,
     went_back: CancellationToken,
 }
 
@@ -194,6 +195,7 @@ impl Core {
             published: Instant::now(),
             clock_trusted: true,
             deletions: config.deletions.clone(),
+            losses: config.losses.clone(),
             went_back,
         }
     }

@@ -37,7 +37,11 @@ impl Core {
                     .map(|(uid, _)| *uid)
                     .collect();
                 for uid in gone {
+                    self.note_missing(uid);
                     self.on_gone(uid);
+                }
+                if !self.memory.found_gone.is_empty() {
+                    self.losses.notify_one();
                 }
                 self.memory.found_gone.clear();
                 self.step(Event::JobsSynced);

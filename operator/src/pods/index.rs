@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinora_crds::names;
 
-use super::trouble::{Trouble, Troubled};
+use super::standing::{Standing, Standings};
 use crate::core::seams::AttemptPod;
 use crate::ports::{AttemptKey, PodAddress, PodEvent};
 
@@ -77,7 +77,7 @@ pub struct PodFacts {
 #[derive(Debug, Default)]
 pub struct PodIndex {
     pods: HashMap<String, PodFacts>,
-    trouble: Trouble,
+    standings: Standings,
     /// Uids of the pods of a listing in progress.
     relisted: Option<HashSet<String>>,
 }
@@ -100,9 +100,9 @@ impl PodIndex {
         sorted.into_values().collect()
     }
 
-    /// Where pods cannot start, if there was a change after so many.
-    pub fn troubled_since(&self, changes: u64) -> Option<Troubled> {
-        self.trouble.since(changes)
+    /// What pools tell of their pods, if there was a change after so many.
+    pub fn standing_since(&self, changes: u64) -> Option<Standing> {
+        self.standings.since(changes)
     }
 
     /// A listing begins: what it does not name is gone.
@@ -121,6 +121,7 @@ impl PodIndex {
             .filter(|uid| !named.contains(*uid))
             .cloned()
             .collect();
+        self.standings.listed();
         missing.iter().flat_map(|uid| self.remove(uid)).collect()
     }
 
@@ -168,7 +169,7 @@ impl PodIndex {
             });
         }
         let old = self.pods.insert(new.uid.clone(), new.clone());
-        self.trouble.note(old.as_ref(), Some(&new));
+        self.standings.note(old.as_ref(), Some(&new));
         events
     }
 
@@ -177,7 +178,7 @@ impl PodIndex {
         let Some(pod) = self.pods.remove(uid) else {
             return Vec::new();
         };
-        self.trouble.note(Some(&pod), None);
+        self.standings.note(Some(&pod), None);
         let gone = (!pod.ended).then(|| PodEvent::Gone {
             pod_uid: pod.uid.clone(),
             by_itself: false,

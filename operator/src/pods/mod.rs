@@ -2,7 +2,7 @@
 
 pub mod attempt;
 pub mod index;
-pub mod trouble;
+pub mod standing;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::attempt::Maker;
 pub use self::index::{Owner, PodFacts, PodIndex};
-pub use self::trouble::Troubled;
+pub use self::standing::Standing;
 use crate::ports::PodEvent;
 use crate::watches;
 
@@ -28,30 +28,30 @@ const GET_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Pods {
     client: Client,
     index: Arc<RwLock<PodIndex>>,
-    troubled: watch::Receiver<Arc<Troubled>>,
+    standing: watch::Receiver<Arc<Standing>>,
 }
 
 /// The writing end; see [`run`].
 pub struct PodWatch {
     pods: Pods,
     maker: Maker,
-    troubled: watch::Sender<Arc<Troubled>>,
+    standing: watch::Sender<Arc<Standing>>,
     events: mpsc::Sender<PodEvent>,
 }
 
 /// An empty index and the watch that shall fill it. `maker` knows the pods of attempts that the operator made; of others
 /// that look like them the core hears nothing.
 pub fn new(client: Client, maker: Maker, events: mpsc::Sender<PodEvent>) -> (Pods, PodWatch) {
-    let (troubled, troubled_out) = watch::channel(Arc::default());
+    let (standing, standing_out) = watch::channel(Arc::default());
     let pods = Pods {
         client,
         index: Arc::default(),
-        troubled: troubled_out,
+        standing: standing_out,
     };
     let watch = PodWatch {
         pods: pods.clone(),
         maker,
-        troubled,
+        standing,
         events,
     };
     (pods, watch)
@@ -75,9 +75,9 @@ impl Pods {
             .of_pool(namespace, pool)
     }
 
-    /// The pods that cannot start.
-    pub fn troubled(&self) -> watch::Receiver<Arc<Troubled>> {
-        self.troubled.clone()
+    /// What pools tell of their pods.
+    pub fn standing(&self) -> watch::Receiver<Arc<Standing>> {
+        self.standing.clone()
     }
 
     /// Like [`Pods::get`], but a worker may be faster than the watch: then the pod is read once by name.
@@ -148,8 +148,9 @@ impl PodWatch {
                     .map(|uid| index.remove(&uid))
                     .unwrap_or_default(),
             };
-            if let Some(troubled) = index.troubled_since(self.troubled.borrow().changes) {
-                self.troubled.send_replace(Arc::new(troubled));
+            let known = self.standing.borrow().changes;
+            if let Some(standing) = index.standing_since(known) {
+                self.standing.send_replace(Arc::new(standing));
             }
             events
         };

@@ -30,6 +30,7 @@ pub fn facts(pool: &VideoWorkerPool, reserved_secrets: &[String]) -> PoolFacts {
     let spec = &pool.spec;
     let created = pool.metadata.creation_timestamp.as_ref();
     PoolFacts {
+        service: service(spec),
         is_default: spec.is_default(),
         created_ms: created.map_or(i64::MAX, |time| time.0.as_millisecond()),
         suspended: spec.is_suspended() || problem(spec, reserved_secrets).is_some(),
@@ -57,6 +58,19 @@ pub fn facts(pool: &VideoWorkerPool, reserved_secrets: &[String]) -> PoolFacts {
         aging_ms: millis(spec.aging()),
         tenants: tenants(spec),
     }
+}
+
+/// What other words here call another service, or the same one as somebody else.
+fn service(spec: &VideoWorkerPoolSpec) -> String {
+    let secret = |name: Option<&String>| name.cloned().unwrap_or_default();
+    let token = spec.service.token_secret_ref.as_ref().map(|s| &s.name);
+    let ca = spec.service.tls_secret_ref.as_ref().map(|s| &s.name);
+    let (token, ca) = (secret(token), secret(ca));
+    format!(
+        "{:?} {} {token} {ca}",
+        spec.protocol(),
+        spec.service.endpoint
+    )
 }
 
 fn tenants(spec: &VideoWorkerPoolSpec) -> Vec<TenantFacts> {
@@ -288,6 +302,7 @@ mod tests {
             &[],
         );
         let want = PoolFacts {
+            service: "Grpc http://svc:1  ".to_owned(),
             is_default: false,
             created_ms: 1_767_225_600_000,
             suspended: false,

@@ -127,7 +127,8 @@ pub async fn run(
         backlog: links.backlog.clone(),
         leadership: links.leadership.clone(),
         synced: links.synced.clone(),
-        troubled: links.pods.troubled(),
+        standing: links.pods.standing(),
+        ca_bundle: config.ca_bundle.clone(),
     };
     let follow = watch::follow(pools.clone(), followed, triggers);
     let shared = Arc::new(Shared {
@@ -165,7 +166,7 @@ async fn reconcile(pool: Arc<VideoWorkerPool>, shared: Arc<Shared>) -> Result<Ac
         shared.memory.lock().await.clear();
         return Ok(Action::await_change());
     }
-    if pool.metadata.deletion_timestamp.is_some() || !shared.caches.wait().await {
+    if pool.metadata.deletion_timestamp.is_some() || !shared.are_listed().await {
         return Ok(Action::requeue(BEHIND));
     }
     let observed = observe::observe(&shared, pool);
@@ -230,16 +231,19 @@ fn second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-impl Caches {
-    /// Whether all are filled; waits a little for that.
-    async fn wait(&self) -> bool {
+impl Shared {
+    /// Whether all that a pass looks at is listed; waits a little for that. Workers that are not seen yet may be busy.
+    async fn are_listed(&self) -> bool {
+        let (caches, mut pods) = (&self.caches, self.pods.standing());
+        let pods = async { pods.wait_for(|pods| pods.is_listed).await.is_ok() };
         let all = async {
             let filled = tokio::join!(
-                self.pools.wait_until_ready(),
-                self.deployments.wait_until_ready(),
-                self.ca.wait_until_ready()
+                caches.pools.wait_until_ready(),
+                caches.deployments.wait_until_ready(),
+                caches.ca.wait_until_ready(),
+                pods,
             );
-            filled.0.is_ok() && filled.1.is_ok() && filled.2.is_ok()
+            filled.0.is_ok() && filled.1.is_ok() && filled.2.is_ok() && filled.3
         };
         tokio::time::timeout(Duration::from_secs(2), all)
             .await

@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::scaler::{Moves, Scaler, View, Worker};
 use super::status::{self, Due, Report};
 use super::template::{self, WorkerDefaults};
-use crate::pods::trouble::most_telling;
+use crate::pods::standing::most_telling;
 use crate::pods::{PodFacts, index};
 use crate::ports::{BreakerState, PoolBacklog};
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex as Lock};
 
+use futures::FutureExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kinora_crds::{VideoWorkerPool, names};
@@ -16,7 +17,7 @@ use super::super::{
     BEHIND, Caches, PoolsConfig, Settings, Shared, facts, reconcile, scaler, template,
 };
 use super::*;
-use crate::pods::{self, attempt::Maker};
+use crate::pods::{self, Pods, attempt::Maker};
 use crate::ports::{Leadership, PoolBacklog};
 use crate::stub;
 
@@ -131,6 +132,16 @@ struct World {
     leadership: watch::Sender<Leadership>,
 }
 
+/// None, and that is known.
+fn listed_pods(client: &Client) -> Pods {
+    let (events, _) = mpsc::channel(1);
+    let (pods, watch) = pods::new(client.clone(), Maker::new(b"key"), events);
+    for event in [Event::Init, Event::InitDone] {
+        watch.apply(event).now_or_never().unwrap();
+    }
+    pods
+}
+
 impl World {
     fn new(deployment: Option<Deployment>) -> Self {
         let server = Arc::<Lock<Server>>::default();
@@ -142,7 +153,6 @@ impl World {
             ..PoolBacklog::default()
         };
         let key = facts::key(&pool(&json!({})));
-        let (events, _) = mpsc::channel(1);
         let (leadership, leads) = watch::channel(Leadership::Leader);
         let ca: ConfigMap = serde_json::from_value(json!({
             "metadata": {"name": names::DISPATCH_CA, "namespace": "videos"},
@@ -159,7 +169,7 @@ impl World {
                 deployments: filled(deployment),
                 ca: filled([ca]),
             },
-            pods: pods::new(client.clone(), Maker::new(b"key"), events).0,
+            pods: listed_pods(&client),
             backlog: watch::channel(Arc::new([(key, backlog)].into())).1,
             synced: watch::channel(true).1,
             leadership: leads,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::desired::Cap;
 use super::facts::Problem;
-use crate::pods::trouble::IMAGE_TROUBLE;
+use crate::pods::standing::IMAGE_TROUBLE;
 use crate::ports::{BreakerState, PoolBacklog};
 
 /// What to do about a service that does not know us.

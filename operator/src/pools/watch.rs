@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::apply::ApplyError;
 use super::{Caches, facts};
-use crate::pods::Troubled;
+use crate::pods::Standing;
 use crate::pods::index::controller;
 use crate::ports::{Backlog, Leadership, PoolEvent, PoolFacts, PoolKey};
 use crate::watches;
@@ -94,29 +94,23 @@ impl Tasks {
             .clone()
             .fields(&format!("metadata.name={}", names::DISPATCH_CA));
         let out = Out { events, triggers };
-        let pools = drive(
-            Api::all(client.clone()),
-            own,
-            pools,
-            &out,
+        let pools = drive(Api::all(client.clone()), own, pools, &out, {
+            let all = all_pools.clone();
             move |event: &Event<VideoWorkerPool>| News {
                 events: teller.events_of(event),
-                pools: named_by(event)
-                    .map(ObjectRef::from_obj)
-                    .into_iter()
-                    .collect(),
-            },
-        );
-        let deployments = drive(
-            Api::all(client.clone()),
-            workers,
-            deployments,
-            &out,
-            |event: &Event<Deployment>| News {
+                pools: concerned(&all, event),
+            }
+        });
+        let deployments = drive(Api::all(client.clone()), workers, deployments, &out, {
+            let all = all_pools.clone();
+            move |event: &Event<Deployment>| News {
                 events: Vec::new(),
-                pools: named_by(event).and_then(pool_of).into_iter().collect(),
-            },
-        );
+                pools: match event {
+                    Event::InitDone => refs(&all.state()),
+                    event => named_by(event).and_then(pool_of).into_iter().collect(),
+                },
+            }
+        });
         let ca = drive(
             Api::all(client),
             named,
@@ -124,11 +118,13 @@ impl Tasks {
             &out,
             move |event: &Event<ConfigMap>| {
                 let namespace = named_by(event).and_then(ResourceExt::namespace);
-                let neighbours = all_pools
-                    .state_filter(|pool| namespace.is_some() && pool.namespace() == namespace);
+                let is_listed = matches!(event, Event::InitDone);
+                let concerned = all_pools.state_filter(|pool| {
+                    is_listed || (namespace.is_some() && pool.namespace() == namespace)
+                });
                 News {
                     events: Vec::new(),
-                    pools: refs(&neighbours),
+                    pools: refs(&concerned),
                 }
             },
         );
@@ -200,10 +196,34 @@ fn named_by<K>(event: &Event<K>) -> Option<&K> {
     }
 }
 
+/// The pool itself, and the default pools beside it: the oldest of them acts. A listing shows itself at its end.
+fn concerned(
+    all: &Store<VideoWorkerPool>,
+    event: &Event<VideoWorkerPool>,
+) -> Vec<ObjectRef<VideoWorkerPool>> {
+    let Some(own) = named_by(event) else {
+        return match event {
+            Event::InitDone => refs(&all.state()),
+            _ => Vec::new(),
+        };
+    };
+    let own = ObjectRef::from_obj(own);
+    let rivals = all.state_filter(|pool| {
+        pool.spec.is_default() && pool.namespace() == own.namespace && pool.name_any() != own.name
+    });
+    let mut concerned = refs(&rivals);
+    concerned.push(own);
+    concerned
+}
+
+/// Whose workers it makes, or, where nobody controls it, would stand in the way of.
 fn pool_of(deployment: &Deployment) -> Option<ObjectRef<VideoWorkerPool>> {
-    let owner = controller(deployment.owner_references())
-        .filter(|owner| owner.kind == "VideoWorkerPool")?;
-    Some(ObjectRef::new(&owner.name).within(&deployment.namespace()?))
+    let name = match controller(deployment.owner_references()) {
+        Some(owner) if owner.kind == "VideoWorkerPool" => owner.name,
+        Some(_) => return None,
+        None => deployment.labels().get(names::LABEL_POOL)?.clone(),
+    };
+    Some(ObjectRef::new(&name).within(&deployment.namespace()?))
 }
 
 async fn send(triggers: &mpsc::Sender<Trigger>, pools: Vec<ObjectRef<VideoWorkerPool>>) {
@@ -277,11 +297,12 @@ pub(super) struct Followed {
     pub(super) backlog: watch::Receiver<Backlog>,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) synced: watch::Receiver<bool>,
-    pub(super) troubled: watch::Receiver<Arc<Troubled>>,
+    pub(super) standing: watch::Receiver<Arc<Standing>>,
+    pub(super) ca_bundle: watch::Receiver<String>,
 }
 
-/// Triggers the pools whose counts changed, or whose pods cannot start or can again; and all of them when leadership changes, or
-/// when the jobs are counted: a pass before that leaves the pool as it was, also one that is new.
+/// Triggers the pools whose counts changed, or what their status tells of pods; and all of them when leadership or the CA
+/// changes, or when the jobs are counted: a pass before that leaves the pool as it was, also one that is new.
 pub(super) async fn follow(
     pools: Store<VideoWorkerPool>,
     followed: Followed,
@@ -291,19 +312,21 @@ pub(super) async fn follow(
         mut backlog,
         mut leadership,
         mut synced,
-        mut troubled,
+        mut standing,
+        mut ca_bundle,
     } = followed;
-    let mut last = (Backlog::default(), Arc::<Troubled>::default());
+    let mut last = (Backlog::default(), Arc::<Standing>::default());
     loop {
         let all = tokio::select! {
             changed = backlog.changed() => { if changed.is_err() { return } false }
             changed = leadership.changed() => { if changed.is_err() { return } true }
             changed = synced.changed() => { if changed.is_err() { return } true }
-            changed = troubled.changed() => { if changed.is_err() { return } false }
+            changed = standing.changed() => { if changed.is_err() { return } false }
+            changed = ca_bundle.changed() => { if changed.is_err() { return } true }
         };
         let now = (
             backlog.borrow_and_update().clone(),
-            troubled.borrow_and_update().clone(),
+            standing.borrow_and_update().clone(),
         );
         let due = pools.state_filter(|pool| {
             let key = facts::key(pool);

@@ -86,22 +86,25 @@ async fn a_pool_is_looked_at_again_when_anything_changes_that_its_passes_read() 
     let (leadership, leadership_out) = watch::channel(Leadership::Doubtful);
     let (synced, synced_out) = watch::channel(false);
     let (triggers, mut triggered) = mpsc::channel(16);
-    let (troubled, troubled_out) = watch::channel(Arc::default());
+    let (standing, standing_out) = watch::channel(Arc::default());
+    let (ca_bundle, ca_bundle_out) = watch::channel(String::new());
     let followed = Followed {
         backlog: backlog_out,
         leadership: leadership_out,
         synced: synced_out,
-        troubled: troubled_out,
+        standing: standing_out,
+        ca_bundle: ca_bundle_out,
     };
     let following = tokio::spawn(follow(store, followed, triggers));
     let counts = [(facts::key(&pool("a", 1)), PoolBacklog::default())];
     let counts: Backlog = Arc::new(counts.into());
     let all = vec!["a", "b"];
-    let stuck = Arc::new(Troubled {
+    let stuck = Arc::new(Standing {
         changes: 1,
+        is_listed: true,
         pools: [(facts::key(&pool("b", 1)), 1)].into(),
     });
-    let steps: [Step<'_>; 5] = [
+    let steps: [Step<'_>; 6] = [
         (
             "leads",
             &|| drop(leadership.send_replace(Leadership::Leader)),
@@ -119,8 +122,13 @@ async fn a_pool_is_looked_at_again_when_anything_changes_that_its_passes_read() 
         ),
         (
             "a pod of one cannot start",
-            &|| drop(troubled.send_replace(stuck.clone())),
+            &|| drop(standing.send_replace(stuck.clone())),
             vec!["b"],
+        ),
+        (
+            "another CA",
+            &|| drop(ca_bundle.send_replace("ca".to_owned())),
+            all.clone(),
         ),
         (
             "jobs are not counted any more",
@@ -141,4 +149,64 @@ async fn a_pool_is_looked_at_again_when_anything_changes_that_its_passes_read() 
         assert!(triggered.try_recv().is_err(), "{name}: no more than these");
     }
     following.abort();
+}
+
+fn names_of(pools: Vec<ObjectRef<VideoWorkerPool>>) -> Vec<String> {
+    let mut names: Vec<_> = pools.into_iter().map(|pool| pool.name).collect();
+    names.sort();
+    names
+}
+
+/// Which default pool acts is up to all of them.
+#[test]
+fn news_of_a_pool_concern_the_default_pools_beside_it_and_a_listing_all() {
+    let (store, mut writer) = reflector::store();
+    let default = |name: &str, namespace: &str| {
+        let mut pool = pool(name, 1);
+        pool.spec.default = Some(true);
+        pool.metadata.namespace = Some(namespace.to_owned());
+        pool
+    };
+    let all = [
+        pool("a", 1),
+        pool("b", 1),
+        default("c", "videos"),
+        default("d", "elsewhere"),
+    ];
+    for one in all {
+        writer.apply_watcher_event(&Event::Apply(one));
+    }
+    let table = [
+        ("a change", Event::Apply(pool("a", 1)), vec!["a", "c"]),
+        ("a deletion", Event::Delete(pool("b", 1)), vec!["b", "c"]),
+        (
+            "of the default",
+            Event::Apply(default("c", "videos")),
+            vec!["c"],
+        ),
+        ("a listing begins", Event::Init, vec![]),
+        ("and ends", Event::InitDone, vec!["a", "b", "c", "d"]),
+    ];
+    for (name, event, want) in table {
+        assert_eq!(names_of(concerned(&store, &event)), want, "{name}");
+    }
+}
+
+/// A person removes a Deployment that stands in the way of a pool's own, as the pool asks.
+#[test]
+fn a_deployment_concerns_the_pool_that_controls_it_or_whose_label_it_has() {
+    let owner = |kind: &str| json!([{"apiVersion": "x/v1", "kind": kind, "name": "a", "uid": "u", "controller": true}]);
+    let table = [
+        ("its own", owner("VideoWorkerPool"), Some("a")),
+        ("somebody else's", owner("Job"), None),
+        ("nobody's", json!([]), Some("labelled")),
+    ];
+    for (name, owners, want) in table {
+        let deployment: Deployment = serde_json::from_value(json!({"metadata": {
+            "name": "x", "namespace": "videos", "ownerReferences": owners, "labels": {"kinora.dev/pool": "labelled"},
+        }}))
+        .unwrap();
+        let got = pool_of(&deployment).map(|pool| pool.name);
+        assert_eq!(got.as_deref(), want, "{name}");
+    }
 }

@@ -1,10 +1,11 @@
 //! Starts what keeps control plane and store in step, and ends what is old: audit, redrives, cleaner. Each acts only while this
 //! replica leads; a replica that is deposed ends with its process, as every other part of it does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kinora_engine::event::History;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::Parts;
 use crate::audit::past::WentBack;
@@ -19,6 +20,7 @@ pub(super) struct Ends {
     pub(super) redrives: mpsc::Sender<RedriveRequest>,
     pub(super) history: watch::Sender<History>,
     pub(super) deletions: mpsc::Receiver<ForeignDeletion>,
+    pub(super) losses: Arc<Notify>,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) counted: watch::Receiver<Option<Admission>>,
     pub(super) went_back: WentBack,
@@ -38,6 +40,7 @@ impl Parts {
             grace: Duration::from_secs(self.args.audit_grace_seconds),
             redrives: ends.redrives.clone(),
             deletions: ends.deletions,
+            losses: ends.losses,
             history: ends.history,
             went_back: ends.went_back,
             upkeep: upkeep.clone(),

@@ -108,6 +108,10 @@ async fn a_stalled_socket_changes_nothing_after_another_replica_went_on() {
     let mut stalled = half_a_patch(&one, &id, 0, file.len(), &file[..10 * MB]).await;
     let read = || one.app.metrics.received_bytes.get() >= 10 * MB as u64;
     until("all that was sent is read", read).await;
+    // Closed before another replica asks for it, which waits only so long.
+    while world.status(&two, &id).await["offset"].as_u64() < Some(8 << 20) {
+        tokio::task::yield_now().await;
+    }
     let offset = offset_of(&world.head(&two, &id).await).unwrap();
     assert!(
         (8 << 20..=10 * MB).contains(&offset),

@@ -133,10 +133,13 @@ impl Config {
     }
 }
 
-/// An address that was free a moment ago.
+/// An address that nobody listens on.
 pub(crate) fn free() -> SocketAddr {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
+    (
+        Ipv4Addr::LOCALHOST,
+        kinora_storage::testing::free_port().unwrap(),
+    )
+        .into()
 }
 
 /// A process that is ready.

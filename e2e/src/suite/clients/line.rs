@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A slow line carries this much a second: more than the uploader's least, far less than a client has.
-const SLOW_BYTES: u64 = 64 << 10;
+const SLOW_BYTES: u64 = 32 << 10;
 const CHUNK: usize = 16 << 10;
 
 /// What the line does once it has carried so many bytes.

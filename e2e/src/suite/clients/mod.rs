@@ -167,7 +167,7 @@ async fn cut_at_four_fifths(context: &Context, client: Client) -> Result<()> {
     let id = client.finish(&desk, &line).await?;
     // Begun anew it would be 1.8 times the file; what is sent again is what was on its way.
     let most = if client.resumes {
-        size / 5 * 7
+        size / 2 * 3
     } else {
         size * 2
     };

@@ -14,7 +14,7 @@ use super::line::Line;
 /// A client that gives up is started again, as a person would; so often at most.
 const STARTS: usize = 40;
 /// Longest life of one process.
-const LIMIT: Duration = Duration::from_mins(4);
+const LIMIT: Duration = Duration::from_mins(8);
 
 /// One way to upload.
 #[derive(Clone, Copy, Debug)]

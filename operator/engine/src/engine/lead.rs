@@ -227,7 +227,7 @@ impl Engine {
         if pool.policy.is_none() {
             pool.bucket.drain(now.mono);
         }
-        pool.policy = policy;
+        pool.set(policy);
         self.dirty.insert(name);
         for uid in self.index.uids() {
             let concerned = self

@@ -48,6 +48,8 @@ pub struct Pool {
     adapt: Adapt,
     breaker: Breaker,
     refused: bool,
+    /// Which service all this is known of.
+    service: u64,
 }
 
 impl Hash for Pool {
@@ -65,6 +67,7 @@ impl Hash for Pool {
             adapt,
             breaker,
             refused: _,
+            service: _,
         } = self;
         // Only a pod that waits for its call depends on it: what is claimed is up to who chooses.
         let waits = policy
@@ -86,6 +89,20 @@ impl Pool {
     pub fn begin(&mut self, now: Mono) {
         self.bucket.drain(now);
         self.reserved = 0;
+        self.forget();
+    }
+
+    /// Whose settings these are from now on. Pauses and breaker are for the service that they were learnt from.
+    pub fn set(&mut self, policy: Option<PoolPolicy>) {
+        let service = policy.as_ref().map_or(self.service, |p| p.service);
+        if std::mem::replace(&mut self.service, service) != service {
+            self.forget();
+            self.call_ms = None;
+        }
+        self.policy = policy;
+    }
+
+    fn forget(&mut self) {
         self.history.clear();
         self.last_success = None;
         self.before_last = None;

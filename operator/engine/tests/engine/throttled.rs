@@ -357,3 +357,40 @@ fn no_more_calls_are_allowed_than_the_pool_has_and_no_fewer_than_its_least() {
         assert_eq!(adapt.allowed(min, max), want, "{name}");
     }
 }
+
+/// Its author points the pool at a service that works; or at one behind another token.
+#[test]
+fn another_service_is_called_at_once_and_the_same_one_is_not() {
+    let of = |service, max_failures| PoolPolicy {
+        service,
+        max_failures,
+        ..one_at_once()
+    };
+    let table = [
+        ("another service", of(1, 5), true),
+        ("other settings of the same one", of(0, 6), false),
+    ];
+    for (name, policy, is_called) in table {
+        for is_gone_between in [false, true] {
+            let (mut world, session) = backlog(of(0, 5), 2);
+            world.report_with(session, attempt(1, 1), THROTTLED, some_secs(3600));
+            world.pass(secs(5), &[session]);
+            assert_eq!(world.phase(2), Phase::Queued, "{name}");
+            if is_gone_between {
+                world.feed(Event::PoolGone(POOL));
+            }
+            world.feed(Event::Pool(POOL, Box::new(policy.clone())));
+            world.pass(secs(5), &[session]);
+            let want = if is_called {
+                Phase::Running
+            } else {
+                Phase::Queued
+            };
+            assert_eq!(
+                world.phase(2),
+                want,
+                "{name}, gone between: {is_gone_between}"
+            );
+        }
+    }
+}

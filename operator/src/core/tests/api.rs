@@ -122,6 +122,12 @@ impl Api {
         self.tell("DELETED", object);
     }
 
+    /// What the watch would show next is forgotten: all is listed anew.
+    pub(super) fn expire(&self) {
+        let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"});
+        self.tell("ERROR", &gone);
+    }
+
     /// The next status write meets this.
     pub(super) fn fault(&self, fault: Fault) {
         self.stored.lock().unwrap().fault = Some(fault);

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use futures::FutureExt;
 use kinora_protocol::dispatch as wire;
 use kube::api::ApiResource;
 use serde_json::json;
@@ -54,6 +55,22 @@ async fn while_no_read_is_answered_only_so_many_are_asked_however_many_wait() {
         "{}",
         stage.api.reads()
     );
+}
+
+/// Whether it was a cancel nobody can say: the audit makes it again. covers: F25
+#[tokio::test]
+async fn an_upload_that_a_new_listing_lacks_is_told_as_lost() {
+    let stage = Stage::leading().await;
+    let _worker = stage.worker().await;
+    let claimed =
+        |name: &'static str| move |s: &Stage| s.api.patched().iter().any(|patched| patched == name);
+    stage.create("vj-a-1");
+    stage.until("claimed", |s| s.api.patches().len() == 1).await;
+    assert!(stage.losses.notified().now_or_never().is_none());
+    stage.api.remove_unseen("vj-a-1");
+    stage.api.expire();
+    let told = tokio::time::timeout(stage::PATIENCE, stage.losses.notified());
+    told.await.unwrap();
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use kinora_protocol::dispatch as wire;
 use kinora_protocol::dispatch::dispatch_client::DispatchClient;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
@@ -25,7 +25,7 @@ use crate::ports::*;
 use crate::tls::Authority;
 use crate::tls::accept::{self, Certificates};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const POD: &str = "8f1c2d3e-0000-4000-8000-000000000001";
 pub(super) const OTHER_POD: &str = "8f1c2d3e-0000-4000-8000-000000000002";
 pub(super) const ATTEMPT_POD: &str = "8f1c2d3e-0000-4000-8000-000000000003";
@@ -266,6 +266,7 @@ fn pool_key() -> PoolKey {
 
 fn pool_facts() -> PoolFacts {
     PoolFacts {
+        service: "Grpc http://svc:1".into(),
         is_default: true,
         created_ms: 0,
         suspended: false,
@@ -321,6 +322,7 @@ pub(super) struct Stage {
     pub(super) deleted: tokio::sync::Mutex<mpsc::Receiver<ForeignDeletion>>,
     /// What the core cancels, or is told by.
     pub(super) went_back: CancellationToken,
+    pub(super) losses: Arc<Notify>,
     _stop: DropGuard,
 }
 
@@ -352,6 +354,7 @@ impl Stage {
         let (redrives, redrives_in) = mpsc::channel(10);
         let (history, history_seen) = watch::channel(History::Unbroken);
         let (deletions, deleted) = mpsc::channel(10);
+        let losses = Arc::<Notify>::default();
         let stop = CancellationToken::new();
         let mut handle = spawn(CoreConfig {
             client,
@@ -367,6 +370,7 @@ impl Stage {
             redrives: redrives_in,
             history: history_seen,
             deletions,
+            losses: losses.clone(),
             upload_ttl_floor_seconds: 0,
             stop: stop.clone(),
         });
@@ -402,6 +406,7 @@ impl Stage {
             _history: history,
             deleted: tokio::sync::Mutex::new(deleted),
             went_back,
+            losses,
             _stop: stop.drop_guard(),
         }
     }

@@ -1,5 +1,6 @@
 //! Pool facts to the engine's policy.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use kinora_engine::policy::{Adaptive, BreakerPolicy, Fairness, TenantShare};
@@ -7,6 +8,13 @@ use kinora_engine::{PoolPolicy, Wall};
 
 use super::names::Names;
 use crate::ports::PoolFacts;
+
+/// The same number as long as this process lives.
+fn numbered(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// What the engine must know of a pool.
 pub(crate) fn policy(facts: &PoolFacts, names: &mut Names) -> PoolPolicy {
@@ -19,6 +27,7 @@ pub(crate) fn policy(facts: &PoolFacts, names: &mut Names) -> PoolPolicy {
         is_default: facts.is_default,
         created: Wall(facts.created_ms),
         suspended: facts.suspended,
+        service: numbered(&facts.service),
         timeout: Duration::from_millis(facts.timeout_ms),
         rate_per_second: facts.rate_per_second,
         burst: facts.burst,

@@ -1,4 +1,5 @@
-//! Pods that cannot start: what tells a person why, and which pools are to be looked at again. Pure.
+//! What a pool's status tells of its pods: why they cannot start, and which of attempts are there and ready. Their Deployment
+//! tells nothing of that. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,42 +17,52 @@ pub const IMAGE_TROUBLE: [&str; 4] = [
 /// Reasons to wait of a container that is on its way.
 const ON_ITS_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// Where pods cannot start.
+/// Whose status tells something of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Troubled {
+pub struct Standing {
     /// Changes so far.
     pub changes: u64,
-    /// Pools with such pods, and which change was the last of each.
+    /// All pods are known.
+    pub is_listed: bool,
+    /// Pools with pods of which something is told, and which change was the last of each.
     pub pools: BTreeMap<PoolKey, u64>,
 }
 
 /// Keeps count of them.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct Standings {
     changes: u64,
+    is_listed: bool,
     /// How many, and the change that was the last.
     pools: HashMap<PoolKey, (usize, u64)>,
 }
 
-impl Trouble {
+impl Standings {
+    /// A listing is complete.
+    pub(super) fn listed(&mut self) {
+        self.changes += u64::from(!self.is_listed);
+        self.is_listed = true;
+    }
+
     /// What it is, if there was a change after so many.
-    pub(super) fn since(&self, changes: u64) -> Option<Troubled> {
+    pub(super) fn since(&self, changes: u64) -> Option<Standing> {
         let all = self.pools.iter();
         let pools = all.map(|(pool, (_, last))| (pool.clone(), *last));
-        (changes != self.changes).then(|| Troubled {
+        (changes != self.changes).then(|| Standing {
             changes: self.changes,
+            is_listed: self.is_listed,
             pools: pools.collect(),
         })
     }
 
     /// What was known of a pod, and what is now.
     pub(super) fn note(&mut self, old: Option<&PodFacts>, new: Option<&PodFacts>) {
-        let (was, is) = (old.and_then(trouble), new.and_then(trouble));
+        let (was, is) = (old.and_then(told), new.and_then(told));
         if was == is {
             return;
         }
         self.changes += 1;
-        if let Some((pool, _)) = was
+        if let Some(Told { pool, .. }) = was
             && let Some((count, last)) = self.pools.get_mut(&pool)
         {
             (*count, *last) = (*count - 1, self.changes);
@@ -59,26 +70,44 @@ impl Trouble {
                 self.pools.remove(&pool);
             }
         }
-        if let Some((pool, _)) = is {
+        if let Some(Told { pool, .. }) = is {
             let (count, last) = self.pools.entry(pool).or_default();
             (*count, *last) = (*count + 1, self.changes);
         }
     }
 }
 
-/// Whose pod it is, and why it cannot start; one word for all that is wrong with an image.
-fn trouble(pod: &PodFacts) -> Option<(PoolKey, String)> {
+/// What is told of a pod.
+#[derive(PartialEq, Eq)]
+struct Told {
+    pool: PoolKey,
+    /// Why it cannot start.
+    trouble: Option<String>,
+    /// Of an attempt's pod whether it is ready.
+    attempt: Option<bool>,
+}
+
+fn told(pod: &PodFacts) -> Option<Told> {
+    let attempt = pod.attempt.as_ref().filter(|_| !pod.ended);
+    let told = Told {
+        pool: PoolKey {
+            namespace: pod.namespace.clone(),
+            name: pod.pool.clone(),
+        },
+        trouble: trouble(pod),
+        attempt: attempt.map(|_| pod.ready),
+    };
+    (told.trouble.is_some() || told.attempt.is_some()).then_some(told)
+}
+
+/// One word for all that is wrong with an image.
+fn trouble(pod: &PodFacts) -> Option<String> {
     let why = pod.waiting.as_deref()?;
-    let why = match why {
-        why if ON_ITS_WAY.contains(&why) => return None,
-        why if IMAGE_TROUBLE.contains(&why) => IMAGE_TROUBLE[0],
-        why => why,
+    let why = match IMAGE_TROUBLE.contains(&why) {
+        true => IMAGE_TROUBLE[0],
+        false => Some(why).filter(|why| !ON_ITS_WAY.contains(why))?,
     };
-    let pool = PoolKey {
-        namespace: pod.namespace.clone(),
-        name: pod.pool.clone(),
-    };
-    Some((pool, why.to_owned()))
+    Some(why.to_owned())
 }
 
 /// Of the reasons why pods have not started, what tells a person most: the image, then what keeps others from starting.
@@ -151,23 +180,63 @@ mod tests {
             ("that one goes", None, vec![("default", 4)]),
             ("the first runs", Some(runs), vec![]),
         ];
-        let (mut index, mut known) = (PodIndex::default(), Troubled::default());
+        let (mut index, mut known) = (PodIndex::default(), Standing::default());
         for (name, pod, want) in steps {
             match pod {
                 Some(pod) => index.apply(&pod),
                 None => index.remove("u2"),
             };
-            if let Some(troubled) = index.troubled_since(known.changes) {
-                assert_ne!(troubled, known, "{name}: no news");
-                known = troubled;
+            if let Some(standing) = index.standing_since(known.changes) {
+                assert_ne!(standing, known, "{name}: no news");
+                known = standing;
             }
             let all = known.pools.iter();
             let got: Vec<_> = all
                 .map(|(pool, last)| (pool.name.as_str(), *last))
                 .collect();
             assert_eq!(got, want, "{name}");
-            assert_eq!(index.troubled_since(known.changes), None, "{name}: once");
+            assert_eq!(index.standing_since(known.changes), None, "{name}: once");
         }
+    }
+
+    /// No Deployment tells of them.
+    #[test]
+    fn pods_of_attempts_are_told_when_they_come_are_ready_end_and_go() {
+        let seen = |ready: &str, phase: &str| -> Pod {
+            let pod = json!({
+                "metadata": {
+                    "name": "clip-a2", "namespace": "videos", "uid": "u1",
+                    "labels": {"kinora.dev/pool": "films", "kinora.dev/job-uid": "j", "kinora.dev/attempt": "2"},
+                    "annotations": {"kinora.dev/attempt-proof": "00"},
+                    "ownerReferences": [{
+                        "apiVersion": "kinora.dev/v1alpha1", "kind": "VideoJob", "name": "clip", "uid": "j", "controller": true,
+                    }],
+                },
+                "status": {"phase": phase, "conditions": [{"type": "Ready", "status": ready}]},
+            });
+            serde_json::from_value(pod).unwrap()
+        };
+        let mut index = PodIndex::default();
+        let steps = [
+            ("it is there", Some(seen("False", "Running")), 1, true),
+            ("nothing new", Some(seen("False", "Running")), 1, true),
+            ("it is ready", Some(seen("True", "Running")), 2, true),
+            ("it has ended", Some(seen("False", "Succeeded")), 3, false),
+            ("it goes", None, 3, false),
+        ];
+        for (name, pod, changes, is_told) in steps {
+            match pod {
+                Some(pod) => index.apply(&pod),
+                None => index.remove("u1"),
+            };
+            let standing = index.standing_since(0).unwrap();
+            assert_eq!(standing.changes, changes, "{name}");
+            assert_eq!(!standing.pools.is_empty(), is_told, "{name}");
+        }
+        index.begin();
+        index.finish();
+        let standing = index.standing_since(3).unwrap();
+        assert!(standing.is_listed, "and that all are known");
     }
 
     #[test]
