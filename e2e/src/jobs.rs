@@ -64,28 +64,69 @@ pub async fn until_state(
     .await
 }
 
-/// Waits until an attempt of the job runs and the service has been called for it.
+/// Waits until an attempt of the job runs and the service has been called for it. Earlier attempts may have come to no call.
 ///
 /// # Errors
 /// As [`until`].
 pub async fn until_called(stack: &Stack, name: &str, limit: Duration) -> Result<VideoJob> {
-    let job = until(stack, name, "to run", limit, |status| {
-        status.state == "Running" && status.worker.is_some()
+    let what = format!("the service to be called for {name}");
+    wait::until(&what, limit, || async {
+        let calls = Calls::read(stack).await?.of(name);
+        // Looked at after the call began: this is the attempt that called.
+        let job = api(stack)
+            .get(name)
+            .await
+            .with_context(|| format!("get videojob {name}"))?;
+        let status = status(&job);
+        ensure!(
+            calls > 0 && status.state == "Running" && status.worker.is_some(),
+            "{calls} calls began, status is {}",
+            serde_json::to_string(&status)?
+        );
+        Ok(Some(job))
     })
-    .await?;
-    let attempt = status(&job).attempt;
-    let id = name.trim_start_matches("vj-").to_owned();
-    wait::until(
-        &format!("the service to be called for {name}"),
-        limit,
-        || async {
-            let calls = stack.calls().await?;
-            let seen = calls["calls"][format!("{id}.0")].as_i64().unwrap_or(0);
-            Ok((seen >= i64::from(attempt)).then_some(()))
-        },
-    )
-    .await?;
-    Ok(job)
+    .await
+}
+
+/// Calls that the reference service saw begin, by job. What an outage costs is counted here and not in attempts: on a
+/// machine without a processor to spare, an attempt may find no way to the service in time and end before it calls.
+#[derive(Debug)]
+pub struct Calls(serde_json::Value);
+
+impl Calls {
+    /// Asks the service what it counted.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn read(stack: &Stack) -> Result<Self> {
+        Ok(Self(stack.calls().await?["calls"].take()))
+    }
+
+    /// Calls for one job, those before its redrives too; `id` is its upload's, its name `vj-<id>`, or a declared job's uid.
+    #[must_use]
+    pub fn of(&self, id: &str) -> i32 {
+        let id = id.strip_prefix("vj-").unwrap_or(id);
+        let is_ours = |key: &str| key.rsplit_once('.').is_some_and(|(of, _)| of == id);
+        let all = self.0.as_object().into_iter().flatten();
+        let ours = all.filter(|(key, _)| is_ours(key));
+        let sum: i64 = ours.filter_map(|(_, count)| count.as_i64()).sum();
+        i32::try_from(sum).unwrap_or(i32::MAX)
+    }
+
+    /// Makes sure that the service was called so many times for the job, and that none of these calls was counted as an
+    /// interruption or as an end without charge: only attempts that came to no call may be.
+    ///
+    /// # Errors
+    /// It was called more or less, or a call was charged so.
+    pub fn exactly(&self, want: i32, id: &str, status: &VideoJobStatus) -> Result<()> {
+        let calls = self.of(id);
+        let charged = status.interruptions + status.uncharged;
+        ensure!(
+            calls == want && charged <= status.attempt - calls,
+            "{calls} calls for {id}, not {want}, or more was charged than attempts without a call: {status:?}"
+        );
+        Ok(())
+    }
 }
 
 /// The job's status; the default when it has none.
@@ -248,7 +289,35 @@ pub async fn download(
 
 #[cfg(test)]
 mod tests {
-    use super::parse_media;
+    use kinora_crds::VideoJobStatus;
+    use serde_json::json;
+
+    use super::{Calls, parse_media};
+
+    #[test]
+    fn attempts_without_a_call_may_be_charged_and_calls_may_not() {
+        let calls = Calls(json!({"c-1.0": 1, "c-1.1": 1, "c-10.0": 7, "c-2.0": 1}));
+        for (id, want) in [("c-1", 2), ("vj-c-1", 2), ("c-2", 1), ("c-3", 0)] {
+            assert_eq!(calls.of(id), want, "{id}");
+        }
+        let status = |attempt, interruptions, uncharged| VideoJobStatus {
+            attempt,
+            interruptions,
+            uncharged,
+            ..VideoJobStatus::default()
+        };
+        for (id, status, fine) in [
+            ("c-2", status(1, 0, 0), true),
+            ("c-2", status(3, 1, 1), true),
+            ("c-2", status(1, 0, 1), false),
+            ("c-2", status(2, 1, 1), false),
+            ("c-1", status(2, 0, 0), false),
+            ("c-3", status(1, 0, 0), false),
+        ] {
+            let said = calls.exactly(1, id, &status);
+            assert_eq!(said.is_ok(), fine, "{id}: {said:?}");
+        }
+    }
 
     #[test]
     fn reads_duration_size_and_codec_of_what_ffmpeg_prints() {

@@ -55,7 +55,8 @@ async fn leader_killed(context: &Context) -> Result<()> {
         before.attempt,
         after.attempt
     );
-    Ok(())
+    let calls = jobs::Calls::read(stack).await?;
+    calls.exactly(1, &upload.id, &after)
 }
 
 /// covers: F1, F18

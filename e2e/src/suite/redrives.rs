@@ -185,7 +185,8 @@ async fn once_each(context: &Context) -> Result<()> {
             "{name} was brought back {} times, the last time by {by}",
             status.redrives
         );
-        ensure!(status.attempt == 2, "{name}: {status:?}");
+        let calls = jobs::Calls::read(stack).await?;
+        calls.exactly(2, name, &status)?;
     }
     let again = jobs::status(&api.get(recorded).await?);
     ensure!(

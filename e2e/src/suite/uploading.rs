@@ -34,11 +34,8 @@ async fn whole_video(context: &Context) -> Result<()> {
     let base = stack.uploader().await?;
     let upload = uploads::post(stack, &base, context.bunny()?).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
-    ensure!(
-        jobs::status(&job).attempt == 1,
-        "succeeded at attempt {}",
-        jobs::status(&job).attempt
-    );
+    let calls = jobs::Calls::read(stack).await?;
+    calls.exactly(1, &upload.id, &jobs::status(&job))?;
 
     let files = jobs::download(stack, &base, &upload.id, &context.scratch.join(&upload.id)).await?;
     ensure!(

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::{Case, Context, Crowd, LIMIT, calls};
+use crate::jobs::Calls;
 use crate::stack::JOBS_NAMESPACE;
 use crate::suite::case;
 use crate::wait;
@@ -35,12 +36,12 @@ async fn no_api_server(context: &Context) -> Result<()> {
     crowd.upload(20).await?;
     tokio::time::sleep(OUTAGE.saturating_sub(began.elapsed())).await;
     crowd.stack.cluster.start_apiserver().await?;
-    for (status, record) in crowd.end().await? {
-        ensure!(
-            status.attempt == 1 && status.interruptions == 0 && status.uncharged == 0,
-            "the outage cost {} an attempt: {status:?}",
-            record.id
-        );
+    let statuses = crowd.end().await?;
+    let calls = Calls::read(&context.stack).await?;
+    for (status, record) in &statuses {
+        calls
+            .exactly(1, &record.id, status)
+            .context("the outage cost an attempt")?;
     }
     Ok(())
 }
@@ -60,9 +61,13 @@ async fn no_service(context: &Context) -> Result<()> {
     let breaker = json!({"openSeconds": OPEN_SECONDS, "minCalls": 4});
     let more = json!({"service": {"limits": limits, "breaker": breaker}});
     let mut crowd = Crowd::gather(context, 4, json!({"latencyMs": 300}), more).await?;
-    crowd.upload(120).await?;
+    crowd.upload(40).await?;
     crowd.until_some(20, "Succeeded").await?;
+    // Held back until the service is away, so that there is enough left for the breaker to notice.
+    crowd.patch_pool(json!({"suspend": true})).await?;
+    crowd.upload(80).await?;
     crowd.stack.scale_service(0).await?;
+    crowd.patch_pool(json!({"suspend": false})).await?;
     crowd
         .until_pool("to open its breaker", |pool| {
             pool["status"]["breaker"] == "Open"
@@ -102,9 +107,15 @@ async fn within_rate(crowd: &Crowd<'_>) -> Result<()> {
     for (index, (from, _, before)) in looks.iter().enumerate() {
         for (_, to, after) in &looks[index..] {
             let most = f64::from(RATE) * (to - from) + f64::from(BURST);
-            // Calls are counted where they arrive: one may have been late into the window, and one early.
+            // Calls are counted where they arrive: one may have been late into the window, and one early. What a busy
+            // machine held up for a second comes at once, which only a short window shows.
+            let early_or_late = if to - from < 2.0 {
+                f64::from(RATE)
+            } else {
+                2.0
+            };
             ensure!(
-                after - before <= most + 2.0,
+                after - before <= most + early_or_late,
                 "{} calls within {:.2} s of its recovery, at most {most:.1} are allowed",
                 after - before,
                 to - from
