@@ -62,8 +62,6 @@ async fn while_no_read_is_answered_only_so_many_are_asked_however_many_wait() {
 async fn an_upload_that_a_new_listing_lacks_is_told_as_lost() {
     let stage = Stage::leading().await;
     let _worker = stage.worker().await;
-    let claimed =
-        |name: &'static str| move |s: &Stage| s.api.patched().iter().any(|patched| patched == name);
     stage.create("vj-a-1");
     stage.until("claimed", |s| s.api.patches().len() == 1).await;
     assert!(stage.losses.notified().now_or_never().is_none());
