@@ -17,8 +17,7 @@ use crate::args::StoreArgs;
 use crate::clock::StoreClock;
 use crate::credentials::FileCredentials;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::resolve::LastGood;
-use crate::trust::http_client;
+use crate::trust::Connections;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -26,17 +25,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) fn base(
     args: &StoreArgs,
     clock: &StoreClock,
-    names: LastGood,
+    connections: Connections,
     credentials: Arc<FileCredentials>,
-) -> Result<Config, StoreError> {
+) -> Config {
     let credentials: Arc<dyn ProvideCredentials> = credentials;
-    let https = endpoint(&args.store_endpoint, "--store-endpoint")?.scheme() == "https";
-    Ok(Config::builder()
+    Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(args.store_region.clone()))
         .endpoint_url(args.store_endpoint.trim_end_matches('/'))
         .force_path_style(true)
-        .http_client(http_client(https, args.store_ca_file.as_deref(), names)?)
+        .http_client(connections)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         // The provider looks at the files itself; a second cache would hide a rotation.
         .identity_cache(IdentityCache::no_cache())
@@ -50,7 +48,7 @@ pub(crate) fn base(
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .interceptor(clock.clone())
-        .build())
+        .build()
 }
 
 /// Checks that a flag holds scheme and host, and nothing that would end up in a signature or a log.

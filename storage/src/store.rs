@@ -15,6 +15,7 @@ use crate::observe::{Action, Observer};
 use crate::presign::Presigner;
 use crate::resolve::LastGood;
 use crate::retry::{self, RetryBudget};
+use crate::trust::Connections;
 use tracing::Instrument as _;
 
 /// The bucket of this cell. Clones are cheap and share connections, clock and retry budget.
@@ -32,6 +33,7 @@ struct Inner {
     budget: RetryBudget,
     short: Duration,
     tls: bool,
+    connections: Connections,
 }
 
 impl std::fmt::Debug for Store {
@@ -84,9 +86,12 @@ impl Store {
 
     fn resolving(args: &StoreArgs, names: LastGood) -> Result<Self, StoreError> {
         let clock = StoreClock::new();
+        let endpoint = client::endpoint(&args.store_endpoint, "--store-endpoint")?;
+        let https = endpoint.scheme() == "https";
         let credentials = Arc::new(FileCredentials::new(&args.store_credentials_dir));
         credentials.load()?;
-        let config = client::base(args, &clock, names, Arc::clone(&credentials))?;
+        let connections = Connections::new(https, args.store_ca_file.as_deref(), names)?;
+        let config = client::base(args, &clock, connections.clone(), Arc::clone(&credentials));
         let presign_url = args
             .store_presign_endpoint
             .as_deref()
@@ -102,7 +107,8 @@ impl Store {
             clock,
             budget: RetryBudget::new(),
             short: Duration::from_secs(args.store_timeout_seconds),
-            tls: args.store_endpoint.starts_with("https:"),
+            tls: https,
+            connections,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -214,7 +220,10 @@ impl Store {
         async move {
             let done = match tokio::time::timeout(limit, call).await {
                 Ok(done) => done,
-                Err(_) => Err(self.inner.target.timed_out(action, limit.as_secs_f64())),
+                Err(_) => {
+                    self.inner.connections.are_silent();
+                    Err(self.inner.target.timed_out(action, limit.as_secs_f64()))
+                }
             };
             if done.is_ok() {
                 self.inner.budget.earn();

@@ -1,9 +1,9 @@
-//! Whom the client believes over TLS: the public authorities, or those of a file, as a mounted ConfigMap shows it, read
-//! again when it changes.
+//! The HTTP client, its connections, and whom it believes over TLS: the public authorities, or those of a file, as a mounted
+//! ConfigMap shows it, read again when it changes.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_sdk_s3::config::{ConfigBag, HttpClient, RuntimeComponents, SharedHttpClient};
 use aws_sdk_s3::error::BoxError;
@@ -21,18 +21,136 @@ use rustls::pki_types::pem::PemObject;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::resolve::LastGood;
 
-/// A client for a store; `ca_file` matters over `https` only.
-pub(crate) fn http_client(
-    https: bool,
-    ca_file: Option<&Path>,
+/// Between two clients that are made because calls got no answer.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Whose authorities are believed.
+#[derive(Debug)]
+enum Authorities {
+    /// Over plain HTTP nobody's.
+    Nobody,
+    Public,
+    File(PathBuf),
+}
+
+/// The client, and another one in its place when the file of authorities has changed, or when its connections are as good as
+/// dead: calls under way end over the former.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    authorities: Authorities,
     names: LastGood,
-) -> Result<SharedHttpClient, StoreError> {
-    // Never the system's list: our images have no system, and the client would trust nobody.
-    let trust = TrustStore::empty();
-    match (https, ca_file) {
-        (false, _) => over(trust, names),
-        (true, None) => over(trust.with_pem_certificate(public_authorities()), names),
-        (true, Some(path)) => Ok(SharedHttpClient::new(FileTrust::new(path, names)?)),
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    client: SharedHttpClient,
+    /// Of the file, when it was read.
+    changed: Option<SystemTime>,
+    /// The file that could not be used.
+    unusable: Option<SystemTime>,
+    renewed: Option<Instant>,
+}
+
+impl Connections {
+    /// For a store; `ca_file` matters over `https` only.
+    pub(crate) fn new(
+        https: bool,
+        ca_file: Option<&Path>,
+        names: LastGood,
+    ) -> Result<Self, StoreError> {
+        let authorities = match (https, ca_file) {
+            (false, _) => Authorities::Nobody,
+            (true, None) => Authorities::Public,
+            (true, Some(path)) => Authorities::File(path.to_owned()),
+        };
+        let changed = authorities.changed();
+        let held = Held {
+            client: over(authorities.read()?, names.clone())?,
+            changed,
+            unusable: None,
+            renewed: None,
+        };
+        Ok(Self(Arc::new(Inner {
+            authorities,
+            names,
+            held: Mutex::new(held),
+        })))
+    }
+
+    /// A call got no answer in time. Where calls share a connection (HTTP/2) it may be dead without anybody's word, and stay in
+    /// use for as long as there are calls: the next ones have another.
+    pub(crate) fn are_silent(&self) {
+        if matches!(self.0.authorities, Authorities::Nobody) {
+            // HTTP/1: the connection of a call that is given up is closed.
+            return;
+        }
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.renewed.is_some_and(|at| at.elapsed() < AGAIN) {
+            return;
+        }
+        held.renewed = Some(Instant::now());
+        match self.0.make() {
+            Ok(client) => {
+                tracing::info!(
+                    "a call to the store got no answer in time: the next ones have other connections"
+                );
+                held.client = client;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no other connections to the store: its authorities cannot be read");
+            }
+        }
+    }
+
+    /// The client of the file as it is now; one that cannot be used leaves the former.
+    fn current(&self) -> SharedHttpClient {
+        let inner = &self.0;
+        let mut held = inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = inner.authorities.changed();
+        if changed != held.changed {
+            match inner.make() {
+                Ok(client) => {
+                    tracing::info!(authorities = ?inner.authorities, "the store's authorities changed and were read again");
+                    (held.client, held.changed) = (client, changed);
+                }
+                // Told once, and tried again with the next call.
+                Err(error) if held.unusable != changed => {
+                    held.unusable = changed;
+                    tracing::warn!(%error, "the store's authorities changed but cannot be read; keeping the former ones");
+                }
+                Err(_) => {}
+            }
+        }
+        held.client.clone()
+    }
+}
+
+impl Inner {
+    fn make(&self) -> Result<SharedHttpClient, StoreError> {
+        over(self.authorities.read()?, self.names.clone())
+    }
+}
+
+impl Authorities {
+    /// When the file was written; through the links of a mounted ConfigMap.
+    fn changed(&self) -> Option<SystemTime> {
+        match self {
+            Self::Nobody | Self::Public => None,
+            Self::File(path) => path.metadata().and_then(|meta| meta.modified()).ok(),
+        }
+    }
+
+    fn read(&self) -> Result<TrustStore, StoreError> {
+        // Never the system's list: our images have no system, and the client would trust nobody.
+        match self {
+            Self::Nobody => Ok(TrustStore::empty()),
+            Self::Public => Ok(TrustStore::empty().with_pem_certificate(public_authorities())),
+            Self::File(path) => authorities(path),
+        }
     }
 }
 
@@ -49,47 +167,8 @@ fn wrong_tls(message: String) -> StoreError {
     StoreError::new(StoreErrorKind::Invalid, "set up TLS to the store", message)
 }
 
-/// The client that believes a file, and another one when the file has changed: calls under way end over the former.
-#[derive(Debug)]
-struct FileTrust {
-    path: PathBuf,
-    names: LastGood,
-    held: Mutex<(Option<SystemTime>, SharedHttpClient)>,
-}
-
-impl FileTrust {
-    fn new(path: &Path, names: LastGood) -> Result<Self, StoreError> {
-        let held = Mutex::new((changed(path), over(authorities(path)?, names.clone())?));
-        Ok(Self {
-            path: path.to_owned(),
-            names,
-            held,
-        })
-    }
-
-    /// The client of the file as it is now; one that cannot be used leaves the former.
-    fn current(&self) -> SharedHttpClient {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = changed(&self.path);
-        if at != held.0 {
-            match authorities(&self.path).and_then(|trust| over(trust, self.names.clone())) {
-                Ok(client) => {
-                    tracing::info!(file = %self.path.display(), "the store's authorities changed and were read again");
-                    *held = (at, client);
-                }
-                Err(error) => {
-                    // Told once, and tried again when it changes again.
-                    held.0 = at;
-                    tracing::warn!(%error, "the store's authorities changed but cannot be read; keeping the former ones");
-                }
-            }
-        }
-        held.1.clone()
-    }
-}
-
 /// Asked for a connector at each attempt of a call.
-impl HttpClient for FileTrust {
+impl HttpClient for Connections {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
@@ -117,11 +196,6 @@ impl HttpClient for FileTrust {
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
         self.current().connector_metadata()
     }
-}
-
-/// When the file was written; through the links of a mounted ConfigMap.
-fn changed(path: &Path) -> Option<SystemTime> {
-    path.metadata().and_then(|meta| meta.modified()).ok()
 }
 
 /// Those of a file. What the TLS library could not use is an error here: there it is a panic.
@@ -169,7 +243,7 @@ mod tests {
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
-            .http_client(http_client(true, None, LastGood::system()).unwrap());
+            .http_client(Connections::new(true, None, LastGood::system()).unwrap());
         drop(Client::from_conf(config.build()));
     }
 }

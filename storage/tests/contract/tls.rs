@@ -82,6 +82,58 @@ async fn converse(stream: TcpStream, config: Arc<ServerConfig>) -> Option<()> {
     stream.shutdown().await.ok()
 }
 
+/// As a store behind a proxy, over HTTP/2: of the first connection the second request gets no answer, and no ping; the others
+/// are well.
+async fn start_h2(pki: &Pki) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let mut config = ServerConfig::clone(&pki.server);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        let mut answers = Some(1);
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_h2(stream, acceptor.clone(), answers.take()));
+        }
+    });
+    endpoint
+}
+
+async fn answer_h2(stream: TcpStream, acceptor: TlsAcceptor, most: Option<usize>) -> Option<()> {
+    let stream = acceptor.accept(stream).await.ok()?;
+    let mut connection = h2::server::handshake(stream).await.ok()?;
+    let mut answered = 0;
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        if most == Some(answered) {
+            std::future::pending::<()>().await;
+        }
+        answered += 1;
+        let head = http::Response::builder().status(404).body(()).ok()?;
+        let mut body = respond.send_response(head, false).ok()?;
+        body.send_data("<Error><Code>NoSuchKey</Code></Error>".into(), true)
+            .ok()?;
+    }
+    Some(())
+}
+
+/// covers: F14
+#[tokio::test]
+async fn a_connection_that_all_calls_share_and_that_is_dead_is_left_with_the_first_call_that_finds_out()
+ {
+    let pki = pki();
+    let endpoint = start_h2(&pki).await;
+    let (ca, secret) = (CaFile::new(&pki.ca), credentials());
+    let args = StoreArgs {
+        store_ca_file: Some(ca.dir.path().join("ca.crt")),
+        store_timeout_seconds: 1,
+        ..StoreArgs::new(endpoint, "b", secret.path())
+    };
+    let store = Store::new(&args).unwrap();
+    assert_eq!(store.head("x").await.unwrap(), None);
+    // Tried again by itself.
+    assert_eq!(store.head("x").await.unwrap(), None);
+}
+
 /// Puts a file in the place of another at once, as a mounted ConfigMap does; each is a second newer.
 struct CaFile {
     dir: TempDir,

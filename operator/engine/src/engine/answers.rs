@@ -202,7 +202,11 @@ impl Engine {
         if let Some(ending) = pending.ends.filter(|ending| !is_renewed(ending)) {
             let running = self.index.tally(ending.pool).running;
             if let Some(pool) = self.pools.get_mut(&ending.pool) {
-                let (call, asked) = (ending.call, ending.retry_after);
+                // What another service did says nothing of this one.
+                let (class, call, asked) = match ending.elsewhere {
+                    true => (None, None, None),
+                    false => (class, ending.call, ending.retry_after),
+                };
                 pool.ended(uid, class, call, asked, running, now.mono);
             }
         }

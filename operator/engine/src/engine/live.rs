@@ -93,6 +93,8 @@ pub(super) struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Hash)]
 pub(super) struct Ending {
     pub(super) pool: PoolName,
+    /// Its worker was made for another service than the pool calls now.
+    pub(super) elsewhere: bool,
     /// How long its call took, as far as it was seen.
     pub(super) call: Option<Duration>,
     /// What its service asked for.

@@ -13,6 +13,7 @@ use crate::job::decide::{self, Beside, Look, Loss, Next, Report};
 use crate::job::{Job, Phase, Status, machine};
 use crate::outcome::{Class, Fact, grpc};
 use crate::policy::PoolPolicy;
+use crate::schedule::Pool;
 use crate::time::{Mono, Now};
 use crate::workers::ADOPTION_HOLD;
 
@@ -300,6 +301,7 @@ impl Engine {
             .filter(|report| report.attempt == job.status.attempt);
         let ends = ended.map(|pool| Ending {
             pool,
+            elsewhere: self.calls_elsewhere(pool, job.status.worker),
             call: live.and_then(super::Live::call),
             retry_after: report.and_then(|report| report.retry_after),
             missed: self.missed(job, cause),
@@ -324,6 +326,12 @@ impl Engine {
                 ends,
             }),
         });
+    }
+
+    fn calls_elsewhere(&self, pool: PoolName, worker: Option<Uid>) -> bool {
+        let its = worker.and_then(|worker| self.workers.get(worker)?.service);
+        let now = self.pools.get(&pool).and_then(Pool::service);
+        matches!((its, now), (Some(its), Some(now)) if its != now)
     }
 
     fn interruption_limit(&self, job: &Job) -> u32 {

@@ -12,6 +12,7 @@ use crate::ids::{AttemptId, PoolName, SessionId, Uid};
 use crate::job::decide::{Look, Loss, Report};
 use crate::job::fence::{self, Fence};
 use crate::outcome::{Class, Fact, classify};
+use crate::schedule::Pool;
 use crate::time::Now;
 use crate::workers::Said;
 
@@ -54,6 +55,9 @@ impl Engine {
             let why = CloseReason::Replaced;
             self.out.push(Action::Close { session, why });
         }
+        let service = self.pools.get(&hello.pool).and_then(Pool::service);
+        self.workers
+            .update(worker, |w| w.service = w.service.or(service));
         let doomed = self.workers.get(worker).is_some_and(|w| w.doomed);
         for attempt in &greeting.died {
             self.died(worker, *attempt, true, now, rng);

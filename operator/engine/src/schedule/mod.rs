@@ -49,7 +49,7 @@ pub struct Pool {
     breaker: Breaker,
     refused: bool,
     /// Which service all this is known of.
-    service: u64,
+    service: Option<u64>,
 }
 
 impl Hash for Pool {
@@ -94,12 +94,20 @@ impl Pool {
 
     /// Whose settings these are from now on. Pauses and breaker are for the service that they were learnt from.
     pub fn set(&mut self, policy: Option<PoolPolicy>) {
-        let service = policy.as_ref().map_or(self.service, |p| p.service);
-        if std::mem::replace(&mut self.service, service) != service {
-            self.forget();
-            self.call_ms = None;
+        if let Some(policy) = &policy {
+            let before = self.service.replace(policy.service);
+            if before.is_some_and(|before| before != policy.service) {
+                self.forget();
+                self.call_ms = None;
+            }
         }
         self.policy = policy;
+    }
+
+    /// Which service it calls, or called last.
+    #[must_use]
+    pub fn service(&self) -> Option<u64> {
+        self.service
     }
 
     fn forget(&mut self) {

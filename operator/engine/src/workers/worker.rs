@@ -90,6 +90,8 @@ pub struct Worker {
     pub session: Option<Session>,
     /// Its process.
     pub instance: Option<Uid>,
+    /// Which service its pod was made for: its pool's when it was met first.
+    pub service: Option<u64>,
     /// It said that it leaves.
     pub draining: bool,
     /// Its pod is being deleted or disrupted: whatever ends now did not end by itself.
