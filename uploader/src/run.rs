@@ -33,6 +33,8 @@ use crate::writers::Writers;
 /// Running requests get this long to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(25);
 const STORE_RETRY: Duration = Duration::from_secs(2);
+/// For what is under way while the store is waited for.
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// Why the process ends.
 #[derive(Debug, thiserror::Error)]
@@ -149,14 +151,17 @@ fn ending() -> Result<CancellationToken, RunError> {
 /// Answers the kubelet while the store is waited for: alive, not ready.
 async fn while_alive<T>(listener: &Arc<TcpListener>, work: impl Future<Output = T>) -> T {
     let waiting = CancellationToken::new();
-    let serving = tokio::spawn(serve(
+    let mut serving = tokio::spawn(serve(
         Arc::clone(listener),
         waiting_router(),
         waiting.clone(),
     ));
     let done = work.await;
     waiting.cancel();
-    let _ = serving.await;
+    // Whoever holds on to an answer of this does not hold up the start.
+    if tokio::time::timeout(STOPPING, &mut serving).await.is_err() {
+        serving.abort();
+    }
     done
 }
 

@@ -60,6 +60,23 @@ impl Meter {
         }
     }
 
+    /// The end of a connection that takes no more requests; `None` once all are answered for so long and it has not come: of an
+    /// answer that its client makes no room for there is no other end.
+    pub(super) async fn until_taken<T>(
+        &self,
+        connection: impl Future<Output = T>,
+        within: Duration,
+    ) -> Option<T> {
+        let untaken = async {
+            tokio::time::sleep(within).await;
+            self.idle_for(within).await;
+        };
+        tokio::select! {
+            ended = connection => Some(ended),
+            () = untaken => None,
+        }
+    }
+
     /// A request that runs until the last clone of this is dropped.
     pub(super) fn enter(&self) -> Running {
         self.0.all.fetch_add(1, Ordering::Relaxed);
@@ -150,6 +167,21 @@ mod tests {
         assert!(waited.is_err(), "a request runs");
         drop(running);
         meter.idle_for(period).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_takes_is_waited_for_once_all_are_given() {
+        let meter = Meter::default();
+        let within = Duration::from_millis(20);
+        let ended = meter.until_taken(async { 7 }, within).await;
+        assert_eq!(ended, Some(7), "it is taken");
+        let running = meter.enter();
+        let never = meter.until_taken(std::future::pending::<()>(), within);
+        let mut never = std::pin::pin!(never);
+        let waited = tokio::time::timeout(within * 5, never.as_mut()).await;
+        assert!(waited.is_err(), "a request runs");
+        drop(running);
+        assert_eq!(never.await, None);
     }
 
     /// Proxies keep theirs for as long as theirs is set.

@@ -217,7 +217,8 @@ async fn http2(
         () = meter.idle_for(idle) => {}
     }
     connection.as_mut().graceful_shutdown();
-    connection.await
+    let ended = meter.until_taken(connection, TAKEN_WITHIN).await;
+    ended.unwrap_or(Ok(()))
 }
 
 type Told<B> = http::Request<B>;
