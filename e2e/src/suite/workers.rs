@@ -78,7 +78,8 @@ async fn killed(context: &Context) -> Result<()> {
 /// covers: F44
 async fn drained(context: &Context) -> Result<()> {
     let stack = &context.stack;
-    let (upload, pod, _) = busy(context, 60_000).await?;
+    // Shorter than its pool's drainSeconds.
+    let (upload, pod, _) = busy(context, 20_000).await?;
     jobs::delete_pod(stack, &pod, None).await?;
     let job = jobs::until_state(stack, &upload.job(), "Succeeded", JOB).await?;
     let calls = jobs::Calls::read(stack).await?;
