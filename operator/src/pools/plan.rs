@@ -15,8 +15,7 @@ use super::refusal::Refusal;
 use super::scaler::{Moves, Scaler, View, Worker};
 use super::status::{self, Due, Report};
 use super::template::{self, WorkerDefaults};
-use crate::pods::standing::most_telling;
-use crate::pods::{PodFacts, index};
+use crate::pods::{PodFacts, index, standing};
 use crate::ports::{BreakerState, PoolBacklog};
 
 /// The deletion cost of a worker that is to go.
@@ -347,7 +346,7 @@ fn write_status(
         suspended: pool.spec.is_suspended(),
         problem,
         deployed: deployment.is_some(),
-        waiting: most_telling(&observed.pods),
+        waiting: standing::most_telling(&observed.pods),
         image: image(observed, settings),
         selector: selector.collect::<Vec<_>>().join(","),
         last_scale: memory.last_scale.clone(),
