@@ -3,6 +3,7 @@
 // Helpers of tests are tests.
 #![allow(clippy::panic, clippy::expect_used)]
 
+mod another_service;
 mod archive;
 mod attempt_pods;
 mod claims;
