@@ -93,24 +93,28 @@ impl Tasks {
         let named = own
             .clone()
             .fields(&format!("metadata.name={}", names::DISPATCH_CA));
-        let out = Out { events, triggers };
+        let out = Out {
+            pools: all_pools.clone(),
+            events,
+            triggers,
+        };
         let pools = drive(Api::all(client.clone()), own, pools, &out, {
             let all = all_pools.clone();
             move |event: &Event<VideoWorkerPool>| News {
                 events: teller.events_of(event),
-                pools: concerned(&all, event),
+                pools: named_by(event).map_or_else(Vec::new, |own| concerned(&all, own)),
             }
         });
-        let deployments = drive(Api::all(client.clone()), workers, deployments, &out, {
-            let all = all_pools.clone();
-            move |event: &Event<Deployment>| News {
+        let deployments = drive(
+            Api::all(client.clone()),
+            workers,
+            deployments,
+            &out,
+            |event: &Event<Deployment>| News {
                 events: Vec::new(),
-                pools: match event {
-                    Event::InitDone => refs(&all.state()),
-                    event => named_by(event).and_then(pool_of).into_iter().collect(),
-                },
-            }
-        });
+                pools: named_by(event).and_then(pool_of).into_iter().collect(),
+            },
+        );
         let ca = drive(
             Api::all(client),
             named,
@@ -118,13 +122,11 @@ impl Tasks {
             &out,
             move |event: &Event<ConfigMap>| {
                 let namespace = named_by(event).and_then(ResourceExt::namespace);
-                let is_listed = matches!(event, Event::InitDone);
-                let concerned = all_pools.state_filter(|pool| {
-                    is_listed || (namespace.is_some() && pool.namespace() == namespace)
-                });
+                let neighbours = all_pools
+                    .state_filter(|pool| namespace.is_some() && pool.namespace() == namespace);
                 News {
                     events: Vec::new(),
-                    pools: refs(&concerned),
+                    pools: refs(&neighbours),
                 }
             },
         );
@@ -134,6 +136,7 @@ impl Tasks {
 
 /// Where a watch's news go.
 struct Out {
+    pools: Store<VideoWorkerPool>,
     events: mpsc::Sender<PoolEvent>,
     triggers: mpsc::Sender<Trigger>,
 }
@@ -167,7 +170,7 @@ async fn drive<K>(
                     // The core is gone only when the process ends; so is the controller.
                     let _ = out.events.send(event).await;
                 }
-                send(&out.triggers, pools).await;
+                send(&out.triggers, due(&event, &out.pools, pools)).await;
             }
             Ok(None) => return,
             Err(error) => {
@@ -179,6 +182,18 @@ async fn drive<K>(
                 );
             }
         }
+    }
+}
+
+/// The pools that its object concerns; a listing shows itself, and what it lacks, at its end, and may concern all.
+fn due<K>(
+    event: &Event<K>,
+    all: &Store<VideoWorkerPool>,
+    concerned: Vec<ObjectRef<VideoWorkerPool>>,
+) -> Vec<ObjectRef<VideoWorkerPool>> {
+    match event {
+        Event::InitDone => refs(&all.state()),
+        _ => concerned,
     }
 }
 
@@ -196,17 +211,11 @@ fn named_by<K>(event: &Event<K>) -> Option<&K> {
     }
 }
 
-/// The pool itself, and the default pools beside it: the oldest of them acts. A listing shows itself at its end.
+/// The pool itself, and the default pools beside it: the oldest of them acts.
 fn concerned(
     all: &Store<VideoWorkerPool>,
-    event: &Event<VideoWorkerPool>,
+    own: &VideoWorkerPool,
 ) -> Vec<ObjectRef<VideoWorkerPool>> {
-    let Some(own) = named_by(event) else {
-        return match event {
-            Event::InitDone => refs(&all.state()),
-            _ => Vec::new(),
-        };
-    };
     let own = ObjectRef::from_obj(own);
     let rivals = all.state_filter(|pool| {
         pool.spec.is_default() && pool.namespace() == own.namespace && pool.name_any() != own.name

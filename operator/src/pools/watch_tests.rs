@@ -188,7 +188,8 @@ fn news_of_a_pool_concern_the_default_pools_beside_it_and_a_listing_all() {
         ("and ends", Event::InitDone, vec!["a", "b", "c", "d"]),
     ];
     for (name, event, want) in table {
-        assert_eq!(names_of(concerned(&store, &event)), want, "{name}");
+        let own = named_by(&event).map_or_else(Vec::new, |own| concerned(&store, own));
+        assert_eq!(names_of(due(&event, &store, own)), want, "{name}");
     }
 }
 
